@@ -1,0 +1,173 @@
+"""The errors that Gatebook raises on purpose.
+
+Owns the exception tree. Each class has a stable `reason`: the name of a value of
+`gatebook.v1.ErrorReason` without its prefix. Three kinds of trouble are kept apart:
+
+1. the caller's mistake and the world's fault are `GatebookError` subclasses;
+2. a bug of ours is an `AssertionError` or `RuntimeError` and fails the call;
+3. a denial is no error at all, but a `Decision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from gatebook.values import Finding, TestFailure
+
+
+class GatebookError(Exception):
+    """Is the base of every error that Gatebook raises on purpose."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        """Takes the message (lower case, no full stop) and the metadata of `ErrorInfo`."""
+        super().__init__(message)
+        self.message = message
+        self.metadata: Mapping[str, str] = metadata
+
+
+class InvalidRequestError(GatebookError):
+    """A field of a request is missing or malformed; `field` names it."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, field: str, message: str) -> None:
+        """Takes the path of the field, such as `access.subject.id`, and what is wrong with it."""
+        super().__init__(f"{field}: {message}", field=field)
+        self.field = field
+
+
+class LimitExceededError(GatebookError):
+    """A size or a count is over its limit; sending the same again does not help."""
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class TokenMissingError(GatebookError):
+    """The model of a plain set needs a token that the request does not supply."""
+
+    reason = "TOKEN_MISSING"
+
+
+class PolicySetRequiredError(GatebookError):
+    """The server serves several policy sets and the request names none."""
+
+    reason = "POLICY_SET_REQUIRED"
+
+
+class PolicySetNotFoundError(GatebookError):
+    """The server serves no such policy set."""
+
+    reason = "POLICY_SET_NOT_FOUND"
+
+
+class NoActiveRevisionError(GatebookError):
+    """No revision of the policy set, or no directory that it needs, is active yet."""
+
+    reason = "NO_ACTIVE_REVISION"
+
+
+class PolicySetRefusedError(GatebookError):
+    """A policy set has findings of severity error, or failing tests. Nothing was changed."""
+
+    reason = "POLICY_SET_REFUSED"
+
+    def __init__(
+        self,
+        message: str,
+        findings: Sequence[Finding] = (),
+        test_failures: Sequence[TestFailure] = (),
+        **metadata: str,
+    ) -> None:
+        """Takes every finding and every failing test, sorted by file, line and column."""
+        super().__init__(message, findings=str(len(findings)), **metadata)
+        self.findings = tuple(findings)
+        self.test_failures = tuple(test_failures)
+
+
+class DirectoryRefusedError(PolicySetRefusedError):
+    """A directory has findings of severity error. Nothing was changed."""
+
+    reason = "DIRECTORY_REFUSED"
+
+
+class RevisionNotActiveError(GatebookError):
+    """The revision number in `at_least` is not active yet."""
+
+    reason = "REVISION_NOT_ACTIVE"
+
+
+class RevisionNotFoundError(GatebookError):
+    """There is no such revision."""
+
+    reason = "REVISION_NOT_FOUND"
+
+
+class EntryNotFoundError(GatebookError):
+    """There is no such entry."""
+
+    reason = "ENTRY_NOT_FOUND"
+
+
+class InvalidPageTokenError(GatebookError):
+    """A page token is malformed or belongs to another filter."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class OverloadedError(GatebookError):
+    """Too much is under way; try again after `retry_seconds`."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_seconds: float = 0.1, **metadata: str) -> None:
+        """Takes how long the caller should wait."""
+        super().__init__(message, **metadata)
+        self.retry_seconds = retry_seconds
+
+
+class DeadlineExceededError(GatebookError):
+    """The deadline of the call passed before the work began."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class DrainingError(OverloadedError):
+    """The server is stopping; another one should be asked."""
+
+    reason = "DRAINING"
+
+
+class BookUnavailableError(GatebookError):
+    """The book cannot be written or read, so there is no answer."""
+
+    reason = "BOOK_UNAVAILABLE"
+
+
+class BookRefusedError(GatebookError):
+    """The book must not be served: locked, rolled back, of another origin or key, or corrupt."""
+
+    reason = "BOOK_UNAVAILABLE"
+
+
+class BookCorruptError(BookRefusedError):
+    """Bytes of the book are not what was written; `index` is the first bad entry, if known."""
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        """Takes what is wrong and the first bad index."""
+        super().__init__(message, **({} if index is None else {"index": str(index)}))
+        self.index = index
+
+
+class VerificationError(GatebookError):
+    """A signature, proof, checkpoint or receipt does not verify; `index` is the first bad entry, if known."""
+
+    reason = "INTERNAL"
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        """Takes what is wrong and the first bad index."""
+        super().__init__(message, **({} if index is None else {"index": str(index)}))
+        self.index = index

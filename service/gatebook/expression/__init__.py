@@ -1,0 +1,1 @@
+"""The typed expression tree of matchers and conditions, and the passes over it. Pure."""

@@ -1,0 +1,255 @@
+"""The frozen values that the parts of Gatebook hand to each other.
+
+Owns the vocabulary: requests, rules, decisions, findings. Enums have the numbers of their
+namesakes in `proto/gatebook/v1/types.proto`; a contract test keeps them equal.
+Values carry no behaviour beyond what follows from their own fields.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from gatebook.expression.tree import Expression
+
+
+class Effect(enum.IntEnum):
+    """The answer to a request. Anything but `ALLOW` means no."""
+
+    UNSPECIFIED = 0
+    ALLOW = 1
+    DENY = 2
+
+
+class Reason(enum.IntEnum):
+    """Why a decision, or a column of it, came out as it did: the first step that failed."""
+
+    UNSPECIFIED = 0
+    ALLOWED = 1
+    NO_MATCHING_RULE = 2
+    DENIED_BY_RULE = 3
+    COLUMN_DENIED = 4
+    UNCATALOGUED = 5
+    UNKNOWN_COLUMN = 6
+    UNKNOWN_ACTION = 7
+    UNKNOWN_SUBJECT = 8
+    PURPOSE_REQUIRED = 9
+    PURPOSE_UNKNOWN = 10
+    PURPOSE_NOT_PERMITTED = 11
+    PURPOSE_NOT_GRANTED = 12
+    OBLIGATION_NOT_SUPPORTED = 13
+    MASK_REQUIRED = 14
+    CEILING_EXCEEDED = 15
+    CONSENT_REQUIRED = 17
+    MASK_NOT_APPLICABLE = 24
+    EVALUATION_ERROR = 26
+
+
+class MaskKind(enum.IntEnum):
+    """The kinds of masks, from the strictest to none. See `MaskKind` in types.proto."""
+
+    UNSPECIFIED = 0
+    NULLIFY = 1
+    DEFAULT = 2
+    CONSTANT = 3
+    HASH = 4
+    REDACT = 5
+    REGEX = 6
+    PARTIAL = 7
+    EMAIL = 8
+    BAND = 9
+    TRUNCATE = 10
+    CUSTOM = 11
+    NONE = 12
+
+
+class ObligationKind(enum.IntEnum):
+    """What an enforcer must do with an allow."""
+
+    UNSPECIFIED = 0
+    MASKS = 1
+    ROW_FILTER = 2
+    MINIMUM_GROUP = 3
+    CONSENT = 4
+
+
+class Severity(enum.IntEnum):
+    """How bad a finding is. An error refuses the policy set."""
+
+    UNSPECIFIED = 0
+    ERROR = 1
+    WARNING = 2
+
+
+class Entity(msgspec.Struct, frozen=True):
+    """A subject or actor, as named in a request."""
+
+    type: str
+    id: str
+    properties: Mapping[str, Any] = {}
+
+
+class Enforcer(msgspec.Struct, frozen=True):
+    """The code that will apply a decision, and which obligations it can fulfil."""
+
+    id: str = ""
+    supported_masks: frozenset[MaskKind] = frozenset()
+    supported_obligations: frozenset[ObligationKind] = frozenset()
+
+
+class AccessRequest(msgspec.Struct, frozen=True):
+    """One question: may this subject do this to that, for this purpose?
+
+    `columns` empty means every column. `row` None means unknown; a mapping means complete.
+    """
+
+    subject: Entity
+    action: str
+    resource: str
+    columns: tuple[str, ...] = ()
+    purpose: str = ""
+    context: Mapping[str, Any] = {}
+    row: Mapping[str, Any] | None = None
+    enforcer: Enforcer = Enforcer()
+    allow_partial: bool = False
+    actor: Entity | None = None
+    action_properties: Mapping[str, Any] = {}
+    resource_type: str = ""
+    resource_properties: Mapping[str, Any] = {}
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One Casbin policy line, known by file and line.
+
+    `ptype` is `p`, `p2`, ... as it stands in the line; `fields` are its values in the order of
+    the policy definition, padded with nothing; `text` is the line as it stands in the file.
+    """
+
+    ptype: str
+    fields: tuple[str, ...]
+    file: str
+    line: int
+    text: str
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """One line of a role definition: `child` inherits `parent` (in `domains`, if the role has any).
+
+    `gtype` is `g`, `g2`, ...; edges also come from the catalogue (g2), the purposes (g3) and the
+    directory (g), with the file and line that declare them.
+    """
+
+    gtype: str
+    child: str
+    parent: str
+    domains: tuple[str, ...] = ()
+    file: str = ""
+    line: int = 0
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """One thing wrong with a policy set. Sorts by file, line and column, which count from 1."""
+
+    file: str
+    line: int
+    column: int
+    invariant: str
+    message: str
+    severity: Severity = Severity.ERROR
+
+
+class TestFailure(msgspec.Struct, frozen=True):
+    """One expectation of a policy test that did not hold."""
+
+    __test__ = False
+
+    file: str
+    line: int
+    test: str
+    question: str
+    expected: str
+    actual: str
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """An immutable state of a policy set or the directory.
+
+    `digest` is SHA-256 in lower-case hexadecimal; `number` grows with each activation, from 1.
+    """
+
+    digest: str
+    number: int
+
+
+class Mask(msgspec.Struct, frozen=True):
+    """One mask of a column; it applies where `condition` is true or unknown (None: always)."""
+
+    kind: MaskKind
+    parameters: Mapping[str, Any] = {}
+    condition: Expression | None = None
+    key_id: str = ""
+
+
+class ColumnOutcome(msgspec.Struct, frozen=True):
+    """The outcome for one column. The first mask whose condition is true or unknown applies."""
+
+    column: str
+    effect: Effect
+    reason: Reason
+    masks: tuple[Mask, ...] = ()
+
+
+class MinimumGroup(msgspec.Struct, frozen=True):
+    """The least number of distinct data subjects that may be shown, and who they are."""
+
+    k: int
+    entity_columns: tuple[str, ...]
+
+
+class RuleRef(msgspec.Struct, frozen=True):
+    """A rule that decided."""
+
+    rule: str
+    file: str
+    line: int
+    effect: str
+
+
+class NearRule(msgspec.Struct, frozen=True):
+    """A rule that came near, and the parts of its matcher that were not true."""
+
+    rule: RuleRef
+    lacked: tuple[str, ...]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What the gate decided, before it is written and numbered.
+
+    `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose` and `subject`
+    the policy set knows: only those may stand in clear in the book.
+    """
+
+    effect: Effect
+    reason: Reason
+    message: str
+    policy_set: str
+    policy_revision: Revision
+    directory_revision: Revision | None
+    decide_time: datetime
+    columns: tuple[ColumnOutcome, ...] = ()
+    must_apply: tuple[ObligationKind, ...] = ()
+    minimum_group: MinimumGroup | None = None
+    rules: tuple[RuleRef, ...] = ()
+    notice_id: str = ""
+    expires_time: datetime | None = None
+    vocabulary_known: frozenset[str] = frozenset()
+    data_subjects: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Tells whether access is allowed."""
+        return self.effect is Effect.ALLOW
