@@ -1,0 +1,1 @@
+"""What a policy set says: its files, read strictly, as frozen values."""
