@@ -1,0 +1,123 @@
+# Each target sets up what it needs: Python 3.11 or newer, make and the package index are enough for all
+# but `check` (also Node) and `test-system` (see .ci/run).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BUF_VERSION := 1.75.0
+
+BIN := .venv/bin
+BUF := build/buf/node_modules/.bin/buf
+READY := .venv/.ready
+PROTO_READY := .venv-proto/.ready
+GENERATED := service/gatebook/v1
+PROTOS := $(wildcard proto/gatebook/v1/*.proto)
+
+# The first of these that is Python 3.11 or newer makes the environments.
+FIND_PYTHON := for candidate in $${PYTHON:-} python3.11 python3 python3.12 python3.13 python3.14; do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "$$candidate"; exit 0; fi; done; \
+	echo 'no Python 3.11 or newer with the venv module was found:' \
+	  'install python3.11 and python3.11-venv, or name one with PYTHON=/path/to/python make ...' >&2; exit 1
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.PHONY: setup
+setup: $(READY) ## make the environment in .venv, or bring it up to date
+
+$(READY): requirements/dev.txt pyproject.toml
+	@if [ ! -x $(BIN)/python ]; then \
+	  python=$$($(FIND_PYTHON)); echo "making .venv with $$python"; "$$python" -m venv .venv; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: serve
+serve: $(READY) ## serve the policy set `basic` on 127.0.0.1:7443
+	$(BIN)/gatebook serve --policies policies/basic --data var --listen 127.0.0.1:7443
+
+.PHONY: demo
+demo: $(READY) ## run the whole story once, from a generated company to a verified book
+	$(BIN)/gatebook demo
+
+.PHONY: test
+test: $(READY) ## run the tests that need nothing but Python
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not long' --ignore tests/system --ignore tests/bench
+
+.PHONY: test-long
+test-long: $(READY) ## run the tests that take minutes each
+	$(BIN)/python -m pytest -q -m long --timeout 1800 --ignore tests/system --ignore tests/bench
+
+.PHONY: test-system
+test-system: $(READY) ## run the tests that need Debian packages or root
+	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
+	  echo 'tests/system holds no test: nothing to run'; \
+	else $(BIN)/python -m pytest -q tests/system; fi
+
+.PHONY: bench
+bench: $(READY) ## measure the steps of a decision, checks per second and entries per second
+	$(BIN)/python tests/bench
+
+.PHONY: check
+check: check-python check-proto ## run every static check
+
+.PHONY: check-python
+check-python: $(READY) ## lint, format, types, layers and dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry service clients/python
+
+.PHONY: check-proto
+check-proto: $(PROTO_READY) $(BUF) build/googleapis/google/rpc/status.proto ## lint, compatibility, generated code
+	$(BUF) lint proto
+	$(BUF) breaking proto --against proto/baseline.binpb
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(call GENERATE,build/proto)
+	@diff -r --exclude __init__.py --exclude __pycache__ build/proto/gatebook/v1 $(GENERATED) || \
+	  { echo 'the generated code is not that of proto/: run `make proto` and commit the result' >&2; exit 1; }
+
+.PHONY: proto
+proto: $(PROTO_READY) ## generate service/gatebook/v1 from proto/
+	@rm -f $(GENERATED)/*_pb2*
+	@$(call GENERATE,service)
+
+# google/rpc/status.proto comes with googleapis-common-protos; nothing of it is copied into proto/.
+GOOGLEAPIS = $$(.venv-proto/bin/python -c 'import google.rpc; print(next(iter(google.rpc.__path__)))')/../..
+define GENERATE
+.venv-proto/bin/python -m grpc_tools.protoc -I proto -I $(GOOGLEAPIS) \
+  --plugin=protoc-gen-mypy=.venv-proto/bin/protoc-gen-mypy \
+  --plugin=protoc-gen-mypy_grpc=.venv-proto/bin/protoc-gen-mypy_grpc \
+  --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+endef
+
+$(PROTO_READY): requirements/proto.txt
+	@if [ ! -x .venv-proto/bin/python ]; then "$$($(FIND_PYTHON))" -m venv .venv-proto; fi
+	.venv-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/proto.txt
+	@touch $@
+
+build/googleapis/google/rpc/status.proto: $(PROTO_READY)
+	@mkdir -p $(@D) && cp $(GOOGLEAPIS)/google/rpc/status.proto $@
+
+$(BUF): Makefile
+	@command -v npm >/dev/null || { echo 'buf needs npm: install Node 20 or newer' >&2; exit 1; }
+	npm install --silent --no-save --no-package-lock --prefix build/buf @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+.PHONY: lock
+lock: $(READY) ## choose versions anew and write requirements/*.txt
+	$(LOCK) pyproject.toml --extra server --extra verify -o requirements/server.txt
+	$(LOCK) pyproject.toml --all-extras -c requirements/server.txt -o requirements/dev.txt
+	$(LOCK) requirements/proto.in -o requirements/proto.txt
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+.PHONY: clean
+clean: ## remove what the targets made, except var/
+	rm -rf .venv .venv-proto build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The messages and stubs of `proto/gatebook/v1`, written by `make proto` and never edited."""
