@@ -1,0 +1,150 @@
+"""How checks become requests and responses become decisions.
+
+Owns the wire side of asking that the asyncio and the blocking client share; it does no I/O. Rules:
+
+1. every request declares what the application enforces; without an enforcer, nothing;
+2. a response that is not an answer to exactly what was asked raises `MalformedAnswerError`;
+3. an item error of a batch or stream concerns that item alone: its decision is a denial with `error`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+from gatebook.v1 import access_service_pb2 as access_pb2
+from gatebook.v1 import types_pb2
+from gatebook_client.decision import Decision, clock, denied_by, read_decision
+from gatebook_client.doubts import Asked
+from gatebook_client.errors import MalformedAnswerError, from_status
+from gatebook_client.question import RECEIPT_LEVELS, Check, Enforcer, ReceiptName, access_request
+from gatebook_client.retry import RetryPolicy
+
+OnError = Literal["raise", "deny"]
+REQUEST_ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of every call of one connection: its deadline, its retries, and what errors become."""
+
+    timeout_seconds: float = 2.0
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        """Refuses terms that could not be meant."""
+        if not self.timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds: `{self.timeout_seconds}` is not more than 0")
+        if self.on_error not in ("raise", "deny"):
+            raise ValueError(f"on_error: `{self.on_error}` is neither `raise` nor `deny`")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Builds requests for one policy set and enforcer, and reads their responses."""
+
+    policy_set: str
+    enforcer: Enforcer
+    declared: types_pb2.Enforcer
+
+    @classmethod
+    def of(cls, policy_set: str, enforcer: Enforcer) -> Self:
+        """Takes the policy set (empty when the service serves exactly one) and what is enforced."""
+        declared = types_pb2.Enforcer(
+            id=enforcer.id,
+            supported_masks=[types_pb2.MaskKind.ValueType(kind) for kind in sorted(enforcer.masks)],
+            supported_obligations=[types_pb2.ObligationKind.ValueType(kind) for kind in sorted(enforcer.obligations)],
+        )
+        return cls(policy_set, enforcer, declared)
+
+    def check_request(
+        self, check: Check, *, at_least: int, explain: bool, receipt: ReceiptName
+    ) -> tuple[access_pb2.CheckAccessRequest, Asked]:
+        """Returns the request for one check, and what its answer has to fit."""
+        request = access_pb2.CheckAccessRequest(
+            request_id=new_request_id(),
+            policy_set=self.policy_set,
+            access=access_request(check, self.declared),
+            allow_partial=check.allow_partial,
+            at_least=at_least,
+            explain=explain,
+            receipt_level=_receipt_level(receipt),
+        )
+        return request, self.asked(check, receipt)
+
+    def batch_request(
+        self, checks: Sequence[Check], *, at_least: int, receipt: ReceiptName
+    ) -> tuple[access_pb2.BatchCheckAccessRequest, list[Asked]]:
+        """Returns the request for many checks, and what each answer has to fit."""
+        request = access_pb2.BatchCheckAccessRequest(
+            request_id=new_request_id(),
+            policy_set=self.policy_set,
+            items=[self.item(check, str(position)) for position, check in enumerate(checks)],
+            at_least=at_least,
+            receipt_level=_receipt_level(receipt),
+        )
+        return request, [self.asked(check, receipt) for check in checks]
+
+    def item(self, check: Check, correlation_id: str) -> access_pb2.CheckItem:
+        """Returns one item of a batch or stream."""
+        return access_pb2.CheckItem(
+            correlation_id=correlation_id,
+            access=access_request(check, self.declared),
+            allow_partial=check.allow_partial,
+        )
+
+    def asked(self, check: Check, receipt: ReceiptName = "basic") -> Asked:
+        """Returns what the answer to a check has to fit."""
+        return Asked(
+            columns=tuple(check.columns),
+            allow_partial=check.allow_partial,
+            masks=self.enforcer.masks,
+            obligations=self.enforcer.obligations,
+            full_receipt=receipt == "full",
+            sent_clock=clock(),
+        )
+
+
+def read_check(response: access_pb2.CheckAccessResponse, asked: Asked) -> Decision:
+    """Reads the answer to one check."""
+    if not response.HasField("decision"):
+        raise MalformedAnswerError("the answer holds no decision")
+    explanation = response.explanation if response.HasField("explanation") else None
+    return read_decision(response.decision, asked, explanation)
+
+
+def read_batch(response: access_pb2.BatchCheckAccessResponse, asked: Sequence[Asked]) -> list[Decision]:
+    """Reads the answers to a batch: as many as were asked for, in order."""
+    results = response.results
+    if len(results) != len(asked):
+        raise MalformedAnswerError(f"the answer holds {len(results)} results for {len(asked)} checks")
+    for position, result in enumerate(results):
+        if result.correlation_id != str(position):
+            raise MalformedAnswerError(f"result {position} answers check `{result.correlation_id}`")
+    return [read_result(result, one) for result, one in zip(results, asked, strict=True)]
+
+
+def read_result(result: access_pb2.CheckResult, asked: Asked) -> Decision:
+    """Reads the answer to one item of a batch or stream."""
+    match result.WhichOneof("outcome"):
+        case "decision":
+            return read_decision(result.decision, asked)
+        case "error":
+            return denied_by(from_status(result.error))
+        case _:
+            return denied_by(MalformedAnswerError("the result holds neither a decision nor an error"))
+
+
+def new_request_id() -> str:
+    """Returns a random id; every attempt of one call carries the same."""
+    return os.urandom(REQUEST_ID_BYTES).hex()
+
+
+def _receipt_level(receipt: ReceiptName) -> types_pb2.ReceiptLevel.ValueType:
+    """Returns the level of a receipt by name."""
+    if receipt not in RECEIPT_LEVELS:
+        raise ValueError(f"receipt: `{receipt}` is neither `basic` nor `full`")
+    return RECEIPT_LEVELS[receipt]

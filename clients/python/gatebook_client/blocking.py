@@ -1,0 +1,198 @@
+"""The blocking client.
+
+Owns one channel to the service, and has the methods of `connection.Connection`, which see, without
+`await`. Threads may share a connection. Every call has a deadline, every error is a `GatebookClientError`
+(or, with `on_error="deny"`, a denial), and no path leads from an error to an allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import grpc
+
+from gatebook.v1 import access_service_pb2_grpc as access_grpc
+from gatebook.v1 import audit_service_pb2 as audit_pb2
+from gatebook.v1 import audit_service_pb2_grpc as audit_grpc
+from gatebook_client import stream as streams
+from gatebook_client.asking import Asking, Terms, read_batch, read_check
+from gatebook_client.attempts import Line, call_blocking
+from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, list_request, next_page
+from gatebook_client.decision import Decision, denied_by
+from gatebook_client.errors import GatebookClientError, MalformedAnswerError
+from gatebook_client.question import Check, ReceiptName, SubjectLike
+
+
+class BlockingConnection:
+    """A connection to the service, without asyncio. Use it inside `with`; threads may share it."""
+
+    def __init__(self, channel: grpc.Channel, asking: Asking, terms: Terms) -> None:
+        """Takes an open channel, how to ask and on which terms; use `gatebook_client.connect_blocking`."""
+        self._channel = channel
+        self._asking = asking
+        self._line = Line(terms)
+        self._access = access_grpc.AccessServiceStub(channel)
+        self._audit = audit_grpc.AuditServiceStub(channel)
+
+    def __enter__(self) -> Self:
+        """Returns itself; the first call connects."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; calls under way raise `ConnectionClosedError`."""
+        self._line.is_open = False
+        self._channel.close()
+
+    def check(  # noqa: PLR0913  # one argument per part of the question, by keyword
+        self,
+        subject: SubjectLike,
+        action: str,
+        resource: str,
+        *,
+        columns: Sequence[str] = (),
+        purpose: str = "",
+        context: Mapping[str, Any] | None = None,
+        row: Mapping[str, Any] | None = None,
+        actor: SubjectLike | None = None,
+        allow_partial: bool = False,
+        at_least: int = 0,
+        explain: bool = False,
+        receipt: ReceiptName = "basic",
+        timeout_seconds: float | None = None,
+    ) -> Decision:
+        """Asks whether `subject` may do `action` to `resource`.
+
+        Args:
+            subject: a user's id, a `(type, id)` pair, or a `Subject`.
+            action: a word of the policy set's vocabulary, such as `read`.
+            resource: the dataset, such as `mci.prompts`.
+            columns: the columns; none means every column.
+            purpose: a node of the purpose tree, such as `model_training`.
+            context: circumstances, such as the network.
+            row: the complete row asked about; None means unknown.
+            actor: who acts on the subject's behalf.
+            allow_partial: allow the columns that are allowed, and withhold the others.
+            at_least: decide with this policy revision number or a later one.
+            explain: also name the nearest rules and what they lacked.
+            receipt: `full` also returns the entry's bytes and a signature, for `verify_receipt`.
+            timeout_seconds: the deadline of this call, retries included.
+
+        Raises:
+            GatebookClientError: there is no decision, so the answer is no.
+            ValueError: an argument cannot be sent as it is.
+        """
+        check = Check(subject, action, resource, columns, purpose, context, row, actor, allow_partial)
+        request, asked = self._asking.check_request(check, at_least=at_least, explain=explain, receipt=receipt)
+        try:
+            response = call_blocking(self._line, self._access.CheckAccess, request, timeout_seconds)
+            return read_check(response, asked)
+        except GatebookClientError as error:
+            if self._line.terms.on_error == "deny":
+                return denied_by(error)
+            raise
+
+    def check_many(
+        self,
+        checks: Iterable[Check],
+        *,
+        at_least: int = 0,
+        receipt: ReceiptName = "basic",
+        timeout_seconds: float | None = None,
+    ) -> list[Decision]:
+        """Asks many checks (at most 1,000) with one commit to the book; the decisions are in their order.
+
+        An error of one item is a denial with `error` set; the others are untouched.
+
+        Raises:
+            GatebookClientError: there is no decision at all.
+            ValueError: an argument cannot be sent as it is.
+        """
+        listed = list(checks)
+        if not listed:
+            return []
+        request, asked = self._asking.batch_request(listed, at_least=at_least, receipt=receipt)
+        try:
+            response = call_blocking(self._line, self._access.BatchCheckAccess, request, timeout_seconds)
+            return read_batch(response, asked)
+        except GatebookClientError as error:
+            if self._line.terms.on_error == "deny":
+                return [denied_by(error) for _ in listed]
+            raise
+
+    def stream(
+        self,
+        checks: Iterable[Check],
+        *,
+        in_flight: int = streams.IN_FLIGHT,
+        timeout_seconds: float | None = None,
+    ) -> Iterator[tuple[Check, Decision]]:
+        """Asks checks in one stream; yields each with its decision as soon as it is ready.
+
+        Args:
+            checks: the checks; taken one by one, at most `in_flight` of them unanswered.
+            in_flight: the most checks to have open at once.
+            timeout_seconds: the deadline of each check.
+
+        Raises:
+            GatebookClientError: the stream broke; the checks not yet yielded have no decision. Raised
+                while iterating, whatever `on_error` says.
+        """
+        timeout = self._line.terms.timeout_seconds if timeout_seconds is None else timeout_seconds
+        return streams.stream_blocking(
+            self._line, self._access, self._asking, checks, in_flight=in_flight, timeout_seconds=timeout
+        )
+
+    def entry(
+        self, index: int | None = None, *, decision_id: str = "", timeout_seconds: float | None = None
+    ) -> audit_pb2.EntryRecord:
+        """Returns one entry of the book, by index or by the id of its decision."""
+        request = entry_request(index, decision_id)
+        response = call_blocking(self._line, self._audit.GetEntry, request, timeout_seconds)
+        if not response.HasField("record"):
+            raise MalformedAnswerError("the answer holds no entry")
+        return response.record
+
+    def entries(
+        self,
+        *,
+        oldest_first: bool = False,
+        page_size: int = PAGE_SIZE,
+        timeout_seconds: float | None = None,
+        **criteria: Unpack[EntryFilter],
+    ) -> Iterator[audit_pb2.EntryRecord]:
+        """Yields the entries that match, page by page; each page is itself an entry of the book."""
+        request: audit_pb2.ListEntriesRequest | None
+        request = list_request(criteria, oldest_first=oldest_first, page_size=page_size)
+        while request is not None:
+            response = call_blocking(self._line, self._audit.ListEntries, request, timeout_seconds)
+            yield from response.entries
+            request = next_page(request, response)
+
+    def checkpoint(
+        self, *, refresh: bool = False, timeout_seconds: float | None = None
+    ) -> audit_pb2.GetCheckpointResponse:
+        """Returns the newest signed checkpoint; `refresh` publishes what is acknowledged first."""
+        request = audit_pb2.GetCheckpointRequest(refresh=refresh)
+        return call_blocking(self._line, self._audit.GetCheckpoint, request, timeout_seconds)
+
+    def inclusion_proof(
+        self, index: int, *, size: int = 0, timeout_seconds: float | None = None
+    ) -> audit_pb2.GetInclusionProofResponse:
+        """Returns the proof that an entry is in the tree of `size` (0: of the newest checkpoint)."""
+        request = audit_pb2.GetInclusionProofRequest(index=index, size=size)
+        return call_blocking(self._line, self._audit.GetInclusionProof, request, timeout_seconds)
+
+    def consistency_proof(
+        self, old_size: int, *, new_size: int = 0, timeout_seconds: float | None = None
+    ) -> audit_pb2.GetConsistencyProofResponse:
+        """Returns the proof that one tree is a prefix of another (0: that of the newest checkpoint)."""
+        request = audit_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size)
+        return call_blocking(self._line, self._audit.GetConsistencyProof, request, timeout_seconds)

@@ -1,0 +1,130 @@
+"""What can be asked: checks, subjects, and what the application enforces.
+
+Owns the conversion of Python values to requests. Attributes travel as JSON bytes (`*_json`), in
+which integers of any size stay exact; a `google.protobuf.Struct` would round them beyond 2^53.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from gatebook.v1 import types_pb2
+
+ReceiptName = Literal["basic", "full"]
+
+RECEIPT_LEVELS: Final[dict[str, types_pb2.ReceiptLevel.ValueType]] = {
+    "basic": types_pb2.RECEIPT_LEVEL_BASIC,
+    "full": types_pb2.RECEIPT_LEVEL_FULL,
+}
+_TEXT_TYPES = (dt.date, dt.time, uuid.UUID, decimal.Decimal)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Names who wants access, or who acts for whom, by type and id.
+
+    `properties` count only where the policy set names the caller as their source.
+    """
+
+    id: str
+    type: str = "user"
+    properties: Mapping[str, Any] | None = None
+
+
+SubjectLike = str | tuple[str, str] | Subject
+"""A user's id, a `(type, id)` pair, or a `Subject`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcer:
+    """Says what the application will really do with an allow.
+
+    Declare only what it does: the service denies what the enforcer cannot apply, and this client
+    denies an answer with an obligation that was not declared.
+    """
+
+    id: str = ""
+    masks: frozenset[int] = frozenset()
+    obligations: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question: may this subject do this to that, for this purpose?
+
+    `columns` empty means every column. `row` None means unknown; a mapping means complete.
+    """
+
+    subject: SubjectLike
+    action: str
+    resource: str
+    columns: Sequence[str] = ()
+    purpose: str = ""
+    context: Mapping[str, Any] | None = None
+    row: Mapping[str, Any] | None = None
+    actor: SubjectLike | None = None
+    allow_partial: bool = False
+
+
+def access_request(check: Check, enforcer: types_pb2.Enforcer | None) -> types_pb2.AccessRequest:
+    """Converts a check to a message.
+
+    Raises:
+        ValueError: an argument cannot be sent as it is; the message names it.
+    """
+    if isinstance(check.columns, str):
+        raise ValueError(f"columns: `{check.columns}` is one text; pass a list of column names")  # noqa: TRY004  # one error type for every bad argument
+    request = types_pb2.AccessRequest(
+        subject=_subject(check.subject, "subject"),
+        action=types_pb2.Action(name=check.action),
+        resource=types_pb2.Resource(id=check.resource, columns=check.columns),
+        purpose=check.purpose,
+        enforcer=enforcer,
+    )
+    if check.context:
+        request.context_json = as_json(check.context, "context")
+    if check.row is not None:
+        request.row_json = as_json(check.row, "row")
+    if check.actor is not None:
+        request.actor.CopyFrom(_subject(check.actor, "actor"))
+    return request
+
+
+def _subject(subject: SubjectLike, name: str) -> types_pb2.Subject:
+    """Converts a subject or actor."""
+    if isinstance(subject, str):
+        return types_pb2.Subject(type="user", id=subject)
+    if isinstance(subject, tuple):
+        kind, identity = subject
+        return types_pb2.Subject(type=kind, id=identity)
+    message = types_pb2.Subject(type=subject.type, id=subject.id)
+    if subject.properties:
+        message.properties_json = as_json(subject.properties, f"{name}.properties")
+    return message
+
+
+def as_json(values: Mapping[str, Any], name: str) -> bytes:
+    """Returns one JSON object in UTF-8. Times become ISO 8601 text, decimals and UUIDs text.
+
+    Raises:
+        ValueError: a value has no JSON form.
+    """
+    try:
+        return json.dumps(
+            dict(values), default=_as_text, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as err:
+        raise ValueError(f"{name}: cannot be sent as JSON: {err}") from err
+
+
+def _as_text(value: object) -> str:
+    """Returns the text of a value that JSON has no type for."""
+    if isinstance(value, _TEXT_TYPES):
+        return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+    raise TypeError(f"a value of type `{type(value).__name__}` has no JSON form")
