@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from gatebook.expression.tokens import ParseError, Token, number, string, tokenize
 from gatebook.expression.tree import Call, Expression, Literal, Path, Span
 
-__all__ = ["Names", "ParseError", "parse"]
+__all__ = ["ParseError", "parse"]
 
 LENGTH_MAX = 16_384
 DEPTH_MAX = 64
@@ -52,26 +50,15 @@ OPERATORS = frozenset(
 )
 
 
-class Names(msgspec.Struct, frozen=True):
-    """What an expression may speak of.
-
-    `tokens` maps a root to its tokens, as `{"r": {"sub", "obj"}, "p": {"sub"}}`; `functions` maps
-    the name of a function to the numbers of arguments that it takes.
-    """
-
-    tokens: Mapping[str, frozenset[str]]
-    functions: Mapping[str, frozenset[int]]
-
-
-def parse(text: str, *, names: Names | None = None) -> Expression:
-    """Parses `text`; with `names`, refuses every other token and function.
+def parse(text: str) -> Expression:
+    """Parses `text`; whether its names mean anything is for its reader to say.
 
     Raises:
-        ParseError: the text is no expression, is too long or too deep, or speaks of an unknown name.
+        ParseError: the text is no expression, or is too long or too deep.
     """
     if len(text) > LENGTH_MAX:
         raise ParseError(f"an expression has at most {LENGTH_MAX} characters", LENGTH_MAX)
-    parser = _Parser(tokenize(text), names)
+    parser = _Parser(tokenize(text))
     expression = parser.expression(_OR)
     parser.expect_end()
     _limit_depth(expression)
@@ -81,9 +68,8 @@ def parse(text: str, *, names: Names | None = None) -> Expression:
 class _Parser:
     """Climbs the precedences over a list of tokens. Lives for one call of `parse`."""
 
-    def __init__(self, tokens: list[Token], names: Names | None) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
-        self._names = names
         self._position = 0
         self._nesting = 0
 
@@ -224,7 +210,6 @@ class _Parser:
             return self._function(first, names)
         if (bracket := self._accept("[")) is not None:
             raise ParseError("subscripts are not supported: write an attribute", bracket.start)
-        self._check_path(names, first.start)
         return Path(tuple(names), Span(first.start, last.span.end))
 
     def _function(self, first: Token, names: list[str]) -> Expression:
@@ -233,31 +218,7 @@ class _Parser:
         if first.text in OPERATORS:
             raise ParseError(f"`{first.text}` is no function", first.start)
         operands, _, end = self._items(")")
-        self._check_call(first, len(operands))
         return Call(first.text, tuple(operands), Span(first.start, end))
-
-    def _check_call(self, name: Token, count: int) -> None:
-        if self._names is None:
-            return
-        counts = self._names.functions.get(name.text)
-        if counts is None:
-            known = ", ".join(sorted(self._names.functions)) or "none"
-            raise ParseError(f"unknown function `{name.text}`: known are {known}", name.start)
-        if count not in counts:
-            wanted = " or ".join(str(number) for number in sorted(counts))
-            raise ParseError(f"`{name.text}` takes {wanted} arguments, not {count}", name.start)
-
-    def _check_path(self, names: list[str], offset: int) -> None:
-        if self._names is None:
-            return
-        root, path = names[0], ".".join(names)
-        tokens = self._names.tokens.get(root)
-        if tokens is None:
-            hint = f": write `{root.title()}`" if root in ("true", "false", "none") else ""
-            raise ParseError(f"unknown name `{path}`{hint}", offset)
-        if len(names) == 1 or names[1] not in tokens:
-            known = ", ".join(f"{root}.{token}" for token in sorted(tokens))
-            raise ParseError(f"unknown name `{path}`: known are {known}", offset)
 
 
 def _call(op: str, *operands: Expression) -> Call:

@@ -100,7 +100,7 @@ def number(token: Token) -> int | float:
 
 
 def string(token: Token) -> str:
-    """Reads a quoted string; an unknown escape such as `\\d` keeps its backslash, as in Python."""
+    r"""Reads a quoted string; an unknown escape such as `\d` keeps its backslash, as in Python."""
 
     def unescape(match: re.Match[str]) -> str:
         letter = match.group(1)
