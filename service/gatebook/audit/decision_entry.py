@@ -1,0 +1,198 @@
+"""The entries of decisions.
+
+Owns what of a request and its decision is written, and where:
+
+1. in clear stands only what the policy set knows (`Decision.vocabulary_known`), so that a caller
+   cannot write a name, or anything else, into the book by asking for it;
+2. the whole request is sealed under the key of the subject and, when there is one, of the actor;
+   with the revisions in clear it is everything that a rule read, so that a decision can be replayed;
+3. the row is sealed under the keys of its data subjects, else under those of the request;
+4. whoever the directory does not know is the stranger; a plain set has no directory, and there
+   each subject is a person.
+
+A decision entry always fits 65,535 bytes, by this sum:
+
+    20,480  request and row, as they are sealed: refused by `ask`, before anything is decided
+    20,480  columns: 256 with names of together 16,384 bytes, 12 bytes each for the outcome, 1,024 masks
+    14,000  rules: 100 with file names of at most 128 bytes, and 12 bytes each for the rest
+     3,328  data subjects: 64 with 37 bytes for both places of the pseudonym, and 960 to spare
+     7,168  the rest: caller 256, resource 512, minimum group 4,096, names of 128, ids, times, salt
+    ------
+    65,456
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from gatebook.audit.asked import Asked
+from gatebook.audit.entry import Stamp, finish, short_name, to_timestamp
+from gatebook.audit.people import STRANGER, Person, PersonId
+from gatebook.audit.sealing import seal
+from gatebook.errors import LimitExceededError
+from gatebook.v1 import entry_pb2, types_pb2
+from gatebook.values import (
+    AccessRequest,
+    Decision,
+    Effect,
+    Entity,
+    MaskKind,
+    MinimumGroup,
+    ObligationKind,
+    Reason,
+    Revision,
+)
+
+DATA_SUBJECTS_MAX = 64
+RULES_WRITTEN_MAX = 100
+FRAGMENTS_CACHED_MAX = 16_384
+DATA_SUBJECT_TYPE = "user"
+"""Rows name their data subjects by id alone; they are people, and so of this type in the directory."""
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """A request with its decision: what one decision entry is made of."""
+
+    asked: Asked
+    decision: Decision
+    decision_id: str
+
+
+def people_of(decided: Decided) -> tuple[PersonId, ...]:
+    """Returns everyone under whose keys the entry will be sealed: subject, actor, data subjects.
+
+    Raises:
+        LimitExceededError: the row has more than 64 data subjects.
+    """
+    request, decision = decided.asked.request, decided.decision
+    if len(decision.data_subjects) > DATA_SUBJECTS_MAX:
+        raise LimitExceededError(
+            f"the row names {len(decision.data_subjects)} data subjects, over {DATA_SUBJECTS_MAX}",
+            limit="data_subjects",
+        )
+    people = [_person(request.subject, decision, "subject")]
+    if request.actor is not None:
+        people.append(_person(request.actor, decision, "actor"))
+    people.extend(PersonId(DATA_SUBJECT_TYPE, i) if i else STRANGER for i in decision.data_subjects)
+    return tuple(people)
+
+
+def encode_decision(decided: Decided, stamp: Stamp, people: Mapping[PersonId, Person], origin: str) -> bytes:
+    """Returns the entry of a decision. `people` holds everyone of `people_of`, durably stored.
+
+    Raises:
+        LimitExceededError: it does not fit, which the limits of requests and policy sets rule out.
+    """
+    asked, decision = decided.asked, decided.decision
+    found = [people[person_id] for person_id in people_of(decided)]
+    askers = found[: 1 if asked.request.actor is None else 2]
+    data_subjects = found[len(askers) :]
+    entry = entry_pb2.AuditEntry(kind=entry_pb2.ENTRY_KIND_DECISION)
+    entry.sealed.append(seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))
+    if asked.row is not None:
+        owners = _distinct(data_subjects or askers)
+        entry.sealed.append(seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row))
+    entry.decision.MergeFromString(b"".join(_outcome(asked.request, decision)))
+    own = entry_pb2.DecisionEntry(
+        decision_id=decided.decision_id,
+        subject_pseudonym=askers[0].pseudonym,
+        actor_pseudonym=askers[1].pseudonym if len(askers) > 1 else b"",
+        data_subject_pseudonyms=[person.pseudonym for person in data_subjects],
+        expires_time=None if decision.expires_time is None else to_timestamp(decision.expires_time),
+        allow_partial=asked.request.allow_partial,
+        row_given=asked.row is not None,
+        trace_id=asked.trace_id,
+    )
+    entry.decision.MergeFrom(own)
+    return finish(stamp, entry)
+
+
+def _outcome(request: AccessRequest, decision: Decision) -> Iterator[bytes]:
+    """Yields the encodings whose merger says what was decided, with known names alone.
+
+    The same few come again and again, so that each is remembered.
+    """
+    known = decision.vocabulary_known
+    yield _revisions(decision.policy_set, decision.policy_revision, decision.directory_revision)
+    yield _question(
+        request.subject.type if decision.directory_revision is not None and "subject" in known else "",
+        request.resource if "resource" in known else "",
+        request.action if "action" in known else "",
+        request.purpose if "purpose" in known else "",
+    )
+    yield _answer(decision.effect, decision.reason, decision.must_apply, decision.minimum_group, decision.notice_id)
+    for outcome in decision.columns:
+        named = "columns" in known and outcome.reason is not Reason.UNKNOWN_COLUMN
+        masks = tuple([mask.kind for mask in outcome.masks])
+        yield _column(outcome.column if named else "", outcome.effect, outcome.reason, masks)
+    for rule in decision.rules[:RULES_WRITTEN_MAX]:
+        yield _rule(rule.file, rule.line)
+
+
+@functools.lru_cache(maxsize=256)
+def _revisions(policy_set: str, policy: Revision, directory: Revision | None) -> bytes:
+    return entry_pb2.DecisionEntry(
+        policy_set=policy_set,
+        policy_revision=_revision(policy),
+        directory_revision=None if directory is None else _revision(directory),
+    ).SerializeToString()
+
+
+@functools.lru_cache(maxsize=FRAGMENTS_CACHED_MAX)
+def _question(subject_type: str, resource_id: str, action: str, purpose: str) -> bytes:
+    return entry_pb2.DecisionEntry(
+        subject_type=subject_type, resource_id=resource_id, action=action, purpose=purpose
+    ).SerializeToString()
+
+
+@functools.lru_cache(maxsize=FRAGMENTS_CACHED_MAX)
+def _answer(
+    effect: Effect,
+    reason: Reason,
+    must_apply: tuple[ObligationKind, ...],
+    group: MinimumGroup | None,
+    notice_id: str,
+) -> bytes:
+    least = None if group is None else types_pb2.MinimumGroup(k=group.k, entity_columns=group.entity_columns)
+    return entry_pb2.DecisionEntry(
+        effect=effect,  # type: ignore[arg-type]  # the numbers are equal, see the contract test
+        reason=reason,  # type: ignore[arg-type]  # as above
+        must_apply=must_apply,  # type: ignore[arg-type]  # as above
+        minimum_group=least,
+        notice_id=notice_id,
+    ).SerializeToString()
+
+
+@functools.lru_cache(maxsize=FRAGMENTS_CACHED_MAX)
+def _column(column: str, effect: Effect, reason: Reason, masks: tuple[MaskKind, ...]) -> bytes:
+    outcome = entry_pb2.ColumnEntry(
+        column=column,
+        effect=effect,  # type: ignore[arg-type]  # the numbers are equal, see the contract test
+        reason=reason,  # type: ignore[arg-type]  # as above
+        masks=masks,  # type: ignore[arg-type]  # as above
+    )
+    return entry_pb2.DecisionEntry(columns=[outcome]).SerializeToString()
+
+
+@functools.lru_cache(maxsize=FRAGMENTS_CACHED_MAX)
+def _rule(file: str, line: int) -> bytes:
+    rule = entry_pb2.RuleEntry(file=short_name(file), line=line)
+    return entry_pb2.DecisionEntry(rules=[rule]).SerializeToString()
+
+
+def _person(entity: Entity, decision: Decision, role: str) -> PersonId:
+    """Returns who this is, as far as the directory knows."""
+    if entity.id and (decision.directory_revision is None or role in decision.vocabulary_known):
+        return PersonId(entity.type, entity.id)
+    return STRANGER
+
+
+def _distinct(people: list[Person]) -> list[Person]:
+    return people if len(people) == 1 else list(dict.fromkeys(people))
+
+
+def _revision(revision: Revision) -> types_pb2.Revision:
+    return types_pb2.Revision(digest=revision.digest, number=revision.number)

@@ -1,0 +1,99 @@
+"""Sealed parts of entries: personal data that opens only while its people's keys exist.
+
+Owns the format of a sealed part (`Sealed` in entry.proto):
+
+1. AES-256-GCM under the key of one person or, for several, under a key derived (HKDF-SHA-256,
+   RFC 5869) from all of their keys in the order of their pseudonyms in the part;
+2. the associated data names the book, the field and the version of the format, so that a part
+   does not open in another book or as another field;
+3. nonces are 12 random bytes. They come from one draw for many, which a forked child forgets.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gatebook.audit.keyfile import derive_key
+from gatebook.audit.people import People, Person
+from gatebook.errors import BookCorruptError
+from gatebook.v1 import entry_pb2
+
+FORMAT = "gatebook/sealed/v1"
+NONCE_BYTES = 12
+TAG_BYTES = 16
+PIECES_PER_DRAW = 512
+
+
+class RandomPieces:
+    """Hands out random bytes of one length, drawn from the system many at a time.
+
+    No piece is handed out twice: taking one is a single step, and a forked child starts empty.
+    """
+
+    def __init__(self, length: int) -> None:
+        """Takes the length of a piece in bytes."""
+        self._length = length
+        self._pieces: deque[bytes] = deque()
+        os.register_at_fork(after_in_child=self._pieces.clear)
+
+    def draw(self) -> bytes:
+        """Returns a fresh piece."""
+        while True:
+            try:
+                return self._pieces.popleft()
+            except IndexError:
+                drawn = os.urandom(self._length * PIECES_PER_DRAW)
+                starts = range(0, len(drawn), self._length)
+                self._pieces.extend(drawn[i : i + self._length] for i in starts)
+
+
+_nonces = RandomPieces(NONCE_BYTES)
+
+
+def seal(
+    field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[Person], plaintext: bytes
+) -> entry_pb2.Sealed:
+    """Seals personal data under the keys of all these people (at least one, each once)."""
+    nonce = _nonces.draw()
+    return entry_pb2.Sealed(
+        field=field,
+        pseudonyms=[person.pseudonym for person in people],
+        nonce=nonce,
+        ciphertext=_cipher(people).encrypt(nonce, plaintext, _associated(origin, field)),
+    )
+
+
+def open_sealed(sealed: entry_pb2.Sealed, origin: str, people: People) -> bytes | None:
+    """Returns what is inside, or None where the key of one of its people no longer exists.
+
+    Raises:
+        BookCorruptError: all keys exist and it does not open: it was sealed for another book or
+            field, or it is not what was written.
+    """
+    found = [people.by_pseudonym(pseudonym) for pseudonym in sealed.pseudonyms]
+    present = [person for person in found if person is not None]
+    if not present or len(present) < len(found):
+        return None
+    try:
+        return _cipher(present).decrypt(sealed.nonce, sealed.ciphertext, _associated(origin, sealed.field))
+    except (InvalidTag, ValueError) as err:
+        raise BookCorruptError(f"sealed field {sealed.field} does not open under the keys of its people") from err
+
+
+def _cipher(people: Sequence[Person]) -> AESGCM:
+    if len(people) == 1:
+        return people[0].cipher
+    if not people:
+        raise RuntimeError("nothing is sealed for nobody")
+    return AESGCM(derive_key(b"".join(person.key for person in people), "sealed/joint/v1"))
+
+
+@functools.lru_cache(maxsize=64)
+def _associated(origin: str, field: int) -> bytes:
+    return f"{FORMAT}\n{origin}\n{field}".encode()
