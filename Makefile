@@ -63,18 +63,24 @@ bench: $(READY) ## measure the steps of a decision, checks per second and entrie
 	$(BIN)/python tests/bench
 
 .PHONY: check
-check: check-python check-proto ## run every static check
+check: check-lint check-types check-layers check-proto ## run every static check (-k: also after a failing one)
 
-.PHONY: check-python
-check-python: $(READY) ## lint, format, types, layers and dependencies
+.PHONY: check-lint
+check-lint: $(READY) ## ruff: lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+.PHONY: check-types
+check-types: $(READY) ## mypy, strict
 	$(BIN)/mypy
+
+.PHONY: check-layers
+check-layers: $(READY) ## who imports whom, and which dependency
 	$(BIN)/lint-imports
 	$(BIN)/deptry service clients/python
 
 .PHONY: check-proto
-check-proto: $(PROTO_READY) $(BUF) build/googleapis/google/rpc/status.proto ## lint, compatibility, generated code
+check-proto: $(PROTO_READY) $(BUF) build/googleapis/google/rpc/status.proto ## buf: lint and compatibility; generated code up to date
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
 	@rm -rf build/proto && mkdir -p build/proto
