@@ -62,8 +62,8 @@ def compile_mask(mask: types_pb2.Mask, keys: Mapping[str, bytes]) -> MaskValue:
     if make is None or mask.kind not in supported_masks():
         message = "the decision has a mask that this client cannot apply; do not declare it, or upgrade gatebook"
         raise EnforcementError("CLIENT_UNKNOWN_MASK", message)
-    parameters = json_format.MessageToDict(mask.parameters)
     try:
+        parameters = json_format.MessageToDict(mask.parameters)
         if mask.kind == types_pb2.MASK_KIND_HASH:
             return _hash(_key(mask.key_id, keys))
         return make(parameters)
