@@ -1,0 +1,175 @@
+"""`gatebook.yaml`: what a policy set is called, who owns it, and whom it believes.
+
+Owns the settings of one policy set:
+
+    name                what the set is called in requests
+    owners              whom to ask
+    actions             the closed vocabulary of a governed set
+    zones               which datasets a role may administer (kept for delegated administration)
+    attribute_sources   which caller may state which context keys and subject properties; what another
+                        caller states does not count (design section 5.11)
+    request             of a plain set: which part of a request supplies which token of the model
+    acknowledged        hazards of the model that the owners accept by name
+
+Every key may be left out, except that a governed set needs its actions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from gatebook.policy import names
+from gatebook.policy.yaml_nodes import Node, Scalar
+from gatebook.policy.yaml_reader import MISSING_KEY, WRONG_VALUE, Reader
+from gatebook.values import Finding
+
+ALLOW_BY_DEFAULT: Final = "allow-by-default"
+HAZARDS: Final = (ALLOW_BY_DEFAULT,)
+"""The hazards that can be acknowledged: a policy effect that allows what no rule mentions."""
+
+KEYS: Final = ("name", "owners", "actions", "zones", "attribute_sources", "request", "acknowledged")
+REQUEST_SOURCES: Final = ("subject", "actor", "resource", "action", "purpose", "context.KEY")
+
+_SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]*")
+_CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
+_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SOURCE = re.compile(r"subject|actor|resource|action|purpose|context\.[A-Za-z_][A-Za-z0-9_]*")
+_ZONE_KEYS = ("datasets", "administrators")
+_ZONE_MEMBER = re.compile(f"{names.NAMESPACE.pattern}|{names.DATASET.pattern}")
+
+
+class AttributeSource(msgspec.Struct, frozen=True):
+    """What one caller may state: keys of the context, properties of the subject."""
+
+    context: frozenset[str] = frozenset()
+    subject: frozenset[str] = frozenset()
+
+
+NOTHING_BELIEVED: Final = AttributeSource()
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """Datasets and namespaces that a role may administer, never beyond their ceilings."""
+
+    name: str
+    datasets: tuple[str, ...]
+    administrators: tuple[str, ...]
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The settings of one policy set. The empty ones are those of a set without `gatebook.yaml`."""
+
+    name: str = ""
+    owners: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    zones: Mapping[str, Zone] = {}
+    attribute_sources: Mapping[str, AttributeSource] = {}
+    request: Mapping[str, str] = {}
+    acknowledged: frozenset[str] = frozenset()
+
+    @property
+    def allow_by_default(self) -> bool:
+        """Tells whether an effect that allows by default is acknowledged."""
+        return ALLOW_BY_DEFAULT in self.acknowledged
+
+    def believed(self, caller: str) -> AttributeSource:
+        """Returns what the caller may state; nothing, unless it is named."""
+        return self.attribute_sources.get(caller, NOTHING_BELIEVED)
+
+
+def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tuple[Settings | None, list[Finding]]:
+    """Reads `gatebook.yaml`.
+
+    Args:
+        text: The content of the file.
+        file: Its path within the policy set.
+        governed: Whether the set has a catalogue; None leaves out what depends on it.
+
+    Returns:
+        The settings, or None when there is a finding, and all findings by line and column.
+    """
+    reader = Reader(file)
+    root = reader.root(text)
+    found = None if root is None else reader.fields(root, file, KEYS)
+    if root is None or found is None:
+        return None, reader.sorted_findings()
+    settings = Settings(
+        name=_set_name(reader, found.get("name")),
+        owners=_listed(reader, found.get("owners"), "owners", _OWNER, "privacy-office"),
+        actions=_listed(reader, found.get("actions"), "actions", names.WORD, "read"),
+        zones=_zones(reader, found.get("zones")),
+        attribute_sources=_sources(reader, found.get("attribute_sources")),
+        request=_bindings(reader, found.get("request")),
+        acknowledged=_acknowledged(reader, found.get("acknowledged")),
+    )
+    if governed and "actions" not in found:
+        reader.refuse(root, MISSING_KEY, "a set with a catalogue needs `actions`, such as `[read, export, share]`")
+    if governed and "request" in found:
+        message = "`request` binds the tokens of a plain set; this set has a catalogue"
+        reader.refuse(found["request"], WRONG_VALUE, message)
+    return None if reader.failed else settings, reader.sorted_findings()
+
+
+def _set_name(reader: Reader, node: Node | None) -> str:
+    return "" if node is None else reader.name(node, "name", _SET_NAME, "telemetry") or ""
+
+
+def _listed(reader: Reader, node: Node | None, where: str, pattern: re.Pattern[str], example: str) -> tuple[str, ...]:
+    if node is None:
+        return ()
+    return tuple(name for name, _ in reader.names(node, where, pattern, example))
+
+
+def _zones(reader: Reader, node: Node | None) -> Mapping[str, Zone]:
+    zones: dict[str, Zone] = {}
+    for key, value in () if node is None else reader.entries(node, "zones"):
+        name = reader.name(key, "zones", names.WORD, "mci")
+        fields = reader.fields(value, f"zones.{key.text}", _ZONE_KEYS, _ZONE_KEYS)
+        if name is None or fields is None:
+            continue
+        where = f"zones.{name}"
+        datasets = _listed(reader, fields.get("datasets"), f"{where}.datasets", _ZONE_MEMBER, "mci.*")
+        roles = _listed(reader, fields.get("administrators"), f"{where}.administrators", names.ROLE, "role:mci_owner")
+        zones[name] = Zone(name, datasets, roles)
+    return zones
+
+
+def _sources(reader: Reader, node: Node | None) -> Mapping[str, AttributeSource]:
+    sources: dict[str, AttributeSource] = {}
+    for key, value in () if node is None else reader.entries(node, "attribute_sources"):
+        caller = reader.name(key, "attribute_sources", _CALLER, "svc-trino")
+        fields = reader.fields(value, f"attribute_sources.{key.text}", ("context", "subject"))
+        if caller is None or fields is None:
+            continue
+        stated = {
+            part: _listed(reader, fields.get(part), f"attribute_sources.{caller}.{part}", names.ATTRIBUTE, "network")
+            for part in ("context", "subject")
+        }
+        for reserved in names.RESERVED_ATTRIBUTES.intersection(stated["subject"]):
+            reader.refuse(value, WRONG_VALUE, f"`{reserved}` of a subject comes from the request itself; leave it out")
+        sources[caller] = AttributeSource(frozenset(stated["context"]), frozenset(stated["subject"]))
+    return sources
+
+
+def _bindings(reader: Reader, node: Node | None) -> Mapping[str, str]:
+    bindings: dict[str, str] = {}
+    for key, value in () if node is None else reader.entries(node, "request"):
+        token = reader.name(key, "request", _TOKEN, "dom")
+        if not isinstance(value, Scalar) or not _SOURCE.fullmatch(value.text):
+            known = ", ".join(f"`{source}`" for source in REQUEST_SOURCES)
+            reader.refuse(value, WRONG_VALUE, f"`request.{key.text}` must be one of {known}")
+        elif token is not None:
+            bindings[token] = value.text
+    return bindings
+
+
+def _acknowledged(reader: Reader, node: Node | None) -> frozenset[str]:
+    if node is None:
+        return frozenset()
+    chosen = (reader.choice(item, "acknowledged", HAZARDS) for item in reader.items(node, "acknowledged"))
+    return frozenset(hazard for hazard in chosen if hazard is not None)
