@@ -33,6 +33,7 @@ import msgspec
 import re2
 
 from gatebook.errors import GatebookError
+from gatebook.policy.dataset import COLUMN_TYPES
 from gatebook.values import MaskKind
 
 Argument = str | int | float
@@ -53,9 +54,8 @@ _PARAMETER_NAMES: Mapping[MaskKind, tuple[str, ...]] = {
     MaskKind.TRUNCATE: ("unit",),
     MaskKind.CUSTOM: ("name",),
 }
-_KINDS: Mapping[str, MaskKind] = {
-    kind.name.lower(): kind for kind in MaskKind if kind is not MaskKind.UNSPECIFIED
-}
+_KINDS: Mapping[str, MaskKind] = {kind.name.lower(): kind for kind in MaskKind if kind is not MaskKind.UNSPECIFIED}
+_ANY = frozenset(COLUMN_TYPES)
 _TEXTS = frozenset({"text", "text[]"})
 _NUMBERS = frozenset({"int", "bigint", "numeric"})
 _TYPES: Mapping[MaskKind, frozenset[str]] = {
@@ -67,9 +67,6 @@ _TYPES: Mapping[MaskKind, frozenset[str]] = {
     MaskKind.BAND: _NUMBERS,
     MaskKind.TRUNCATE: frozenset({"timestamptz", "date"}),
 }
-COLUMN_TYPES = _TEXTS | _NUMBERS | {"bool", "uuid", "timestamptz", "date", "jsonb"}
-"""The column types that a mask other than `nullify` and `none` can be cast to."""
-
 _INDEPENDENT_OF_VALUE = frozenset({MaskKind.NULLIFY, MaskKind.DEFAULT, MaskKind.CONSTANT})
 _RAW_FORBIDDEN = re.compile(r'[,"#\x00-\x1f\x7f]')
 _ESCAPED = re.compile(r'[,:"#%\x00-\x1f\x7f]|^ | $')
@@ -83,7 +80,7 @@ _RE2_OPTIONS.log_errors = False
 _RE2_OPTIONS.max_mem = 1 << 20
 
 
-class MaskSyntaxError(GatebookError):
+class MaskError(GatebookError):
     """A mask or a minimum group of a policy line is not one; `offset` counts characters from 0."""
 
     reason = "POLICY_SET_REFUSED"
@@ -115,19 +112,19 @@ def parse_mask(text: str) -> MaskSpec:
     """Reads the mask field of a p2 line.
 
     Raises:
-        MaskSyntaxError: The text is no mask of the vocabulary, or a parameter is out of range.
+        MaskError: The text is no mask of the vocabulary, or a parameter is out of range.
     """
     if len(text) > TEXT_CHARACTERS_MAX:
-        raise MaskSyntaxError(f"mask is longer than {TEXT_CHARACTERS_MAX} characters", TEXT_CHARACTERS_MAX)
+        raise MaskError(f"mask is longer than {TEXT_CHARACTERS_MAX} characters", TEXT_CHARACTERS_MAX)
     name, *parameters = text.split(":")
     kind = _KINDS.get(name)
     if kind is None:
         known = " ".join(sorted(_KINDS))
-        raise MaskSyntaxError(f"unknown mask `{name}`: write one of {known}", 0)
+        raise MaskError(f"unknown mask `{name}`: write one of {known}", 0)
     names = _PARAMETER_NAMES.get(kind, ())
     if len(parameters) != len(names):
         form = ":".join((name, *(f"<{part}>" for part in names)))
-        raise MaskSyntaxError(f"mask `{name}` has {len(parameters)} parameters: write `{form}`", len(name))
+        raise MaskError(f"mask `{name}` has {len(parameters)} parameters: write `{form}`", len(name))
     arguments: list[Argument] = []
     offset = len(name) + 1
     for part, parameter in zip(names, parameters, strict=True):
@@ -140,10 +137,10 @@ def parse_group(text: str) -> int:
     """Reads the `k` field of a p3 line: how many distinct data subjects a group needs.
 
     Raises:
-        MaskSyntaxError: The text is no positive whole number below 2^31.
+        MaskError: The text is no positive whole number below 2^31.
     """
     if not _COUNT.fullmatch(text) or int(text) >= 2**31:
-        raise MaskSyntaxError(f"minimum group `{text}` is no positive whole number: write `5`, say", 0)
+        raise MaskError(f"minimum group `{text}` is no positive whole number: write `5`, say", 0)
     return int(text)
 
 
@@ -155,11 +152,11 @@ def castable(mask: MaskSpec, column_type: str) -> bool:
     """
     if mask.kind in (MaskKind.NULLIFY, MaskKind.NONE):
         return True
-    if column_type not in COLUMN_TYPES:
+    if column_type not in _ANY:
         return False
     if mask.kind is MaskKind.CONSTANT:
         return _is_of_type(str(mask.arguments[0]), column_type)
-    if column_type not in _TYPES.get(mask.kind, COLUMN_TYPES):
+    if column_type not in _TYPES.get(mask.kind, _ANY):
         return False
     if mask.kind is MaskKind.BAND and column_type != "numeric":
         step = mask.arguments[0]
@@ -198,14 +195,14 @@ def _text(parameter: str, offset: int) -> str:
     """Reads a percent-encoded text."""
     if found := _RAW_FORBIDDEN.search(parameter):
         message = f"character {found[0]!r} in a mask: write `{_escape(found)}`"
-        raise MaskSyntaxError(message, offset + found.start())
+        raise MaskError(message, offset + found.start())
     if found := _BAD_ESCAPE.search(parameter):
         message = "`%` without two hexadecimal digits in a mask: write `%25`"
-        raise MaskSyntaxError(message, offset + found.start())
+        raise MaskError(message, offset + found.start())
     try:
         return urllib.parse.unquote(parameter, errors="strict")
     except UnicodeDecodeError as err:
-        raise MaskSyntaxError("escapes of a mask are not UTF-8", offset) from err
+        raise MaskError("escapes of a mask are not UTF-8", offset) from err
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -218,9 +215,9 @@ def _pattern(parameter: str, offset: int) -> str:
     try:
         compiled = re2.compile(pattern, _RE2_OPTIONS)
     except re2.error as err:
-        raise MaskSyntaxError(f"pattern of a mask is not RE2: {_cause(err)}", offset) from err
+        raise MaskError(f"pattern of a mask is not RE2: {_cause(err)}", offset) from err
     if compiled.search("") is not None:
-        raise MaskSyntaxError("pattern of a mask matches the empty text: demand a character", offset)
+        raise MaskError("pattern of a mask matches the empty text: demand a character", offset)
     return pattern
 
 
@@ -233,19 +230,19 @@ def _replacement(parameter: str, offset: int) -> str:
     """Reads the literal text that replaces each match."""
     text = _text(parameter, offset)
     if "\\" in text:
-        raise MaskSyntaxError("replacement of a mask is literal: leave out the backslash", offset)
+        raise MaskError("replacement of a mask is literal: leave out the backslash", offset)
     return text
 
 
 def _keep(parameter: str, offset: int) -> str:
     if parameter not in ("first", "last"):
-        raise MaskSyntaxError(f"unknown end `{parameter}`: write `first` or `last`", offset)
+        raise MaskError(f"unknown end `{parameter}`: write `first` or `last`", offset)
     return parameter
 
 
 def _count(parameter: str, offset: int) -> int:
     if not _COUNT.fullmatch(parameter) or int(parameter) > PARTIAL_COUNT_MAX:
-        raise MaskSyntaxError(f"count `{parameter}` is not between 1 and {PARTIAL_COUNT_MAX}", offset)
+        raise MaskError(f"count `{parameter}` is not between 1 and {PARTIAL_COUNT_MAX}", offset)
     return int(parameter)
 
 
@@ -253,20 +250,20 @@ def _step(parameter: str, offset: int) -> int | float:
     digits = parameter.replace(".", "").lstrip("0")
     if not _STEP.fullmatch(parameter) or not digits or len(parameter.replace(".", "")) > STEP_DIGITS_MAX:
         message = f"step `{parameter}` is no positive decimal number of at most {STEP_DIGITS_MAX} digits"
-        raise MaskSyntaxError(message, offset)
+        raise MaskError(message, offset)
     number = float(parameter)
     return int(number) if number.is_integer() else number
 
 
 def _unit(parameter: str, offset: int) -> str:
     if parameter not in TRUNCATE_UNITS:
-        raise MaskSyntaxError(f"unknown unit `{parameter}`: write one of {' '.join(TRUNCATE_UNITS)}", offset)
+        raise MaskError(f"unknown unit `{parameter}`: write one of {' '.join(TRUNCATE_UNITS)}", offset)
     return parameter
 
 
 def _custom_name(parameter: str, offset: int) -> str:
     if not _NAME.fullmatch(parameter):
-        raise MaskSyntaxError(f"custom mask `{parameter}`: write lower-case letters, digits and _", offset)
+        raise MaskError(f"custom mask `{parameter}`: write lower-case letters, digits and _", offset)
     return parameter
 
 
