@@ -1,0 +1,57 @@
+"""Reads the Casbin files of a policy set, `model.conf` and the rule files, strictly.
+
+Owns the order of rules: files by path, lines as they stand, and, where rules have a field named
+`priority`, those of the smallest first. Every finding of every file comes back at once; with any
+error among them, what was read must not be used to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
+from gatebook.policy.model import Model
+from gatebook.policy.model_file import parse_model
+from gatebook.policy.rules_file import RulesReader
+from gatebook.values import Edge, Finding, Rule, Severity
+
+
+class CasbinFiles(msgspec.Struct, frozen=True):
+    """What the Casbin files of a policy set say."""
+
+    model: Model
+    rules: tuple[Rule, ...]
+    edges: tuple[Edge, ...]
+
+
+def read_casbin(files: Mapping[str, bytes]) -> tuple[CasbinFiles, list[Finding]]:
+    """Returns the model, rules and edges of a policy set, and every finding about them, unsorted."""
+    findings: list[Finding] = []
+    if MODEL_FILE in files:
+        model, findings = parse_model(MODEL_FILE, files[MODEL_FILE])
+    else:
+        model = Model({}, {}, {}, {}, {})
+        findings.append(Finding(MODEL_FILE, 0, 0, "MISSING_FILE", f"a policy set needs a `{MODEL_FILE}`; add it"))
+    reader = RulesReader(model)
+    rules: list[Rule] = []
+    edges: list[Edge] = []
+    paths = rule_files(files)
+    if not paths:
+        message = f"a policy set needs a `{POLICY_FILE}`, which may be empty; add it"
+        findings.append(Finding(POLICY_FILE, 0, 0, "MISSING_FILE", message))
+    for path in paths:
+        more_rules, more_edges, more_findings = reader.read(path, files[path])
+        rules += more_rules
+        edges += more_edges
+        findings += more_findings
+    is_valid = all(finding.severity is not Severity.ERROR for finding in findings)
+    if is_valid:
+        rules.sort(key=lambda rule: _priority(model, rule))
+    return CasbinFiles(model, tuple(rules), tuple(edges)), findings
+
+
+def _priority(model: Model, rule: Rule) -> int:
+    tokens = model.policies[rule.ptype].tokens
+    return int(rule.fields[tokens.index("priority")]) if "priority" in tokens else 0

@@ -1,0 +1,239 @@
+"""What is wrong with a policy set across its files.
+
+Owns the findings that no single file shows, one function each, read from top to bottom in `RULES`.
+What concerns governed sets only is in `governed`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+
+from gatebook.expression.functions import BUILTINS
+from gatebook.expression.tree import Call, Literal, Path
+from gatebook.policy.bundle import GUARDRAILS_FILE, MODEL_FILE, SETTINGS_FILE
+from gatebook.policy.draft import Draft
+from gatebook.policy.governed import lint_governed
+from gatebook.policy.model import EffectKind, walk
+from gatebook.policy.rules_file import field_column
+from gatebook.policy.settings import ALLOW_BY_DEFAULT
+from gatebook.values import Edge, Finding, Rule, Severity
+
+CASBIN_LEVELS = 9
+"""How many links of a role hierarchy pycasbin follows."""
+
+_PATTERN_FUNCTIONS = frozenset(("keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch"))
+_IMPLICIT_FIELDS = frozenset(("eft", "priority", "mask", "k"))
+
+
+def lint(draft: Draft) -> list[Finding]:
+    """Returns every finding of the rules below, unsorted."""
+    return [finding for rule in RULES for finding in rule(draft)]
+
+
+def _allow_by_default(draft: Draft) -> Iterator[Finding]:
+    effect = draft.model.effects.get("e")
+    if effect is not None and effect.kind.allows_by_default and not draft.settings.allow_by_default:
+        message = (
+            f"the effect `{effect.kind.value}` allows what no rule mentions; "
+            f"write `{EffectKind.ALLOW_AND_DENY.value}`, or `acknowledged: [{ALLOW_BY_DEFAULT}]` in `{SETTINGS_FILE}`"
+        )
+        yield Finding(MODEL_FILE, effect.line, 0, "ALLOW_BY_DEFAULT", message)
+
+
+def _unsupported_guardrails(draft: Draft) -> Iterator[Finding]:
+    if GUARDRAILS_FILE in draft.files:
+        message = "this version does not prove guardrails, and will not pretend to; remove the file"
+        yield Finding(GUARDRAILS_FILE, 0, 0, "UNSUPPORTED_FILE", message)
+
+
+def _duplicate_rules(draft: Draft) -> Iterator[Finding]:
+    first: dict[tuple[str, ...], Rule] = {}
+    for rule in draft.rules:
+        kept = first.setdefault((rule.ptype, *rule.fields), rule)
+        if kept is not rule:
+            message = f"the same rule stands in {_where(kept, rule.file)} already; remove one"
+            yield Finding(rule.file, rule.line, 1, "DUPLICATE_RULE", message, Severity.WARNING)
+
+
+def _duplicate_edges(draft: Draft) -> Iterator[Finding]:
+    first: dict[tuple[str, ...], Edge] = {}
+    for edge in draft.edges:
+        kept = first.setdefault((edge.gtype, edge.child, edge.parent, *edge.domains), edge)
+        if kept is not edge:
+            message = f"the same link stands in {_where(kept, edge.file)} already; remove one"
+            yield Finding(edge.file, edge.line, 1, "DUPLICATE_RULE", message, Severity.WARNING)
+
+
+def _role_cycles(draft: Draft) -> Iterator[Finding]:
+    for _, edges in _relations(draft.edges):
+        for edge, cycle in _cycles(edges):
+            path = " -> ".join(f"`{name}`" for name in cycle)
+            yield Finding(edge.file, edge.line, 1, "ROLE_CYCLE", f"this link closes the cycle {path}; remove one link")
+
+
+def _deep_hierarchies(draft: Draft) -> Iterator[Finding]:
+    for _, edges in _relations(draft.edges):
+        if any(True for _ in _cycles(edges)):
+            continue
+        depths = _depths(edges)
+        deep = [edge for edge in edges if depths[edge.child] == CASBIN_LEVELS + 1]
+        for edge in deep[:1]:
+            message = (
+                f"`{edge.child}` has a chain of more than {CASBIN_LEVELS} links above it, of which Casbin's own "
+                "tools follow no more; Gatebook follows all"
+            )
+            yield Finding(edge.file, edge.line, 1, "DEEP_HIERARCHY", message, Severity.WARNING)
+
+
+def _unused_relations(draft: Draft) -> Iterator[Finding]:
+    called = {
+        node.op
+        for matcher in draft.model.matchers.values()
+        for node in walk(matcher.expression)
+        if isinstance(node, Call)
+    }
+    for role in draft.model.roles.values():
+        if role.key not in called:
+            message = f"no matcher calls `{role.key}`, so its links change nothing; call it or remove it"
+            yield Finding(MODEL_FILE, role.line, 1, "UNUSED_ROLE_DEFINITION", message, Severity.WARNING)
+
+
+def _unused_fields(draft: Draft) -> Iterator[Finding]:
+    for key, definition in draft.model.policies.items():
+        matchers = [matcher for matcher in draft.model.matchers.values() if matcher.policy_key == key]
+        paths = [node for matcher in matchers for node in walk(matcher.expression) if isinstance(node, Path)]
+        used = {path.names[1] for path in paths if path.names[0] == key and len(path.names) > 1}
+        for token in definition.tokens:
+            if matchers and token not in used | _IMPLICIT_FIELDS:
+                message = f"no matcher reads `{key}.{token}`, so it restricts nothing; compare it or remove it"
+                yield Finding(MODEL_FILE, definition.line, 1, "UNUSED_FIELD", message, Severity.WARNING)
+
+
+def _rules_never_read(draft: Draft) -> Iterator[Finding]:
+    """Finds rules that no matcher speaks of; a plain set is decided by the rules of type `p` alone."""
+    read = {matcher.policy_key for matcher in draft.model.matchers.values()} if draft.is_governed else {"p"}
+    for ptype, count in Counter(rule.ptype for rule in draft.rules).items():
+        if ptype not in read:
+            first = next(rule for rule in draft.rules if rule.ptype == ptype)
+            message = f"the {count} rules of type `{ptype}` decide nothing here; only `p` rules are asked"
+            yield Finding(first.file, first.line, 1, "RULES_NEVER_READ", message, Severity.WARNING)
+
+
+def _empty_fields(draft: Draft) -> Iterator[Finding]:
+    severity = Severity.ERROR if draft.is_governed else Severity.WARNING
+    for rule in draft.rules:
+        if "" not in rule.fields:
+            continue
+        conditions = draft.model.condition_fields(rule.ptype)
+        for position, (token, value) in enumerate(
+            zip(draft.model.policies[rule.ptype].tokens, rule.fields, strict=True)
+        ):
+            if not value and token not in conditions:
+                message = f"the field `{token}` is empty and matches only an empty value; write what it should match"
+                yield Finding(rule.file, rule.line, field_column(rule, position), "EMPTY_FIELD", message, severity)
+
+
+def _unreadable_patterns(draft: Draft) -> Iterator[Finding]:
+    for matcher in draft.model.matchers.values():
+        for call in walk(matcher.expression):
+            if not isinstance(call, Call) or call.op not in _PATTERN_FUNCTIONS:
+                continue
+            pattern = call.operands[1]
+            if isinstance(pattern, Literal) and not _compiles(call.op, pattern.value):
+                message = f"`{pattern.value}` is no pattern that `{call.op}` can read; patterns are RE2"
+                yield Finding(MODEL_FILE, matcher.line, 0, "UNREADABLE_PATTERN", message)
+            elif isinstance(pattern, Path) and pattern.names[0] == matcher.policy_key:
+                yield from _unreadable_fields(draft, call.op, pattern.names[0], pattern.names[1])
+
+
+def _unreadable_fields(draft: Draft, function: str, ptype: str, token: str) -> Iterator[Finding]:
+    position = draft.model.policies[ptype].tokens.index(token)
+    for rule in draft.rules:
+        if rule.ptype == ptype and not _compiles(function, rule.fields[position]):
+            message = f"`{rule.fields[position]}` is no pattern that `{function}` can read; patterns are RE2"
+            yield Finding(rule.file, rule.line, field_column(rule, position), "UNREADABLE_PATTERN", message)
+
+
+def _compiles(function: str, pattern: object) -> bool:
+    return isinstance(pattern, str) and BUILTINS[function].call("", pattern) is not None
+
+
+LintRule = Callable[[Draft], Iterator[Finding]]
+RULES: tuple[LintRule, ...] = (
+    _allow_by_default,
+    _unsupported_guardrails,
+    _duplicate_rules,
+    _duplicate_edges,
+    _role_cycles,
+    _deep_hierarchies,
+    _unused_relations,
+    _unused_fields,
+    _rules_never_read,
+    _empty_fields,
+    _unreadable_patterns,
+    lint_governed,
+)
+
+
+def _where(kept: Rule | Edge, file: str) -> str:
+    return f"line {kept.line}" if kept.file == file else f"`{kept.file}` line {kept.line}"
+
+
+def _relations(edges: tuple[Edge, ...]) -> Iterator[tuple[tuple[str, ...], list[Edge]]]:
+    """Yields the edges of each relation, apart for each domain: links of one domain never meet another's."""
+    relations: dict[tuple[str, ...], list[Edge]] = defaultdict(list)
+    for edge in edges:
+        relations[edge.gtype, *edge.domains].append(edge)
+    yield from relations.items()
+
+
+def _cycles(edges: list[Edge]) -> Iterator[tuple[Edge, list[str]]]:
+    """Yields each edge that leads back to a node it came from, and the way around."""
+    above: Mapping[str, list[Edge]] = _by_child(edges)
+    finished: set[str] = set()
+    for start in above:
+        way: list[str] = []
+        pending: list[tuple[str, int]] = [(start, 0)]
+        while pending:
+            name, position = pending.pop()
+            if position == 0:
+                if name in finished:
+                    continue
+                way.append(name)
+            upward = above.get(name, [])
+            if position == len(upward):
+                finished.add(name)
+                way.pop()
+                continue
+            pending.append((name, position + 1))
+            edge = upward[position]
+            if edge.parent in way:
+                yield edge, [*way[way.index(edge.parent) :], edge.parent]
+            elif edge.parent not in finished:
+                pending.append((edge.parent, 0))
+
+
+def _depths(edges: list[Edge]) -> dict[str, int]:
+    """Returns how many links lie above each node, in a relation without cycles."""
+    above = _by_child(edges)
+    depths: dict[str, int] = {}
+    for start in above:
+        pending = [start]
+        while pending:
+            name = pending[-1]
+            parents = [edge.parent for edge in above.get(name, [])]
+            missing = [parent for parent in parents if parent not in depths]
+            if missing:
+                pending += missing
+                continue
+            depths[name] = max((depths[parent] + 1 for parent in parents), default=0)
+            pending.pop()
+    return depths
+
+
+def _by_child(edges: list[Edge]) -> dict[str, list[Edge]]:
+    above: dict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        above[edge.child].append(edge)
+    return dict(above)

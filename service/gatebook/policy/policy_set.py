@@ -1,0 +1,150 @@
+"""A policy set: everything its files say, accepted as a whole or refused with every finding.
+
+Owns `load`, the only way from files to a `PolicySet`. Rules:
+
+1. all files are read before anything is refused, so that every finding is reported at once;
+2. a set with one finding of severity error is refused; nothing is ever loaded in part;
+3. a set with `catalogue.yaml` is governed and has purposes and settings too; one without is plain,
+   and `model.conf` with `policy.csv` is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from gatebook.errors import PolicySetRefusedError
+from gatebook.policy.bundle import (
+    CATALOGUE_FILE,
+    PURPOSES_FILE,
+    SETTINGS_FILE,
+    check_files,
+    digest,
+)
+from gatebook.policy.casbin_files import read_casbin
+from gatebook.policy.catalogue import Catalogue, parse_catalogue
+from gatebook.policy.draft import Draft
+from gatebook.policy.lint import lint
+from gatebook.policy.model import Model
+from gatebook.policy.oracle import compare_reading
+from gatebook.policy.purposes import Purposes, parse_purposes
+from gatebook.policy.settings import Settings, parse_settings
+from gatebook.policy.source import read_text
+from gatebook.values import Edge, Finding, Rule, Severity
+
+FINDINGS_MAX = 1_000
+"""How many findings of one set are reported."""
+
+T = TypeVar("T")
+PLAIN = "plain"
+GOVERNED = "governed"
+
+
+class PolicySet(msgspec.Struct, frozen=True):
+    """A policy set that may decide.
+
+    `rules` stand in the order in which Casbin evaluates them. `edges` are all links of all
+    relations: those of the rule files, of the catalogue (`g2`) and of the purposes (`g3`).
+    """
+
+    name: str
+    kind: str
+    digest: str
+    model: Model
+    rules: tuple[Rule, ...]
+    edges: tuple[Edge, ...]
+    settings: Settings
+    catalogue: Catalogue | None
+    purposes: Purposes | None
+    files: Mapping[str, bytes]
+    warnings: tuple[Finding, ...]
+
+
+def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
+    """Reads a policy set from its files.
+
+    The name in `gatebook.yaml` counts; `name` is that of a set which has none there.
+
+    Raises:
+        PolicySetRefusedError: there are findings of severity error; it carries all findings, sorted.
+    """
+    findings = check_files(files)
+    if findings:
+        raise _refused(findings)
+    governed = CATALOGUE_FILE in files
+    settings = _parse(files, SETTINGS_FILE, partial(parse_settings, governed=governed), findings)
+    purposes = _parse(files, PURPOSES_FILE, parse_purposes, findings)
+    actions = settings.actions if settings else None
+    catalogue = _parse(files, CATALOGUE_FILE, partial(parse_catalogue, purposes=purposes, actions=actions), findings)
+    findings += _missing_files(files)
+    are_parts_valid = not _has_error(findings)
+    casbin, casbin_findings = read_casbin(files)
+    findings += casbin_findings
+    edges = casbin.edges
+    edges += () if catalogue is None else tuple(catalogue.edges())
+    edges += () if purposes is None else tuple(purposes.edges())
+    draft = Draft(casbin.model, casbin.rules, edges, settings or Settings(), catalogue, purposes, files)
+    if are_parts_valid:
+        findings += lint(draft)
+    if not _has_error(findings):
+        findings += compare_reading(files, casbin)
+    if _has_error(findings):
+        raise _refused(findings)
+    return PolicySet(
+        name=draft.settings.name or name,
+        kind=GOVERNED if governed else PLAIN,
+        digest=digest(files),
+        model=draft.model,
+        rules=draft.rules,
+        edges=draft.edges,
+        settings=draft.settings,
+        catalogue=catalogue,
+        purposes=purposes,
+        files=dict(files),
+        warnings=tuple(sorted(findings)),
+    )
+
+
+def _parse(
+    files: Mapping[str, bytes],
+    file: str,
+    parse: Callable[[str, str], tuple[T | None, list[Finding]]],
+    findings: list[Finding],
+) -> T | None:
+    """Returns what a file says, or None when the set has no such file or it says nothing valid."""
+    if file not in files:
+        return None
+    text, text_findings = read_text(file, files[file])
+    findings += text_findings
+    if text is None:
+        return None
+    value, more = parse(text, file)
+    findings += more
+    return value
+
+
+def _missing_files(files: Mapping[str, bytes]) -> list[Finding]:
+    governed = CATALOGUE_FILE in files
+    if governed:
+        missing = [file for file in (SETTINGS_FILE, PURPOSES_FILE) if file not in files]
+        message = f"a set with a `{CATALOGUE_FILE}` needs this file; add it"
+    else:
+        missing = [CATALOGUE_FILE] if PURPOSES_FILE in files else []
+        message = f"a set with a `{PURPOSES_FILE}` needs this file; add it"
+    return [Finding(file, 0, 0, "MISSING_FILE", message) for file in missing]
+
+
+def _has_error(findings: list[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)
+
+
+def _refused(findings: list[Finding]) -> PolicySetRefusedError:
+    ordered = sorted(set(findings))
+    errors = sum(finding.severity is Severity.ERROR for finding in ordered)
+    first = next(finding for finding in ordered if finding.severity is Severity.ERROR)
+    where = f"{first.file}:{first.line}:{first.column}" if first.line else first.file
+    more = f", and {errors - 1} more findings" if errors > 1 else ""
+    return PolicySetRefusedError(f"{where}: {first.message}{more}", ordered[:FINDINGS_MAX])

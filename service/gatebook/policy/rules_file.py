@@ -1,0 +1,216 @@
+"""Reads `policy.csv`: strictly, and every finding at once.
+
+Owns the meaning of that file, which is Casbin's where Casbin reads it as it looks:
+
+1. a line is a rule (`p`, `p2`, ...) or an edge (`g`, `g2`, ...); `#` begins a comment line, and
+   nothing else does;
+2. fields are separated by commas outside brackets, and lose the spaces around them;
+3. the file is not CSV: quotes mean nothing, so quoted fields are refused;
+4. a line of an unknown type, or with an unknown effect, is dropped by Casbin without a word, so
+   it is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+
+from gatebook.expression.tree import Expression
+from gatebook.policy.conditions import Scope, check
+from gatebook.policy.model import Model
+from gatebook.policy.source import Line, Remark, read_lines
+from gatebook.policy.suggest import did_you_mean
+from gatebook.values import Edge, Finding, Rule
+
+EFFECTS = ("allow", "deny")
+EDGE_FIELDS = ("child", "parent", "domain")
+_PRIORITY = re.compile(r"0|[1-9][0-9]{0,17}")
+_BRACKETS = re.compile(r"[,()\[\]]")
+_CLOSES = {")": "(", "]": "["}
+_SEPARATOR_IN_QUOTES = re.compile(r"'[^']*[,()\[\]][^']*'|\"[^\"]*[,()\[\]][^\"]*\"")
+_COMMENT = re.compile(r"\s#")
+_TRAILING_COMMENT = "Casbin takes a comment after a rule as part of its last field; put it into a line of its own"
+_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'[^']*'")
+
+
+class RulesReader:
+    """Reads the rule files of one model; a condition that occurs often is checked once."""
+
+    def __init__(self, model: Model) -> None:
+        """Takes the model that says what the lines consist of."""
+        self._model = model
+        self._scopes = {key: _scope(model, key) for key in model.policies}
+        self._conditions = {key: model.condition_fields(key) for key in model.policies}
+        self._checked: dict[tuple[str, str], tuple[Expression | None, tuple[Remark, ...]]] = {}
+
+    def read(self, file: str, content: bytes) -> tuple[list[Rule], list[Edge], list[Finding]]:
+        """Returns the rules and edges of a file that could be read, and its findings, unsorted."""
+        lines, findings = read_lines(file, content)
+        rules: list[Rule] = []
+        edges: list[Edge] = []
+        for line in lines:
+            text = line.text.strip()
+            if not text or text.startswith("#"):
+                continue
+            read = self._line(file, line, text)
+            if isinstance(read, Rule):
+                rules.append(read)
+            elif isinstance(read, Edge):
+                edges.append(read)
+            else:
+                indent = len(line.text) - len(line.text.lstrip())
+                findings += [_place(file, line.number, indent, remark) for remark in read]
+        return rules, edges, findings
+
+    def _line(self, file: str, line: Line, text: str) -> Rule | Edge | list[Remark]:
+        spans, remarks = split_fields(text)
+        if remarks:
+            return remarks
+        fields = tuple(text[start:end] for start, end in spans)
+        key, values = fields[0], fields[1:]
+        if key in self._model.policies:
+            remarks = [*self._count(key, text, values), *self._rule_fields(key, spans[1:], values)]
+            return remarks or Rule(key, values, file, line.number, line.text.rstrip())
+        if key in self._model.roles:
+            remarks = [*self._count(key, text, values), *_plain_fields(spans[1:], values, ())]
+            return remarks or Edge(key, values[0], values[1], values[2:], file, line.number)
+        return [_unknown_type(key, (*self._model.policies, *self._model.roles))]
+
+    def _count(self, key: str, text: str, values: tuple[str, ...]) -> Iterator[Remark]:
+        if key in self._model.roles:
+            names = EDGE_FIELDS[: self._model.roles[key].arity]
+        else:
+            names = self._model.policies[key].tokens
+        if len(values) == len(names):
+            return
+        match = _SEPARATOR_IN_QUOTES.search(text)
+        if match:
+            message = (
+                "Casbin cuts the line at commas and brackets also inside quotes; compare with a text that has none"
+            )
+            yield Remark(match.start(), "SEPARATOR_IN_STRING", message)
+        elif values and values[-1].startswith("#"):
+            yield Remark(text.rindex("#"), "TRAILING_COMMENT", _TRAILING_COMMENT)
+        else:
+            fields = ", ".join(names)
+            message = (
+                f"a `{key}` line has {len(names)} fields ({fields}), this one has {len(values)}; write each of them"
+            )
+            yield Remark(0, "WRONG_FIELD_COUNT", message)
+
+    def _rule_fields(self, key: str, spans: list[tuple[int, int]], values: tuple[str, ...]) -> Iterator[Remark]:
+        conditions = self._conditions[key]
+        tokens = self._model.policies[key].tokens
+        is_condition = tuple(token in conditions for token in tokens)
+        yield from _plain_fields(spans, values, is_condition)
+        for (start, _), value, name in zip(spans, values, tokens, strict=False):
+            if name in conditions:
+                yield from self._condition(key, start, value)
+            elif name == "eft" and value not in EFFECTS:
+                message = f"Casbin ignores a rule with the effect `{value}`; write `allow` or `deny`"
+                yield Remark(start, "UNKNOWN_EFFECT", message)
+            elif name == "priority" and not _PRIORITY.fullmatch(value):
+                yield Remark(
+                    start,
+                    "MALFORMED_PRIORITY",
+                    f"the priority `{value}` is no whole number from 0; Casbin sorts it as text",
+                )
+
+    def _condition(self, key: str, start: int, value: str) -> Iterator[Remark]:
+        if _is_quoted(value) or _COMMENT.search(value):
+            return
+        if (key, value) not in self._checked:
+            self._checked[key, value] = check(value, self._scopes[key])
+        for remark in self._checked[key, value][1]:
+            yield Remark(start + remark.offset, remark.invariant, remark.message, remark.severity)
+
+
+def split_fields(text: str) -> tuple[list[tuple[int, int]], list[Remark]]:
+    """Returns where the fields of a line start and end, cut as Casbin cuts them.
+
+    Brackets that do not pair up are refused: Casbin would stop reading there, or take all the
+    commas that follow for text.
+    """
+    cuts = [-1]
+    open_brackets: list[tuple[str, int]] = []
+    for match in _BRACKETS.finditer(text):
+        character = match.group()
+        if character in "([":
+            open_brackets.append((character, match.start()))
+        elif character == ",":
+            if not open_brackets:
+                cuts.append(match.start())
+        elif not open_brackets or open_brackets.pop()[0] != _CLOSES[character]:
+            return [], [_unbalanced(text, match.start(), character)]
+    if open_brackets:
+        character, offset = open_brackets[-1]
+        return [], [_unbalanced(text, offset, character)]
+    spans = []
+    for before, after in pairwise([*cuts, len(text)]):
+        field = text[before + 1 : after]
+        start = before + 1 + len(field) - len(field.lstrip())
+        spans.append((start, start + len(field.strip())))
+    return spans, []
+
+
+def field_column(rule: Rule, position: int) -> int:
+    """Returns the column at which a field of a rule starts in its line."""
+    indent = len(rule.text) - len(rule.text.lstrip())
+    spans, _ = split_fields(rule.text.strip())
+    return indent + spans[position + 1][0] + 1
+
+
+def _scope(model: Model, key: str) -> Scope:
+    matchers = [matcher for matcher in model.matchers.values() if matcher.policy_key == key]
+    requests = {matcher.request_key for matcher in matchers if matcher.condition_fields} or {"r"}
+    return Scope(
+        requests={name: model.requests[name].tokens for name in sorted(requests) if name in model.requests},
+        policies={key: model.policies[key].tokens},
+        role_arities={name: role.arity for name, role in model.roles.items()},
+        in_rule=True,
+    )
+
+
+def _plain_fields(
+    spans: list[tuple[int, int]], values: tuple[str, ...], is_condition: tuple[bool, ...]
+) -> Iterator[Remark]:
+    for position, ((start, _), value) in enumerate(zip(spans, values, strict=True)):
+        condition = position < len(is_condition) and is_condition[position]
+        comment = _COMMENT.search(value)
+        if comment:
+            yield Remark(start + comment.start() + 1, "TRAILING_COMMENT", _TRAILING_COMMENT)
+        elif _is_quoted(value) or (not condition and value[:1] == '"'):
+            message = "Casbin keeps the quotes as part of the field; write it without quotes"
+            yield Remark(start, "QUOTED_FIELD", message)
+        elif not value and not is_condition:
+            yield Remark(start, "EMPTY_FIELD", "a link needs a name here; write one")
+
+
+def _is_quoted(value: str) -> bool:
+    return bool(_QUOTED.fullmatch(value))
+
+
+def _unbalanced(text: str, offset: int, character: str) -> Remark:
+    match = _SEPARATOR_IN_QUOTES.search(text)
+    if match and match.start() < offset < match.end():
+        message = f"Casbin counts the `{character}` also inside quotes; compare with a text that has none"
+        return Remark(offset, "SEPARATOR_IN_STRING", message)
+    return Remark(
+        offset, "UNBALANCED_BRACKET", f"the `{character}` has no partner; Casbin misreads the commas after it"
+    )
+
+
+def _unknown_type(key: str, known: tuple[str, ...]) -> Remark:
+    written = ", ".join(f"`{name}`" for name in known)
+    if key[:1] in ('"', "'"):
+        return Remark(0, "QUOTED_FIELD", "Casbin drops a line that begins with a quote; write it without quotes")
+    if key.startswith((";", "//", "--")):
+        return Remark(0, "UNKNOWN_RULE_TYPE", "this is no comment in Casbin; begin the line with `#`")
+    hint = did_you_mean(key, known)
+    message = f"Casbin drops a line of the type `{key}` without a word; the model defines {written or 'none'}{hint}"
+    return Remark(0, "UNKNOWN_RULE_TYPE", message)
+
+
+def _place(file: str, line: int, indent: int, remark: Remark) -> Finding:
+    return Finding(file, line, indent + remark.offset + 1, remark.invariant, remark.message, remark.severity)
