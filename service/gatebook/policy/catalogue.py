@@ -60,10 +60,6 @@ class Catalogue(msgspec.Struct, frozen=True):
         """Returns the notice that governs the dataset."""
         return self.notices[dataset.notice]
 
-    def permits(self, dataset: Dataset, lineage: Iterable[str]) -> bool:
-        """Tells whether the dataset's notice permits a purpose, given with its ancestors (`Purposes.lineage`)."""
-        return not set(dataset.purposes).isdisjoint(lineage)
-
     def audience_within_ceiling(
         self, dataset: Dataset, audience: object, parents: Mapping[str, Collection[str]]
     ) -> bool:

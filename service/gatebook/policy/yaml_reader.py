@@ -178,8 +178,9 @@ def shown(node: Node) -> str:
 
 
 def cut(text: str) -> str:
-    """Returns a text short enough for a message."""
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
+    """Returns a text short enough for a message, and of characters that UTF-8 can hold."""
+    short = text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
+    return short.encode("utf-8", "backslashreplace").decode()
 
 
 def listed(words: Collection[str]) -> str:
