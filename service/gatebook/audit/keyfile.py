@@ -60,6 +60,15 @@ def create_key(path: Path) -> bytes:
     return key
 
 
+def open_key(path: Path) -> bytes:
+    """Returns the key in a file, which is created where there is none.
+
+    Raises:
+        BookRefusedError: the file cannot be read, is readable by others, or holds no key.
+    """
+    return read_key(path) if path.exists() else create_key(path)
+
+
 def sync_directory(path: Path) -> None:
     """Makes the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

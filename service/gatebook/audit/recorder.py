@@ -1,0 +1,157 @@
+"""The recorder: the one object that puts entries into the book.
+
+Owns what every entry continues, and keeps these rules:
+
+1. entry times never go backwards, across restarts too, whatever the clock does;
+2. control links are exact: while a policy entry is on its way no other entry is built, so that
+   each entry names the newest policy entry before it;
+3. the people of an entry are durable before the entry is;
+4. what is returned is durable in the book.
+
+It belongs to one event loop. Between taking the time and handing the entries to the writer nothing
+is awaited, so that the order of times is the order of indexes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from gatebook.audit.chain import BookEnd
+from gatebook.audit.decision_entry import Decided, encode_decision, people_of
+from gatebook.audit.entry import (
+    PolicyEvent,
+    ReadEvent,
+    Stamp,
+    encode_policy,
+    encode_read,
+    encode_system,
+)
+from gatebook.audit.people import People, Person, PersonId
+from gatebook.audit.writer import BookWriter
+from gatebook.v1 import entry_pb2
+
+SERVICE_CALLER = "gatebook"
+
+
+class Written(msgspec.Struct, frozen=True):
+    """Where an entry stands in the book, durably."""
+
+    index: int
+    leaf_hash: bytes
+    entry_time: datetime
+    entry_bytes: bytes
+
+
+class Recorder:
+    """Turns what happened into entries and waits until they are durable."""
+
+    def __init__(
+        self, writer: BookWriter, people: People, end: BookEnd, *, origin: str, clock: Callable[[], datetime]
+    ) -> None:
+        """Takes where the book ends (`chain.find_end`), and a clock that returns aware times."""
+        self._writer = writer
+        self._people = people
+        self._origin = origin
+        self._clock = clock
+        self._last_entry_time = end.last_entry_time
+        self._control_link = end.control_link
+        self._settled = asyncio.Event()  # clear while a policy entry is on its way
+        self._settled.set()
+        self._policy_turn = asyncio.Lock()
+        self._people_turn = asyncio.Lock()
+        self._people_wanted: set[PersonId] = set()
+        self._tasks: set[asyncio.Task[Written]] = set()
+
+    @property
+    def control_link(self) -> int:
+        """Returns one more than the index of the newest policy or control entry; 0 means none."""
+        return self._control_link
+
+    def now(self) -> datetime:
+        """Returns the time that decisions are made at: never before that of the last entry."""
+        return max(self._clock(), self._last_entry_time)
+
+    async def record_decisions(self, decided: Sequence[Decided], caller: str) -> list[Written]:
+        """Writes the decisions in order, with one commit.
+
+        Raises:
+            BookUnavailableError: they are not in the book, or nobody knows: nothing may be answered.
+            OverloadedError: they are not in the book, since too much is under way.
+            LimitExceededError: one of them does not fit.
+        """
+        people = await self._people_with({i for one in decided for i in people_of(one)})
+        await self._settle()
+        stamp = self._stamp(caller)
+        origin = self._origin
+        return await self._append([encode_decision(one, stamp, people, origin) for one in decided], stamp)
+
+    async def record_read(self, event: ReadEvent, caller: str) -> Written:
+        """Writes a read of the book."""
+        await self._settle()
+        stamp = self._stamp(caller)
+        return (await self._append([encode_read(event, stamp, self._origin)], stamp))[0]
+
+    async def record_system(
+        self, event: entry_pb2.SystemEvent.ValueType, *, version: str, recovered_size: int = 0, unclean: bool = False
+    ) -> Written:
+        """Writes a start or stop of the service."""
+        await self._settle()
+        stamp = self._stamp(SERVICE_CALLER)
+        entry = encode_system(event, stamp, version=version, recovered_size=recovered_size, unclean=unclean)
+        return (await self._append([entry], stamp))[0]
+
+    async def record_policy(self, event: PolicyEvent, caller: str) -> Written:
+        """Writes a step in the life of a policy set or directory.
+
+        It is carried through also when the caller goes away: the link must follow the entry.
+        """
+        return await self._carry_through(self._append_policy(event, caller))
+
+    async def _append_policy(self, event: PolicyEvent, caller: str) -> Written:
+        async with self._policy_turn:
+            self._settled.clear()
+            try:
+                stamp = self._stamp(caller)
+                [written] = await self._append([encode_policy(event, stamp)], stamp)
+                self._control_link = written.index + 1
+            finally:
+                self._settled.set()
+        return written
+
+    async def _append(self, entries: list[bytes], stamp: Stamp) -> list[Written]:
+        appended = await self._writer.submit(entries)
+        # Past the commit point: from here on the entries are durable.
+        places = enumerate(zip(entries, appended.leaf_hashes, strict=True), start=appended.first_index)
+        return [Written(index, leaf, stamp.entry_time, entry) for index, (entry, leaf) in places]
+
+    async def _settle(self) -> None:
+        while not self._settled.is_set():
+            await self._settled.wait()
+
+    def _stamp(self, caller: str) -> Stamp:
+        self._last_entry_time = max(self._clock(), self._last_entry_time)
+        return Stamp.of(self._last_entry_time, caller, self._control_link)
+
+    async def _people_with(self, ids: set[PersonId]) -> Mapping[PersonId, Person]:
+        """Returns the people with these ids; those who are new in many calls share one commit."""
+        people = self._people.cached(ids)
+        if people is not None:
+            return people
+        self._people_wanted |= ids
+        async with self._people_turn:
+            people = self._people.cached(ids)
+            if people is None:
+                wanted, self._people_wanted = self._people_wanted | ids, set()
+                people = await asyncio.to_thread(self._people.ensure, wanted)
+        return people
+
+    async def _carry_through(self, work: Coroutine[Any, Any, Written]) -> Written:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
