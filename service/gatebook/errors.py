@@ -147,6 +147,10 @@ class BookUnavailableError(GatebookError):
     reason = "BOOK_UNAVAILABLE"
 
 
+class BookFailedError(BookUnavailableError):
+    """A write or a sync of the book failed. Only a restart helps, which reads again what is on disk."""
+
+
 class BookRefusedError(GatebookError):
     """The book must not be served: locked, rolled back, of another origin or key, or corrupt."""
 
