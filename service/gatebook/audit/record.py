@@ -26,29 +26,36 @@ def open_record(index: int, entry_bytes: bytes, origin: str, people: People) -> 
     record = audit_service_pb2.EntryRecord(
         index=index, leaf_hash=leaf_hash(entry_bytes), entry_bytes=entry_bytes, entry=entry
     )
-    for sealed in entry.sealed:
-        try:
-            plaintext = open_sealed(sealed, origin, people)
-        except BookCorruptError as err:
-            raise BookCorruptError(f"entry {index}: {err}", index) from err
-        if plaintext is None:
-            continue
-        if sealed.field == entry_pb2.SEALED_FIELD_REQUEST:
-            record.request.MergeFrom(sealed_request(plaintext, index))
-        elif sealed.field == entry_pb2.SEALED_FIELD_ROW:
-            record.row_json = plaintext
-        elif sealed.field == entry_pb2.SEALED_FIELD_FILTER:
-            record.filter_json = plaintext
+    request = open_request(entry, index, origin, people)
+    if request is not None:
+        record.request.CopyFrom(request)
+    record.row_json = _open_field(entry, entry_pb2.SEALED_FIELD_ROW, index, origin, people) or b""
+    record.filter_json = _open_field(entry, entry_pb2.SEALED_FIELD_FILTER, index, origin, people) or b""
     return record
 
 
-def sealed_request(plaintext: bytes, index: int) -> entry_pb2.SealedRequest:
-    """Returns the personal part of a request, parsed.
+def open_request(
+    entry: entry_pb2.AuditEntry, index: int, origin: str, people: People
+) -> entry_pb2.SealedRequest | None:
+    """Returns the personal part of a decision, or None where there is none or a key is gone.
 
     Raises:
-        BookCorruptError: it is none.
+        BookCorruptError: it is not what was sealed.
     """
+    plaintext = _open_field(entry, entry_pb2.SEALED_FIELD_REQUEST, index, origin, people)
     try:
-        return entry_pb2.SealedRequest.FromString(plaintext)
+        return None if plaintext is None else entry_pb2.SealedRequest.FromString(plaintext)
     except DecodeError as err:
         raise BookCorruptError(f"entry {index}: the sealed request is malformed", index) from err
+
+
+def _open_field(
+    entry: entry_pb2.AuditEntry, field: entry_pb2.SealedField.ValueType, index: int, origin: str, people: People
+) -> bytes | None:
+    for sealed in entry.sealed:
+        if sealed.field == field:
+            try:
+                return open_sealed(sealed, origin, people)
+            except BookCorruptError as err:
+                raise BookCorruptError(f"entry {index}: {err}", index) from err
+    return None
