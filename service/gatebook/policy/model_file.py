@@ -203,10 +203,11 @@ def _tokens(options: list[Option], letter: str, findings: list[Finding]) -> dict
         for part in option.value.text.split(","):
             name = part.strip()
             at = offset + len(part) - len(part.lstrip())
+            hash_at = offset + part.find("#")
             offset += len(part) + 1
             if "#" in part:
                 message = "Casbin takes a comment after a value as part of it; put it into a line of its own"
-                findings.append(option.value.finding(Remark(at, "TRAILING_COMMENT", message)))
+                findings.append(option.value.finding(Remark(hash_at, "TRAILING_COMMENT", message)))
             elif not _TOKEN.fullmatch(name):
                 message = f"`{name}` is no name; write letters, digits and `_`, separated by commas"
                 findings.append(option.value.finding(Remark(at, "MALFORMED_DEFINITION", message)))
@@ -229,7 +230,8 @@ def _roles(options: list[Option], findings: list[Finding]) -> dict[str, RoleDefi
         elif not _ROLE.fullmatch(option.value.text):
             message = f"`{option.value.text}` is not supported; write `_, _`, or `_, _, _` for roles within a domain"
             findings.append(option.value.finding(Remark(0, "MALFORMED_DEFINITION", message)))
-        roles[option.key] = RoleDefinition(option.key, 3 if option.value.text.count("_") > 2 else 2, option.line)  # noqa: PLR2004
+        arity = min(max(option.value.text.partition("(")[0].count("_"), 2), 3)
+        roles[option.key] = RoleDefinition(option.key, arity, option.line)
     return roles
 
 

@@ -69,53 +69,36 @@ class RulesReader:
             return remarks
         fields = tuple(text[start:end] for start, end in spans)
         key, values = fields[0], fields[1:]
-        if key in self._model.policies:
-            remarks = [*self._count(key, text, values), *self._rule_fields(key, spans[1:], values)]
-            return remarks or Rule(key, values, file, line.number, line.text.rstrip())
+        names = self._fields_of(key)
+        if names is None:
+            return [_unknown_type(key, (*self._model.policies, *self._model.roles))]
+        conditions = self._conditions.get(key, frozenset())
+        remarks = list(_plain_fields(spans[1:], values, tuple(name in conditions for name in names)))
+        if len(values) != len(names):
+            return [_wrong_count(key, text, names, values), *remarks]
         if key in self._model.roles:
-            remarks = [*self._count(key, text, values), *_plain_fields(spans[1:], values, ())]
+            remarks += _empty_fields(spans[1:], values)
             return remarks or Edge(key, values[0], values[1], values[2:], file, line.number)
-        return [_unknown_type(key, (*self._model.policies, *self._model.roles))]
+        remarks += self._rule_fields(key, spans[1:], values)
+        return remarks or Rule(key, values, file, line.number, line.text.rstrip())
 
-    def _count(self, key: str, text: str, values: tuple[str, ...]) -> Iterator[Remark]:
-        if key in self._model.roles:
-            names = EDGE_FIELDS[: self._model.roles[key].arity]
-        else:
-            names = self._model.policies[key].tokens
-        if len(values) == len(names):
-            return
-        match = _SEPARATOR_IN_QUOTES.search(text)
-        if match:
-            message = (
-                "Casbin cuts the line at commas and brackets also inside quotes; compare with a text that has none"
-            )
-            yield Remark(match.start(), "SEPARATOR_IN_STRING", message)
-        elif values and values[-1].startswith("#"):
-            yield Remark(text.rindex("#"), "TRAILING_COMMENT", _TRAILING_COMMENT)
-        else:
-            fields = ", ".join(names)
-            message = (
-                f"a `{key}` line has {len(names)} fields ({fields}), this one has {len(values)}; write each of them"
-            )
-            yield Remark(0, "WRONG_FIELD_COUNT", message)
+    def _fields_of(self, key: str) -> tuple[str, ...] | None:
+        if key in self._model.policies:
+            return self._model.policies[key].tokens
+        return EDGE_FIELDS[: self._model.roles[key].arity] if key in self._model.roles else None
 
     def _rule_fields(self, key: str, spans: list[tuple[int, int]], values: tuple[str, ...]) -> Iterator[Remark]:
-        conditions = self._conditions[key]
-        tokens = self._model.policies[key].tokens
-        is_condition = tuple(token in conditions for token in tokens)
-        yield from _plain_fields(spans, values, is_condition)
-        for (start, _), value, name in zip(spans, values, tokens, strict=False):
-            if name in conditions:
+        for (start, _), value, name in zip(spans, values, self._model.policies[key].tokens, strict=True):
+            if name in self._conditions[key]:
                 yield from self._condition(key, start, value)
             elif name == "eft" and value not in EFFECTS:
                 message = f"Casbin ignores a rule with the effect `{value}`; write `allow` or `deny`"
                 yield Remark(start, "UNKNOWN_EFFECT", message)
             elif name == "priority" and not _PRIORITY.fullmatch(value):
-                yield Remark(
-                    start,
-                    "MALFORMED_PRIORITY",
-                    f"the priority `{value}` is no whole number from 0; Casbin sorts it as text",
+                message = (
+                    f"the priority `{value}` is no whole number from 0, so Casbin sorts it as a text; write a number"
                 )
+                yield Remark(start, "MALFORMED_PRIORITY", message)
 
     def _condition(self, key: str, start: int, value: str) -> Iterator[Remark]:
         if _is_quoted(value) or _COMMENT.search(value):
@@ -183,8 +166,24 @@ def _plain_fields(
         elif _is_quoted(value) or (not condition and value[:1] == '"'):
             message = "Casbin keeps the quotes as part of the field; write it without quotes"
             yield Remark(start, "QUOTED_FIELD", message)
-        elif not value and not is_condition:
+
+
+def _empty_fields(spans: list[tuple[int, int]], values: tuple[str, ...]) -> Iterator[Remark]:
+    for (start, _), value in zip(spans, values, strict=True):
+        if not value:
             yield Remark(start, "EMPTY_FIELD", "a link needs a name here; write one")
+
+
+def _wrong_count(key: str, text: str, names: tuple[str, ...], values: tuple[str, ...]) -> Remark:
+    match = _SEPARATOR_IN_QUOTES.search(text)
+    if match:
+        message = "Casbin cuts the line at commas and brackets also inside quotes; compare with a text that has none"
+        return Remark(match.start(), "SEPARATOR_IN_STRING", message)
+    if values and values[-1].startswith("#"):
+        return Remark(text.rindex("#"), "TRAILING_COMMENT", _TRAILING_COMMENT)
+    fields = ", ".join(names)
+    message = f"a `{key}` line has {len(names)} fields ({fields}), this one has {len(values)}; write each of them"
+    return Remark(0, "WRONG_FIELD_COUNT", message)
 
 
 def _is_quoted(value: str) -> bool:

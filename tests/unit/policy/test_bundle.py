@@ -120,7 +120,7 @@ def test_damaged_revision_is_refused(tmp_path: Path) -> None:
     digest = bundle.store_revision(tmp_path, FILES)
     for change in (
         lambda: (tmp_path / digest / "policy.csv").write_bytes(b"p, mallory, data1, read\n"),
-        lambda: (tmp_path / digest / "policy.csv").unlink(),
+        (tmp_path / digest / "policy.csv").unlink,
         lambda: put(tmp_path / digest, {"policy.csv": FILES["policy.csv"], "policy/more.csv": b""}),
     ):
         change()
