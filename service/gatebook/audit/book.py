@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from gatebook.audit.checkpoints import Signed
+from gatebook.audit.checkpoints import Checkpoints, Signed
 from gatebook.audit.files import Files
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.lock import DirectoryLock
@@ -79,6 +79,7 @@ class Book:
         self.limits = limits
         self.key = opened.key
         self.recovery = opened.recovery
+        self.checkpoints = Checkpoints(layout.checkpoints)
         self.tiles = TileFolder(layout.book)
         self.wal = opened.wal
         self._lock = opened.lock
@@ -156,6 +157,11 @@ class Book:
         """The bytes of the last durable entry; None in an empty book."""
         size = self.size
         return self.read(size - 1, size)[0] if size else None
+
+    @property
+    def failure(self) -> str:
+        """Why the book cannot be written any more until the next start; empty when it can."""
+        return self._failure
 
     @property
     def trouble(self) -> str:
@@ -256,7 +262,6 @@ class Book:
     def mark_published(self, signed: Signed) -> None:
         """Takes note of a checkpoint that is stored and published. For the publisher."""
         self._signed = signed
-        self._publish_trouble = ""
 
     def mark_publish_trouble(self, trouble: str) -> None:
         """Stops writing while publishing fails; empty means it works again. For the publisher."""

@@ -49,6 +49,10 @@ class Files:
         finally:
             os.close(descriptor)
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Finds the space for a file, or fails before anything is written."""
+        os.posix_fallocate(descriptor, 0, size)
+
     def zero_fill(self, descriptor: int, start: int, end: int) -> None:
         """Writes zeros from one offset to another, so that the space is there and need not be found later."""
         for offset in range(start, end, len(_ZEROS)):

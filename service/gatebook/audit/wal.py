@@ -157,12 +157,14 @@ class Wal:
             self._files.rename(retired, temporary)
         descriptor = self._files.open(temporary, os.O_RDWR | os.O_CREAT)
         try:
+            self._files.allocate(descriptor, self._limits.segment_bytes)
             self._files.zero_fill(descriptor, 0, self._limits.segment_bytes)
             self._files.sync(descriptor)
             self._files.rename(temporary, path)
             self._files.sync_directory(self._folder)
         except OSError:
             os.close(descriptor)
+            temporary.unlink(missing_ok=True)
             raise
         sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
         return Segment(path, sequence, self._limits.segment_bytes, descriptor)
@@ -201,15 +203,22 @@ class Wal:
             BookCorruptError: one does not check.
         """
         entries: list[bytes] = []
-        while start < end:
-            first_index, seed, group = self._read_group(start)
-            decoded = decode_group(group, HEADER_BYTES, first_index, seed)
-            if isinstance(decoded, Broken):
-                index = decoded.index
-                raise BookCorruptError(f"entry {index} in the write-ahead log is not what was written", index)
-            entries.extend(decoded.entries[start - first_index : end - first_index])
-            start = decoded.size_after
+        while (at := start + len(entries)) < end:
+            entries.extend(self.read_group(at)[: end - at])
         return entries
+
+    def read_group(self, index: int) -> Sequence[bytes]:
+        """Returns the entries of one group, from an index in it on.
+
+        Raises:
+            LookupError: the group was retired.
+            BookCorruptError: an entry does not check.
+        """
+        first_index, seed, content = self._read_group(index)
+        group = decode_group(content, HEADER_BYTES, first_index, seed)
+        if isinstance(group, Broken):
+            raise BookCorruptError(f"entry {group.index} in the write-ahead log is not what was written", group.index)
+        return group.entries[index - first_index :]
 
     def _read_group(self, index: int) -> tuple[int, bytes, bytes]:
         """Returns first index, seed and bytes of the group with an entry, at the offset of a segment's first."""

@@ -1,0 +1,169 @@
+"""The publisher: turns what is durable into what is provable, about once a second.
+
+Owns the way from the write-ahead log to a signed checkpoint, in this order and no other:
+
+1. read the new entries back from disk, recompute leaves and root, compare with the writer's root;
+2. write bundles and tiles, durably;
+3. sign. It signs no size that a completed sync does not cover;
+4. store the checkpoint by compare-and-swap: from here on it is the newest, whatever happens;
+5. replace the published checkpoint;
+6. let go of segments that it covers, and tell the listeners.
+
+Where there is no space, the book stops being written until publishing works again. After a failed
+sync, or where disk and memory differ, it stops for good, and the process ends or waits to be ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from gatebook.audit.book import Book, Head
+from gatebook.audit.checkpoints import Signed
+from gatebook.audit.opening import sign
+from gatebook.audit.tile_writer import TileWriter
+from gatebook.audit.writer import end_process
+from gatebook.errors import (
+    BookCorruptError,
+    BookFailedError,
+    BookRefusedError,
+    BookUnavailableError,
+    GatebookError,
+)
+
+Listener = Callable[[int, int], None]
+"""Is told the old and the new published size, in the thread that published. Must be quick and not raise."""
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
+
+
+class Publisher:
+    """Publishes a book, in a thread of its own and on demand."""
+
+    def __init__(
+        self,
+        book: Book,
+        *,
+        interval_seconds: float = 1.0,
+        clock_ns: Callable[[], int] = time.time_ns,
+        on_failure: Callable[[], None] = end_process,
+    ) -> None:
+        """Takes an open book, and what ends the process after a failed sync."""
+        self._book = book
+        self._interval_seconds = interval_seconds
+        self._clock_ns = clock_ns
+        self._on_failure = on_failure
+        self._listeners: list[Listener] = []
+        self._turn = threading.Lock()
+        self._newest = book.signed  # as stored; ahead of the book's own until it is announced
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="book-publisher", daemon=True)
+
+    def add_listener(self, listener: Listener) -> None:
+        """Has a listener told of each publication from now on."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Begins to publish."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread and publishes what is left, once the writer has stopped.
+
+        Raises:
+            BookUnavailableError: not everything is published; the next start does it.
+        """
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.publish_now()
+
+    def publish_now(self) -> Signed:
+        """Publishes all that is durable by now, and returns the newest checkpoint. Any thread may call it.
+
+        Raises:
+            BookUnavailableError: it could not be published.
+            BookCorruptError: what is on disk is not what was written.
+        """
+        with self._turn:
+            if failure := self._book.failure:
+                raise BookFailedError(failure)
+            try:
+                self._publish()
+            except (BookCorruptError, BookRefusedError) as err:
+                self._book.mark_failed(err.message)
+                raise
+            except OSError as err:
+                raise self._trouble(str(err.strerror), passing=err.errno in _NO_SPACE) from err
+            except sqlite3.Error as err:
+                code = getattr(err, "sqlite_errorcode", None)
+                raise self._trouble(str(err), passing=code in _PASSING) from err
+            return self._newest
+
+    def _publish(self) -> None:
+        book, old = self._book, self._newest
+        # INVARIANT: the head is set after the sync of its last group, so its size is durable.
+        head = book.head
+        if head.size > old.checkpoint.size:
+            self._write_tiles(old.checkpoint.size, head)
+            signed = sign(book.key, head.size, head.root, max(self._clock_ns(), old.time_ns))
+            book.checkpoints.advance(old.checkpoint, signed)  # the commit point of the checkpoint
+            self._newest = signed
+        self._announce()
+
+    def _announce(self) -> None:
+        """Shows the newest checkpoint; what failed here the last time is done now."""
+        book, newest = self._book, self._newest
+        old_size, new_size = book.signed.checkpoint.size, newest.checkpoint.size
+        if new_size > old_size:
+            layout, files = book.layout, book.files
+            files.replace_content(layout.checkpoint, newest.note, layout.temporary / "checkpoint")
+            files.sync_directory(layout.book)
+            book.mark_published(newest)
+            book.wal.retire(new_size)
+            for listener in self._listeners:
+                listener(old_size, new_size)
+        book.mark_publish_trouble("")
+
+    def _write_tiles(self, old_size: int, head: Head) -> None:
+        book = self._book
+        tiles = TileWriter(book.tiles, old_size, book.files, book.layout.temporary)
+        while tiles.frontier.size < head.size:
+            at = tiles.frontier.size
+            for entry in book.wal.read_group(at)[: head.size - at]:
+                tiles.add(entry)
+        if tiles.frontier.root() != head.root:
+            message = f"the entries from {old_size} on lead to another root on disk than when they were written"
+            raise BookCorruptError(message, old_size)
+        tiles.finish()
+
+    def _trouble(self, message: str, *, passing: bool) -> BookUnavailableError:
+        """Stops writing: until publishing works again, or for good."""
+        trouble = f"cannot publish the book: {message}"
+        if passing:
+            self._book.mark_publish_trouble(trouble)
+            return BookUnavailableError(trouble)
+        self._book.mark_failed(trouble)
+        self._on_failure()
+        return BookFailedError(trouble)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.wait(self._interval_seconds) and not self._book.failure:
+                self._cycle()
+        finally:
+            if not self._stopping.is_set():
+                self._book.mark_failed("the publisher has ended")
+
+    def _cycle(self) -> None:
+        try:
+            self.publish_now()
+            self._book.wal.make_space()
+        except GatebookError:
+            # Not lost: the book knows its trouble, so that nothing is written and health shows it; and
+            # space that cannot be made is asked for again, and refused, before the next group.
+            return

@@ -1,0 +1,16 @@
+"""Receipts as the book gives them out; `tlog.receipt` checks them."""
+
+from __future__ import annotations
+
+from gatebook.tlog.keys import SigningKey
+from gatebook.tlog.receipt import Receipt
+
+
+def sign_receipt(key: SigningKey, index: int, leaf_hash: bytes, time_ns: int, entry: bytes = b"") -> Receipt:
+    """Returns a signed receipt for an entry that is durable at an index.
+
+    The signature convicts a book that later lacks the entry. Whoever calls this has waited for the
+    commit point: a receipt for anything less would convict an honest book.
+    """
+    receipt = Receipt(key.name, index, leaf_hash, time_ns, entry)
+    return Receipt(key.name, index, leaf_hash, time_ns, entry, key.sign(receipt.text()))
