@@ -1,0 +1,251 @@
+"""The derived index: which entries match a filter.
+
+Owns `<data>/index.db`, which is made from the book alone and may be deleted at any time without
+changing an answer. What it promises:
+
+1. it holds published entries only, without a gap from entry 0 on;
+2. it holds no personal data: people by pseudonym, strangers by a keyed hash of their id;
+3. a transaction is bounded, and the size that is covered is part of it;
+4. an index of another version, another book, or one that is damaged is built anew.
+
+`catch_up` may be called from any thread; readers have connections of their own (see `query`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from gatebook.audit.chain import Entries
+from gatebook.audit.entry import decode, nanoseconds
+from gatebook.audit.generations import Generations
+from gatebook.audit.people import People
+from gatebook.audit.record import open_request
+from gatebook.errors import BookUnavailableError
+from gatebook.tlog.merkle import leaf_hash
+from gatebook.v1 import entry_pb2
+
+INDEX_VERSION = 1
+BATCH_ENTRIES_MAX = 2_048
+WORDS_CACHED_MAX = 65_536
+
+SCHEMA = """
+CREATE TABLE covered (origin TEXT NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE words (id INTEGER PRIMARY KEY, word NOT NULL UNIQUE);
+CREATE TABLE column_sets (id INTEGER PRIMARY KEY, columns TEXT NOT NULL UNIQUE);
+CREATE TABLE column_members (column INTEGER, column_set INTEGER, PRIMARY KEY (column, column_set)) WITHOUT ROWID;
+CREATE TABLE entries (
+    idx INTEGER PRIMARY KEY,
+    leaf BLOB NOT NULL,
+    time INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    caller INTEGER NOT NULL,
+    revision INTEGER,
+    decision_id TEXT,
+    subject INTEGER,
+    actor INTEGER,
+    resource INTEGER,
+    column_set INTEGER,
+    action INTEGER,
+    purpose INTEGER,
+    effect INTEGER,
+    reason INTEGER
+);
+CREATE INDEX entries_by_decision ON entries (decision_id) WHERE decision_id IS NOT NULL;
+CREATE INDEX entries_by_subject ON entries (subject) WHERE subject IS NOT NULL;
+CREATE INDEX entries_by_actor ON entries (actor) WHERE actor IS NOT NULL;
+CREATE INDEX entries_by_resource ON entries (resource) WHERE resource IS NOT NULL;
+CREATE INDEX entries_by_kind ON entries (kind) WHERE kind <> 1;
+"""
+
+Word = str | bytes
+"""A text of the vocabulary, or the bytes that stand for a person."""
+
+
+def person_word(pseudonym: bytes) -> bytes:
+    """Returns the word for a person."""
+    return b"p" + pseudonym
+
+
+def stranger_word(blind: bytes) -> bytes:
+    """Returns the word for a stranger, made of the keyed hash of an id (`People.blind`)."""
+    return b"s" + blind
+
+
+class Index:
+    """The index, open for its one writer."""
+
+    def __init__(self, connection: sqlite3.Connection, people: People, origin: str) -> None:
+        """Takes a connection that this object alone uses; call `open` instead."""
+        self._connection = connection
+        self._people = people
+        self._origin = origin
+        self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the words
+        self._words: Generations[Word, int] = Generations(WORDS_CACHED_MAX)
+        self._size: int = connection.execute("SELECT size FROM covered").fetchone()[0]
+
+    @classmethod
+    def open(cls, path: Path, book: Entries, people: People, origin: str) -> Self:
+        """Opens the index of a book, or begins a new one where there is none that fits.
+
+        Raises:
+            BookUnavailableError: no index can be kept at this path.
+        """
+        try:
+            connection = _connect_fitting(path, book, origin) or _connect_new(path, origin)
+        except (OSError, sqlite3.Error) as err:
+            raise BookUnavailableError(f"no index can be kept in `{path}`: {err}") from err
+        return cls(connection, people, origin)
+
+    @property
+    def size(self) -> int:
+        """Returns how many entries are covered, from entry 0 on."""
+        return self._size
+
+    def catch_up(self, book: Entries, to_size: int) -> None:
+        """Covers all entries before `to_size`, which must be published.
+
+        Raises:
+            BookCorruptError: an entry is malformed.
+            BookUnavailableError: the index cannot be written.
+        """
+        with self._lock:
+            while self._size < to_size:
+                end = min(to_size, self._size + BATCH_ENTRIES_MAX)
+                entries = book.read(self._size, end)
+                try:
+                    self._cover(entries, end)
+                except sqlite3.Error as err:
+                    raise BookUnavailableError(f"the index cannot be written: {err}") from err
+
+    def close(self) -> None:
+        """Closes the index."""
+        with self._lock:
+            self._connection.close()
+
+    def _cover(self, entries: Sequence[bytes], end: int) -> None:
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                rows = [self._row(i, raw, decode(raw, i)) for i, raw in enumerate(entries, start=self._size)]
+                places = ", ".join("?" * len(rows[0]))
+                self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
+                self._connection.execute("UPDATE covered SET size = ?", (end,))
+        except BaseException:
+            self._words = Generations(WORDS_CACHED_MAX)  # numbers given in this transaction are void
+            raise
+        self._size = end
+
+    def _row(self, index: int, raw: bytes, entry: entry_pb2.AuditEntry) -> tuple[object, ...]:
+        row = (index, leaf_hash(raw), nanoseconds(entry.entry_time), entry.kind, self._word(entry.caller))
+        if not entry.HasField("decision"):
+            digest = entry.policy.revision.digest
+            return (*row, self._word(digest), *(None,) * 9)
+        decision = entry.decision
+        subject, actor = self._askers(entry, index)
+        return (
+            *row,
+            self._word(decision.policy_revision.digest),
+            decision.decision_id,
+            self._word(subject),
+            self._word(actor),
+            self._word(decision.resource_id),
+            self._column_set({column.column for column in decision.columns if column.column}),
+            self._word(decision.action),
+            self._word(decision.purpose),
+            decision.effect,
+            decision.reason,
+        )
+
+    def _askers(self, entry: entry_pb2.AuditEntry, index: int) -> tuple[bytes, bytes]:
+        """Returns the words for subject and actor. Who is a stranger is found by the hash of the id."""
+        decision = entry.decision
+        found = [decision.subject_pseudonym, decision.actor_pseudonym]
+        words = [person_word(pseudonym) if pseudonym else b"" for pseudonym in found]
+        if self._people.stranger.pseudonym in found:
+            request = open_request(entry, index, self._origin, self._people)
+            ids = ("", "") if request is None else (request.subject.id, request.actor.id)
+            for i, (pseudonym, stated) in enumerate(zip(found, ids, strict=True)):
+                if pseudonym == self._people.stranger.pseudonym and stated:
+                    words[i] = stranger_word(self._people.blind(stated))
+        return words[0], words[1]
+
+    def _word(self, word: Word) -> int | None:
+        """Returns the number of a word, and gives it one if it is new; nothing has none."""
+        if not word:
+            return None
+        number = self._words.get(word)
+        if number is None:
+            number = self._number("words", "word", word)[0]
+            self._words.put(word, number)
+        return number
+
+    def _column_set(self, columns: Iterable[str]) -> int | None:
+        """Returns the number of a set of columns, and its members their rows if it is new."""
+        members = sorted(filter(None, map(self._word, columns)))
+        if not members:
+            return None
+        text = " ".join(map(str, members))
+        number = self._words.get("\n" + text)
+        if number is None:
+            number, new = self._number("column_sets", "columns", text)
+            if new:
+                pairs = [(member, number) for member in members]
+                self._connection.executemany("INSERT INTO column_members VALUES (?, ?)", pairs)
+            self._words.put("\n" + text, number)
+        return number
+
+    def _number(self, table: str, field: str, value: Word) -> tuple[int, bool]:
+        query = f"SELECT id FROM {table} WHERE {field} = ?"  # noqa: S608  # our own names
+        row = self._connection.execute(query, (value,)).fetchone()
+        if row is not None:
+            return row[0], False
+        cursor = self._connection.execute(f"INSERT INTO {table} ({field}) VALUES (?)", (value,))  # noqa: S608  # as above
+        return int(cursor.lastrowid or 0), True
+
+
+def _connect_fitting(path: Path, book: Entries, origin: str) -> sqlite3.Connection | None:
+    """Returns a connection to the index at this path if it is that of the book, else None."""
+    if not path.exists():
+        return None
+    connection = sqlite3.connect(path)
+    try:
+        if _fits(connection, book, origin):
+            return _connect(path)
+    except (sqlite3.Error, ValueError):
+        pass  # damaged: it is built anew
+    finally:
+        connection.close()
+    return None
+
+
+def _fits(connection: sqlite3.Connection, book: Entries, origin: str) -> bool:
+    """Tells whether this is an index of this version and of the book, up to an entry that the book has."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] != INDEX_VERSION:
+        return False
+    [(found, size)] = connection.execute("SELECT origin, size FROM covered").fetchall()
+    newest = connection.execute("SELECT idx, leaf FROM entries ORDER BY idx DESC LIMIT 1").fetchone()
+    if found != origin or size > book.size:
+        return False
+    return newest == ((size - 1, leaf_hash(book.read(size - 1, size)[0])) if size else None)
+
+
+def _connect_new(path: Path, origin: str) -> sqlite3.Connection:
+    """Begins a new index, in place of what is at this path."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    connection = _connect(path)
+    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {INDEX_VERSION}; COMMIT;")
+    connection.execute("INSERT INTO covered VALUES (?, 0)", (origin,))
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    # A lost commit is made up for by the next `catch_up`; readers are not blocked.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
