@@ -76,17 +76,21 @@ class VerifierKey:
         return parsed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SigningKey:
     """A private key with the name it signs under. Its bytes never appear in a message or a repr."""
 
     name: str
-    _seed: bytes = field(repr=False)
+    _private: Ed25519PrivateKey = field(repr=False)
 
     @classmethod
     def generate(cls, name: str) -> SigningKey:
-        """Returns a new key."""
-        return cls(require_key_name(name), Ed25519PrivateKey.generate().private_bytes_raw())
+        """Returns a new key.
+
+        Raises:
+            VerificationError: no key may have this name.
+        """
+        return cls(require_key_name(name), Ed25519PrivateKey.generate())
 
     @classmethod
     def parse(cls, text: str) -> SigningKey:
@@ -98,31 +102,29 @@ class SigningKey:
         if not text.startswith(_PRIVATE):
             raise VerificationError(f"a signing key begins with `{_PRIVATE}`")
         name, stated_id, seed = _parse_key(text.strip().removeprefix(_PRIVATE), "signing key")
-        key = cls(name, seed)
+        key = cls(name, Ed25519PrivateKey.from_private_bytes(seed))
         if key.verifier.key_id.hex() != stated_id:
             raise VerificationError(f"the key id of signing key `{name}` does not belong to its key")
         return key
 
     def serialize(self) -> str:
         """Returns the key in the form of a key file: secret."""
-        return f"{_PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{base64.encode(_ED25519 + self._seed)}\n"
+        private = base64.encode(_ED25519 + self._private.private_bytes_raw())
+        return f"{_PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{private}\n"
 
     @property
     def verifier(self) -> VerifierKey:
         """The public half."""
-        return VerifierKey(self.name, self._private().public_key().public_bytes_raw())
+        return VerifierKey(self.name, self._private.public_key().public_bytes_raw())
 
     def sign(self, message: bytes) -> bytes:
         """Returns a bare Ed25519 signature."""
-        return self._private().sign(message)
+        return self._private.sign(message)
 
     def sign_note(self, text: str) -> Note:
         """Returns a note with this text, signed."""
         signature = Signature(self.name, self.verifier.key_id, self.sign(text.encode()))
         return Note(text, (signature,))
-
-    def _private(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self._seed)
 
 
 def _parse_key(text: str, what: str) -> tuple[str, str, bytes]:
