@@ -182,15 +182,15 @@ class _MaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MaskKind.Val
     MASK_KIND_NULLIFY: _MaskKind.ValueType  # 1
     """The value becomes null."""
     MASK_KIND_DEFAULT: _MaskKind.ValueType  # 2
-    """The value becomes the zero value of the column's type."""
+    """The value becomes the zero value of the column's type, which is parameter `type`. A null too."""
     MASK_KIND_CONSTANT: _MaskKind.ValueType  # 3
-    """The value becomes the constant in parameter `value`."""
+    """The value becomes the constant that the text in parameter `value` is in the column's type, `type`. A null too."""
     MASK_KIND_HASH: _MaskKind.ValueType  # 4
-    """The value becomes HMAC-SHA-256 under the key `key_id`, in hexadecimal."""
+    """The value becomes HMAC-SHA-256 of its canonical text (docs/masks.md) under the key `key_id`, in hexadecimal."""
     MASK_KIND_REDACT: _MaskKind.ValueType  # 5
     """Upper-case letters become X, other letters x, digits 0."""
     MASK_KIND_REGEX: _MaskKind.ValueType  # 6
-    """Matches of parameter `pattern` (RE2) become parameter `replacement`."""
+    """Matches of parameter `pattern` (RE2) become parameter `replacement`, which is literal."""
     MASK_KIND_PARTIAL: _MaskKind.ValueType  # 7
     """All but `count` characters at the end `keep` ("first" or "last") become X; a value not longer than `count` is redacted whole."""
     MASK_KIND_EMAIL: _MaskKind.ValueType  # 8
@@ -212,15 +212,15 @@ MASK_KIND_UNSPECIFIED: MaskKind.ValueType  # 0
 MASK_KIND_NULLIFY: MaskKind.ValueType  # 1
 """The value becomes null."""
 MASK_KIND_DEFAULT: MaskKind.ValueType  # 2
-"""The value becomes the zero value of the column's type."""
+"""The value becomes the zero value of the column's type, which is parameter `type`. A null too."""
 MASK_KIND_CONSTANT: MaskKind.ValueType  # 3
-"""The value becomes the constant in parameter `value`."""
+"""The value becomes the constant that the text in parameter `value` is in the column's type, `type`. A null too."""
 MASK_KIND_HASH: MaskKind.ValueType  # 4
-"""The value becomes HMAC-SHA-256 under the key `key_id`, in hexadecimal."""
+"""The value becomes HMAC-SHA-256 of its canonical text (docs/masks.md) under the key `key_id`, in hexadecimal."""
 MASK_KIND_REDACT: MaskKind.ValueType  # 5
 """Upper-case letters become X, other letters x, digits 0."""
 MASK_KIND_REGEX: MaskKind.ValueType  # 6
-"""Matches of parameter `pattern` (RE2) become parameter `replacement`."""
+"""Matches of parameter `pattern` (RE2) become parameter `replacement`, which is literal."""
 MASK_KIND_PARTIAL: MaskKind.ValueType  # 7
 """All but `count` characters at the end `keep` ("first" or "last") become X; a value not longer than `count` is redacted whole."""
 MASK_KIND_EMAIL: MaskKind.ValueType  # 8
@@ -662,7 +662,7 @@ class Call(_message.Message):
     OP_FIELD_NUMBER: _builtins.int
     OPERANDS_FIELD_NUMBER: _builtins.int
     op: _builtins.str
-    """One of: and or not eq ne lt le gt ge in add sub mul div mod neg, or the name of a function."""
+    """One of: and or not eq ne lt le gt ge in add sub mul div mod neg list, or the name of a function."""
     @_builtins.property
     def operands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Expression]:
         """The operands, in order."""
