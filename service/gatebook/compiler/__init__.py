@@ -1,0 +1,1 @@
+"""Makes a policy set into an immutable program that answers fast. Pure."""

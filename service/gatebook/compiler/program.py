@@ -1,0 +1,136 @@
+"""Compiles a policy set into a program: role graphs, rule indexes and closures.
+
+Owns what is prepared once so that a request need not do it. Promises:
+
+1. a program is immutable, and any number of threads may read it at once;
+2. it answers what `engine.reference` answers, whatever the rules;
+3. what a request costs does not depend on the rules that do not concern it;
+4. what is not understood is refused, with file, line and column, never left out.
+
+Of a governed set, `p` rules allow or deny, `p2` rules give masks and `p3` rules minimum groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gatebook.compiler.candidates import Candidates
+from gatebook.compiler.roles import Roles
+from gatebook.compiler.section import NOT_UNDERSTOOD, Section, check_matcher, read_rules
+from gatebook.compiler.split import calls_eval, reads_token
+from gatebook.errors import PolicySetRefusedError
+from gatebook.expression.truth import Functions
+from gatebook.policy.bundle import MODEL_FILE
+from gatebook.policy.directory import Directory
+from gatebook.policy.model import EffectKind, Model
+from gatebook.policy.policy_set import GOVERNED, PolicySet
+from gatebook.values import Finding, Rule
+
+ALLOW, DENY = "allow", "deny"
+EFFECT_FIELD = "eft"
+RESOURCE_TOKEN = "obj"  # noqa: S105 - a token of a Casbin request
+PURPOSE_TOKEN = "purpose"  # noqa: S105 - a token of a Casbin request
+
+
+class Program(msgspec.Struct, frozen=True):
+    """A compiled policy set, for one directory.
+
+    `tokens` are the names of a request's parts, and `bindings` where a plain set takes them from, if
+    not from the usual place. `rules` are all `p` rules of a plain set, `allows` and `denies` the
+    `p` rules of that effect; `granted` are the allows of a governed set without their conditions, and
+    `asked` those without the purpose too.
+    """
+
+    tokens: tuple[str, ...]
+    bindings: Mapping[str, str]
+    effect: EffectKind
+    effect_of: Callable[[Rule], str]
+    rules: Candidates
+    allows: Candidates
+    denies: Candidates
+    masks: Candidates
+    groups: Candidates
+    granted: Candidates
+    asked: Candidates
+
+
+def compile_program(policy_set: PolicySet, directory: Directory | None) -> Program:
+    """Compiles a policy set, with the group memberships of the directory as further `g` links.
+
+    Raises:
+        PolicySetRefusedError: a matcher or condition is not understood; it carries all findings.
+    """
+    model = policy_set.model
+    governed = policy_set.kind == GOVERNED
+    edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
+    roles = {key: Roles(edge for edge in edges if edge.gtype == key) for key in model.roles}
+    functions: Functions = {key: graph.linked for key, graph in roles.items()}
+    sections, findings = {}, []
+    for key in ("p", "p2", "p3") if governed else ("p",):
+        if key in model.policies:
+            matcher = model.matchers[f"m{key[1:]}"]
+            read, unread = read_rules(model, key, rules_of(policy_set, key))
+            findings += check_matcher(model, matcher, key) + unread
+            names = model.policies[key].tokens
+            late_token = RESOURCE_TOKEN if governed else ""
+            sections[key] = Section(key, matcher, names, read, model, roles, functions, late_token)
+    if governed and model.effects["e"].kind is not EffectKind.ALLOW_AND_DENY:
+        message = f"a set with a catalogue has the effect `{EffectKind.ALLOW_AND_DENY.value}`"
+        findings.append(Finding(MODEL_FILE, model.effects["e"].line, 1, NOT_UNDERSTOOD, message))
+    if findings:
+        message = f"policy set `{policy_set.name}` is not understood: {findings[0].message}"
+        raise PolicySetRefusedError(message, sorted(findings))
+    return _program(policy_set, sections)
+
+
+def rules_of(policy_set: PolicySet, key: str) -> tuple[Rule, ...]:
+    """Returns the rules of one type, in order.
+
+    As in Casbin, a matcher without any rule is evaluated once, as if one rule of empty fields
+    allowed; unless it holds a condition of the rule.
+    """
+    rules = tuple(rule for rule in policy_set.rules if rule.ptype == key)
+    matcher = policy_set.model.matchers[f"m{key[1:]}"]
+    if rules or key != "p" or policy_set.kind == GOVERNED or calls_eval(matcher.expression):
+        return rules
+    fields = tuple(ALLOW if name == EFFECT_FIELD else "" for name in policy_set.model.policies[key].tokens)
+    return (Rule(key, fields, MODEL_FILE, matcher.line, matcher.text),)
+
+
+def effect_of(model: Model) -> Callable[[Rule], str]:
+    """Returns what reads the effect of a `p` rule: `allow`, where rules have none."""
+    names = model.policies["p"].tokens
+    if EFFECT_FIELD not in names:
+        return lambda _rule: ALLOW
+    position = names.index(EFFECT_FIELD)
+    return lambda rule: rule.fields[position]
+
+
+def _program(policy_set: PolicySet, sections: Mapping[str, Section]) -> Program:
+    model = policy_set.model
+    main, masks, groups = (sections.get(key) for key in ("p", "p2", "p3"))
+    assert main is not None  # noqa: S101 - every model defines `p`
+    effect = effect_of(model)
+    nothing = Candidates((), "p", (), {})
+    governed = policy_set.kind == GOVERNED
+
+    def allows(rule: Rule) -> bool:
+        return effect(rule) == ALLOW
+
+    return Program(
+        tokens=model.requests["r"].tokens,
+        bindings=policy_set.settings.request,
+        effect=model.effects["e"].kind,
+        effect_of=effect,
+        rules=nothing if governed else main.candidates(),
+        allows=main.candidates(allows),
+        denies=main.candidates(lambda rule: effect(rule) == DENY),
+        masks=nothing if masks is None else masks.candidates(),
+        groups=nothing if groups is None else groups.candidates(),
+        granted=main.candidates(allows, lambda part: not calls_eval(part)) if governed else nothing,
+        asked=main.candidates(allows, lambda part: not calls_eval(part) and not reads_token(part, PURPOSE_TOKEN))
+        if governed
+        else nothing,
+    )

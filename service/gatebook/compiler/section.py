@@ -1,0 +1,145 @@
+"""Compiles the rules of one type (`p`, `p2`, ...) under their matcher.
+
+Owns the way from rules to candidates: conditions are parsed once per text, what is left of the
+matcher is compiled once per combination of conditions, and every rule becomes one entry of the
+index of each alternative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from gatebook.compiler.candidates import Candidates
+from gatebook.compiler.closure import Closure, compile_expression
+from gatebook.compiler.index import Entry, Index
+from gatebook.compiler.roles import Roles
+from gatebook.compiler.split import EVAL, Alternative, split
+from gatebook.compiler.understand import not_understood
+from gatebook.expression.parse import ParseError, parse
+from gatebook.expression.residual import reads_row
+from gatebook.expression.tree import Call, Expression, Literal, Path
+from gatebook.expression.truth import Functions
+from gatebook.policy.bundle import MODEL_FILE
+from gatebook.policy.model import Matcher, Model
+from gatebook.values import Finding, Rule
+
+NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
+_TRUE = Literal(value=True)
+
+
+class ReadRule(msgspec.Struct, frozen=True):
+    """A rule with its conditions as trees, by field; `order` is its place among the rules of its type."""
+
+    order: int
+    rule: Rule
+    conditions: Mapping[str, Expression]
+
+
+class Section(msgspec.Struct, frozen=True):
+    """The rules of one type and what they are evaluated with.
+
+    `late_token` is the token of which one request has many values: the resource.
+    """
+
+    key: str
+    matcher: Matcher
+    names: tuple[str, ...]
+    rules: tuple[ReadRule, ...]
+    model: Model
+    roles: Mapping[str, Roles]
+    functions: Functions
+    late_token: str
+
+    def candidates(
+        self, chosen: Callable[[Rule], bool] = lambda _: True, keep: Callable[[Expression], bool] = lambda _: True
+    ) -> Candidates:
+        """Compiles the chosen rules, under the parts of the matcher that are kept."""
+        rules = [rule for rule in self.rules if chosen(rule.rule)]
+        alternatives = split(self.matcher.expression, self.model.roles, keep)
+        indexes = [self._index(alternative, rules) for alternative in alternatives]
+        return Candidates(indexes, self.key, self.names, self.functions)
+
+    def _index(self, alternative: Alternative, rules: Sequence[ReadRule]) -> Index:
+        positions = {name: position for position, name in enumerate(self.names)}
+        compiled: dict[tuple[str, ...], tuple[Closure | None, Expression | None]] = {}
+        entries = []
+        for read in rules:
+            texts = tuple(read.rule.fields[positions[field]] for field in sorted(read.conditions))
+            if texts not in compiled:
+                compiled[texts] = self._rest(alternative.rest, read.conditions, positions)
+            closure, row_dependent = compiled[texts]
+            entries.append(Entry(read.order, read.rule, closure, row_dependent))
+        guard = compile_expression(Call("and", alternative.guards), positions, self.functions)
+        return Index(
+            [(key, positions[key.field]) for key in alternative.keys],
+            guard if alternative.guards else None,
+            entries,
+            self.roles,
+            self.late_token,
+        )
+
+    def _rest(
+        self, parts: Sequence[Expression], conditions: Mapping[str, Expression], positions: Mapping[str, int]
+    ) -> tuple[Closure | None, Expression | None]:
+        left = [with_conditions(part, conditions) for part in parts]
+        left = [part for part in left if not (isinstance(part, Literal) and part.value is True)]
+        if not left:
+            return None, None
+        whole = left[0] if len(left) == 1 else Call("and", tuple(left))
+        return compile_expression(whole, positions, self.functions), whole if reads_row(whole) else None
+
+
+def read_rules(model: Model, key: str, rules: Sequence[Rule]) -> tuple[tuple[ReadRule, ...], list[Finding]]:
+    """Parses the conditions of rules of one type; each text once."""
+    names = model.policies[key].tokens
+    fields = sorted(model.condition_fields(key))
+    parsed: dict[str, Expression | Finding] = {}
+    read, findings = [], []
+    for order, rule in enumerate(rules):
+        if len(rule.fields) != len(names):
+            message = f"the rule has {len(rule.fields)} fields, but `{key}` has {len(names)}: {', '.join(names)}"
+            findings.append(Finding(rule.file, rule.line, 1, NOT_UNDERSTOOD, message))
+            continue
+        conditions = {}
+        for field in fields:
+            text = rule.fields[names.index(field)]
+            if text not in parsed:
+                parsed[text] = _condition(model, key, rule, text)
+            condition = parsed[text]
+            if isinstance(condition, Finding):
+                findings.append(msgspec.structs.replace(condition, file=rule.file, line=rule.line))
+            else:
+                conditions[field] = condition
+        read.append(ReadRule(order, rule, conditions))
+    return tuple(read), findings
+
+
+def check_matcher(model: Model, matcher: Matcher, key: str) -> list[Finding]:
+    """Returns what of a matcher is not understood."""
+    return [
+        Finding(MODEL_FILE, matcher.line, offset + 1, NOT_UNDERSTOOD, f"matcher `{matcher.key}`: {message}")
+        for offset, message in not_understood(matcher.expression, model, key, in_rule=False)
+    ]
+
+
+def with_conditions(expression: Expression, conditions: Mapping[str, Expression]) -> Expression:
+    """Puts a rule's conditions in the place of `eval(p.field)`."""
+    match expression:
+        case Call(op, (Path((_, field)),)) if op == EVAL:
+            return conditions[field]
+        case Call(op, operands, span):
+            return Call(op, tuple(with_conditions(operand, conditions) for operand in operands), span)
+    return expression
+
+
+def _condition(model: Model, key: str, rule: Rule, text: str) -> Expression | Finding:
+    start = max(rule.text.find(text), 0)
+    try:
+        tree = parse(text)
+    except ParseError as err:
+        return Finding(rule.file, rule.line, start + err.offset + 1, NOT_UNDERSTOOD, err.message)
+    for offset, message in not_understood(tree, model, key, in_rule=True):
+        return Finding(rule.file, rule.line, start + offset + 1, NOT_UNDERSTOOD, message)
+    return tree
