@@ -18,9 +18,8 @@ import msgspec
 from gatebook.policy import names
 from gatebook.policy.casts import cast_row
 from gatebook.policy.dataset import COLUMN_TYPES, Ceiling, Column, Dataset, Notice, Sensitivity, Tag
-from gatebook.policy.dataset_file import Vocabulary, read_dataset
+from gatebook.policy.dataset_file import Vocabulary, read_dataset, unknown_purpose
 from gatebook.policy.purposes import Purposes
-from gatebook.policy.suggest import did_you_mean
 from gatebook.policy.yaml_nodes import Node, Scalar
 from gatebook.policy.yaml_reader import DUPLICATE_NAME, UNKNOWN_NAME, WRONG_VALUE, Reader
 from gatebook.values import Edge, Finding
@@ -163,7 +162,7 @@ def parse_catalogue(
         return None, reader.sorted_findings()
     tags = _tags(reader, found.get("tags"))
     notices = _notices(reader, found.get("notices"), purposes)
-    datasets = _datasets(reader, found.get("datasets"), Vocabulary(tags, notices, actions))
+    datasets = _datasets(reader, found.get("datasets"), Vocabulary(tags, notices, purposes, actions))
     mask_tags = frozenset(names.tag_node(tag.name) for tag in tags.values() if tag.requires_mask)
     catalogue = Catalogue(datasets, notices, tags, mask_tags, file)
     return None if reader.failed else catalogue, reader.sorted_findings()
@@ -205,8 +204,7 @@ def _notice(reader: Reader, key: Scalar, fields: Mapping[str, Node], purposes: P
     for purpose, item in named:
         told.append(purpose)
         if purposes is not None and purpose not in purposes:
-            hint = did_you_mean(purpose, purposes.names) or "; declare it in `purposes.yaml`"
-            reader.refuse(item, UNKNOWN_NAME, f"unknown purpose `{purpose}` in `{where}`{hint}")
+            reader.refuse(item, UNKNOWN_NAME, unknown_purpose(purpose, where, purposes))
     begins, ends = (
         reader.moment(fields[name], f"{key.text}.{name}") if name in fields else None
         for name in ("effective_time", "end_time")

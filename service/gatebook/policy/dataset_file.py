@@ -21,9 +21,10 @@ from gatebook.policy.dataset import (
     Sensitivity,
     Tag,
 )
+from gatebook.policy.purposes import Purposes
 from gatebook.policy.suggest import did_you_mean
-from gatebook.policy.yaml_nodes import Node, Scalar
-from gatebook.policy.yaml_reader import UNKNOWN_NAME, WRONG_VALUE, Reader
+from gatebook.policy.yaml_nodes import Node, Scalar, Table
+from gatebook.policy.yaml_reader import UNKNOWN_NAME, WRONG_VALUE, Reader, shown
 
 COLUMNS_MAX = 256
 """As many as one request can name."""
@@ -42,10 +43,11 @@ _NOBODY = Ceiling((), 0)
 
 
 class Vocabulary(msgspec.Struct, frozen=True):
-    """The names that a dataset may mention. `actions` None: any, they are not known here."""
+    """The names that a dataset may mention. `purposes` or `actions` None: any, they are not known here."""
 
     tags: Mapping[str, Tag]
     notices: Mapping[str, Notice]
+    purposes: Purposes | None
     actions: Collection[str] | None
 
 
@@ -61,7 +63,7 @@ def read_dataset(reader: Reader, key: Scalar, node: Node, vocabulary: Vocabulary
     return Dataset(
         id=id_,
         columns=columns,
-        subject_keys=_subject_keys(reader, fields.get("subject_keys"), id_, columns),
+        subject_keys=_subject_keys(reader, fields, id_, columns),
         sensitivity=_sensitivity(reader, fields.get("sensitivity"), id_),
         retention_days=_number(reader, fields.get("retention_days"), f"{id_}.retention_days", 1, RETENTION_DAYS_MAX),
         ceiling=_ceiling(reader, fields.get("ceiling"), f"{id_}.ceiling", vocabulary),
@@ -71,6 +73,12 @@ def read_dataset(reader: Reader, key: Scalar, node: Node, vocabulary: Vocabulary
         description=_description(reader, fields, id_),
         line=key.line,
     )
+
+
+def unknown_purpose(purpose: str, where: str, purposes: Purposes) -> str:
+    """Returns the message about a purpose that the tree does not know."""
+    hint = did_you_mean(purpose, purposes.names) or "; declare it in `purposes.yaml`"
+    return f"unknown purpose `{purpose}` in `{where}`{hint}"
 
 
 def _columns(
@@ -130,14 +138,18 @@ def _purposes(
         return "", ()
     if not isinstance(node, Scalar) or node.text not in vocabulary.notices:
         hint = did_you_mean(node.text, vocabulary.notices) if isinstance(node, Scalar) else ""
-        reader.refuse(node, UNKNOWN_NAME, f"`{dataset}.notice` must name a notice of this file{hint}")
+        reader.refuse(
+            node, UNKNOWN_NAME, f"`{dataset}.notice` must name a notice of this file, not {shown(node)}{hint}"
+        )
         return "", ()
     notice = vocabulary.notices[node.text]
     if "purposes" not in fields:
         return notice.id, notice.purposes
     chosen = []
     for purpose, item in reader.names(fields["purposes"], f"{dataset}.purposes", names.PURPOSE, "model_training"):
-        if any(purpose == told or purpose.startswith(f"{told}.") for told in notice.purposes):
+        if vocabulary.purposes is not None and purpose not in vocabulary.purposes:
+            reader.refuse(item, UNKNOWN_NAME, unknown_purpose(purpose, f"{dataset}.purposes", vocabulary.purposes))
+        elif any(purpose == told or purpose.startswith(f"{told}.") for told in notice.purposes):
             chosen.append(purpose)
         else:
             hint = did_you_mean(purpose, notice.purposes) or "; people were not told of it"
@@ -145,13 +157,20 @@ def _purposes(
     return notice.id, tuple(chosen)
 
 
-def _subject_keys(reader: Reader, node: Node | None, dataset: str, columns: Mapping[str, Column]) -> tuple[str, ...]:
+def _subject_keys(
+    reader: Reader, fields: Mapping[str, Node], dataset: str, columns: Mapping[str, Column]
+) -> tuple[str, ...]:
+    node, declared = fields.get("subject_keys"), fields.get("columns")
+    if node is None:
+        return ()
+    # A column that could not be read has its own finding, and is not unknown.
+    known = {key.text for key, _ in declared.entries} if isinstance(declared, Table) else set()
     keys = []
-    for key, item in () if node is None else reader.names(node, f"{dataset}.subject_keys", names.COLUMN, "subject_id"):
-        if key not in columns:
-            hint = did_you_mean(key, columns)
+    for key, item in reader.names(node, f"{dataset}.subject_keys", names.COLUMN, "subject_id"):
+        if key not in known:
+            hint = did_you_mean(key, known)
             reader.refuse(item, UNKNOWN_NAME, f"the subject key `{key}` is no column of `{dataset}`{hint}")
-        elif columns[key].type not in SUBJECT_KEY_TYPES:
+        elif key in columns and columns[key].type not in SUBJECT_KEY_TYPES:
             message = f"the subject key `{key}` has type `{columns[key].type}`, which identifies nobody"
             reader.refuse(item, WRONG_VALUE, message)
         else:

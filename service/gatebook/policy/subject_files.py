@@ -58,7 +58,7 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class _Wrong(Exception):  # noqa: N818  # carries a finding out of a line; never leaves this module
-    """Something wrong with a line; `near` is the text that the finding points at."""
+    """Something wrong with a line; the finding points at the last place where `near` stands."""
 
     def __init__(self, invariant: str, message: str, near: str = "") -> None:
         super().__init__(message)
@@ -98,7 +98,7 @@ def read_csv(file: str, lines: Sequence[Line], findings: list[Finding]) -> Itera
 
 
 def _finding(file: str, line: Line, wrong: _Wrong, near: str) -> Finding:
-    column = line.text.find(near) + 1 if wrong.near else 1
+    column = line.text.rfind(near) + 1 if wrong.near else 1
     return Finding(file, line.number, max(column, 1), wrong.invariant, wrong.message)
 
 
@@ -158,7 +158,7 @@ def _id(value: object) -> str:
         raise _Wrong("NODE_COLLISION", message, value)
     # `isprintable` keeps out surrogates and what nobody sees, such as a zero-width space.
     if not value.isprintable() or not names.SUBJECT.fullmatch(value) or len(value.encode()) > ID_BYTES_MAX:
-        message = f"an id has at most {ID_BYTES_MAX} bytes, none of `, \" #`, no space at an end and nothing invisible"
+        message = f'an id has at most {ID_BYTES_MAX} bytes, none of `, " #`, no space at an end and nothing invisible'
         raise _Wrong("MALFORMED_NAME", message, "id")
     return value
 
