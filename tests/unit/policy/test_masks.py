@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gatebook.policy.masks import (
     parse_group,
     parse_mask,
 )
+from gatebook.values import MaskKind
 
 CASES: dict[str, Any] = YAML(typ="safe").load(Path(__file__).parents[2] / "cases" / "masks.yaml")
 
@@ -100,3 +102,11 @@ def test_what_is_no_minimum_group_is_refused(text: str) -> None:
     """What is no positive whole number of 31 bits is refused."""
     with pytest.raises(MaskError):
         parse_group(text)
+
+
+def test_documentation_names_every_mask() -> None:
+    """`docs/masks.md` has a row for every mask, and for no other."""
+    text = (Path(__file__).parents[3] / "docs" / "masks.md").read_text(encoding="utf-8")
+    documented = {cell for line in text.splitlines() for cell in re.findall(r"^\| `([a-z]+)", line)}
+
+    assert {kind.name.lower() for kind in MaskKind if kind} == documented
