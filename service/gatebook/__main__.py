@@ -16,9 +16,7 @@ def main() -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in {"", "gatebook", "gatebook_client"}:
             raise
-        sys.stderr.write(
-            f"gatebook: the command line needs `{missing}`: run `pip install 'gatebook[server]'`\n"
-        )
+        sys.stderr.write(f"gatebook: the command line needs `{missing}`: run `pip install 'gatebook[server]'`\n")
         return 2
     return run() or 0
 
