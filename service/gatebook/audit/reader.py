@@ -1,0 +1,199 @@
+"""Reads of the book by auditors: fresh, opened, and themselves written down.
+
+Owns what every such read has in common. Rules:
+
+1. what was acknowledged before the call is published and indexed first, so that the answer covers it
+   and every row of it can be proved against a signed checkpoint;
+2. a read is an entry before it is answered; its filter, which may name people, is sealed;
+3. the work of a read is done on a thread, so that checks are not held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf import json_format
+
+from gatebook.audit.book import Book
+from gatebook.audit.checkpoints import Signed
+from gatebook.audit.entry import ReadEvent
+from gatebook.audit.index import Index
+from gatebook.audit.people import People, Person
+from gatebook.audit.publish import Publisher
+from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
+from gatebook.audit.recorder import Recorder
+from gatebook.errors import GatebookError
+from gatebook.v1 import audit_service_pb2
+
+T = TypeVar("T")
+
+
+class BookReader:
+    """Answers auditors. Methods are called on the event loop."""
+
+    def __init__(self, book: Book, publisher: Publisher, index: Index, query: Query, people: People) -> None:
+        """Takes the open book, what publishes it, and what finds entries in it."""
+        self.book = book
+        self._publisher = publisher
+        self._index = index
+        self._query = query
+        self._people = people
+        self._index_turn = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._grown = asyncio.Event()  # replaced and set whenever the index has grown
+
+    async def fresh(self) -> Signed:
+        """Publishes and indexes what is acknowledged, and returns the checkpoint that covers it.
+
+        Raises:
+            BookUnavailableError: it cannot be published.
+        """
+        return await asyncio.to_thread(self._fresh)
+
+    def _fresh(self) -> Signed:
+        signed = self._publisher.publish_now()
+        self.catch_up(signed.checkpoint.size)
+        return signed
+
+    def catch_up(self, size: int) -> None:
+        """Indexes every entry before `size`, which must be published."""
+        with self._index_turn:
+            before = self._index.size
+            self._index.catch_up(self.book, size)
+        if self._index.size > before:
+            self._loop.call_soon_threadsafe(self._tell_grown)
+
+    def _tell_grown(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def page(self, request: audit_service_pb2.ListEntriesRequest, size: int) -> Page:
+        """Returns one page of the entries before `size` that match."""
+        return await asyncio.to_thread(self._query.page, request, size)
+
+    async def entry(self, index: int, size: int) -> audit_service_pb2.EntryRecord:
+        """Returns the entry with an index before `size`."""
+        return await asyncio.to_thread(self._query.entry, index, size)
+
+    async def decision(self, decision_id: str, size: int) -> audit_service_pb2.EntryRecord:
+        """Returns the entry of a decision before `size`."""
+        return await asyncio.to_thread(self._query.decision, decision_id, size)
+
+    async def between(self, asked: audit_service_pb2.EntryFilter, start: int, end: int) -> AsyncIterator[Page]:
+        """Yields pages of the entries of [start, end) that match, in the order of the book."""
+        request = audit_service_pb2.ListEntriesRequest(
+            filter=asked, page_size=PAGE_SIZE_MAX, order=audit_service_pb2.ENTRY_ORDER_OLDEST_FIRST
+        )
+        request.filter.start_index = max(start, asked.start_index)
+        request.filter.end_index = min(end, asked.end_index or end)
+        more = True
+        while more:
+            page = await self.page(request, end)
+            yield page
+            request.page_token = page.next_page_token
+            more = bool(page.next_page_token)
+
+    async def published_beyond(self, size: int, timeout_seconds: float) -> int:
+        """Waits until more than `size` entries are published and indexed, or the time is over; returns how many are."""
+        if self._index.size <= size:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._grown.wait(), timeout_seconds)
+        return max(size, self._index.size)
+
+    async def prove(self, prove: Callable[[int, int], T], first: int, second: int) -> T:
+        """Computes a proof of the book on a thread."""
+        return await asyncio.to_thread(prove, first, second)
+
+    async def record(
+        self,
+        recorder: Recorder,
+        method: str,
+        caller: str,
+        *,
+        records: Sequence[audit_service_pb2.EntryRecord] = (),
+        asked: audit_service_pb2.EntryFilter | None = None,
+    ) -> None:
+        """Writes down a read, durably."""
+        indexes = [record.index for record in records]
+        people = () if asked is None else await asyncio.to_thread(self._named, asked)
+        event = ReadEvent(
+            method=method,
+            indexes=(min(indexes), max(indexes)) if indexes else None,
+            count=len(indexes),
+            filter_json=b"" if asked is None else filter_json(asked),
+            people=people,
+        )
+        await recorder.record_read(event, caller)
+
+    def _named(self, asked: audit_service_pb2.EntryFilter) -> tuple[Person, ...]:
+        """Returns under whose keys a filter is sealed: the person it names, or the stranger."""
+        found = self._people.find(asked.subject_id) if asked.subject_id else ()
+        return found[:1] or (self._people.stranger,)
+
+
+def filter_json(asked: audit_service_pb2.EntryFilter) -> bytes:
+    """Returns a filter as one JSON object."""
+    return json_format.MessageToJson(asked, preserving_proto_field_name=True, indent=None).encode()
+
+
+class Indexing:
+    """Keeps the index up with what is published, on a thread of its own.
+
+    An index that cannot be written is tried again after the next publication, and by each read.
+    """
+
+    def __init__(self, reader: BookReader) -> None:
+        """Takes the reader whose index is to be kept."""
+        self._reader = reader
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="book-index", daemon=True)
+
+    def start(self) -> None:
+        """Begins to index."""
+        self._thread.start()
+
+    def tell(self, _old_size: int, _new_size: int) -> None:
+        """Is told of a publication."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait()
+            self._wake.clear()
+            with contextlib.suppress(GatebookError):
+                self._reader.catch_up(self._reader.book.signed.checkpoint.size)
+
+
+@contextlib.contextmanager
+def open_reader(data: Path, book: Book, people: People) -> Iterator[BookReader]:
+    """Opens what auditors read from, and publishes and indexes within the block.
+
+    Raises:
+        BookUnavailableError: the index cannot be kept.
+    """
+    with contextlib.ExitStack() as stack:
+        index = Index.open(data / "index.db", book, people, book.origin)
+        stack.callback(index.close)
+        query = Query(data / "index.db", book, people, book.origin)
+        stack.callback(query.close)
+        publisher = Publisher(book)
+        reader = BookReader(book, publisher, index, query, people)
+        indexing = Indexing(reader)
+        publisher.add_listener(indexing.tell)
+        indexing.start()
+        stack.callback(indexing.close)
+        publisher.start()
+        stack.callback(publisher.close)
+        yield reader

@@ -1,0 +1,261 @@
+"""The way of one request, from the question to the written answer. Read it from top to bottom.
+
+    resolve    are dataset, columns, subject and action known?
+    purpose    is a purpose named, known, and permitted by the dataset's notice?
+    evaluate   what do the Casbin rules say, column by column?
+    oblige     is consent needed; which masks and minimum group; can the enforcer apply them?
+    write      append to the book and wait until it is durable
+
+Rules:
+
+1. the reason of a denial is that of the first step that failed;
+2. every step but `evaluate` only ever narrows;
+3. there is no super-user, no default allow, and no switch that turns a step off;
+4. nothing is answered before it is written: `authorize` returns only what is durably in the book.
+
+A plain set has no catalogue, purposes or directory: its question is bound to the tokens of its Casbin
+model and evaluated, and the answer is written all the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+
+import msgspec
+
+from gatebook.audit import asked
+from gatebook.audit.asked import Asked
+from gatebook.audit.decision_entry import DATA_SUBJECTS_MAX, Decided
+from gatebook.audit.recorder import Recorder, Written
+from gatebook.engine.bind import bind
+from gatebook.engine.decision import Denial, allowed, data_subjects, denied
+from gatebook.engine.evaluate import ColumnVerdict, evaluate, evaluate_columns
+from gatebook.engine.obligations import Obliged, oblige
+from gatebook.engine.snapshot import Snapshot
+from gatebook.errors import LimitExceededError
+from gatebook.policy.casts import cast_row
+from gatebook.policy.dataset import Dataset, Notice
+from gatebook.policy.directory import Subject
+from gatebook.policy.purposes import ConsentMode
+from gatebook.values import AccessRequest, Decision, Effect, Reason
+
+SHARE = "share"
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A request, fit to be decided and written; `tokens` are those of a plain set's model."""
+
+    asked: Asked
+    caller: str
+    tokens: Mapping[str, Any] = {}
+
+    @property
+    def request(self) -> AccessRequest:
+        """Returns the request itself."""
+        return self.asked.request
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A decision and where it stands in the book."""
+
+    decision: Decision
+    decision_id: str
+    written: Written
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """What the names of a request stand for."""
+
+    dataset: Dataset
+    notice: Notice
+    columns: tuple[str, ...]
+    subject: Subject
+
+
+class Facts(TypedDict):
+    """What the rules of a governed set may read."""
+
+    subject: str
+    attributes: Mapping[str, Any]
+    columns: Sequence[str]
+    action: str
+    purpose: str
+    context: Mapping[str, Any]
+    row: Mapping[str, Any] | None
+
+
+def question_of(
+    snapshot: Snapshot, request: AccessRequest, *, caller: str, caller_request_id: str = "", trace_id: bytes = b""
+) -> Question:
+    """Makes a question of a request, or refuses what could not be decided or written.
+
+    Raises:
+        TokenMissingError: the model of a plain set needs a token that the request does not supply.
+        LimitExceededError: no entry could hold it.
+    """
+    people = len(data_subjects(snapshot, request))
+    if people > DATA_SUBJECTS_MAX:
+        message = f"the row names {people} data subjects, at most {DATA_SUBJECTS_MAX} are taken"
+        raise LimitExceededError(message, field="access.row", limit=str(DATA_SUBJECTS_MAX), actual=str(people))
+    tokens = {} if snapshot.governed else bind(snapshot.program, request)
+    return Question(asked.ask(request, caller_request_id, trace_id), caller, tokens)
+
+
+async def authorize(recorder: Recorder, snapshot: Snapshot, questions: Sequence[Question]) -> list[Answer]:
+    """Decides questions of one caller under one snapshot, writes the decisions in one commit, then answers.
+
+    Raises:
+        BookUnavailableError: the decisions could not be written, so there are none.
+        OverloadedError: too many entries wait to be written.
+    """
+    if not questions:
+        return []
+    now = recorder.now()
+    decided = [
+        Decided(question.asked, decide(snapshot, question, now), secrets.token_hex(16)) for question in questions
+    ]
+    written = await recorder.record_decisions(decided, questions[0].caller)
+    # Past the commit point: every decision is durably in the book, and may be told.
+    return [Answer(one.decision, one.decision_id, place) for one, place in zip(decided, written, strict=True)]
+
+
+def decide(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
+    """Decides one question. Pure: the same snapshot, question and time give the same decision."""
+    request = question.request
+    if not snapshot.governed:
+        return decide_plain(snapshot, question, now)
+    found = resolve(snapshot, request)
+    if isinstance(found, Denial):
+        return denied(snapshot, request, now, found)
+    refusal = refuse_purpose(snapshot, found, request.purpose, now)
+    if refusal is not None:
+        return denied(snapshot, request, now, refusal, found.notice)
+    verdicts = evaluate_request(snapshot, question, found)
+    obliged = narrow(snapshot, request, found, verdicts)
+    if isinstance(obliged, Denial):
+        return denied(snapshot, request, now, obliged, found.notice)
+    granting = (rule for verdict in verdicts if verdict.effect is Effect.ALLOW for rule in verdict.rules)
+    return allowed(snapshot, request, now, rules=granting, obliged=obliged, notice=found.notice)
+
+
+def resolve(snapshot: Snapshot, request: AccessRequest) -> Resolved | Denial:
+    """Finds what the names of a request stand for; a name that is not known denies."""
+    catalogue, directory = snapshot.policy_set.catalogue, snapshot.directory
+    dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
+    if catalogue is None or dataset is None:
+        return Denial(Reason.UNCATALOGUED, "the dataset is not in the catalogue")
+    if any(column not in dataset.columns for column in request.columns):
+        return Denial(Reason.UNKNOWN_COLUMN, f"`{dataset.id}` does not have every column that was asked for")
+    subject = None if directory is None else directory.find(request.subject.type, request.subject.id)
+    if directory is None or subject is None:
+        return Denial(Reason.UNKNOWN_SUBJECT, "the directory does not know the subject, or not as this type")
+    if request.actor is not None and directory.find(request.actor.type, request.actor.id) is None:
+        return Denial(Reason.UNKNOWN_SUBJECT, "the directory does not know the actor, or not as this type")
+    if request.action not in snapshot.actions:
+        return Denial(Reason.UNKNOWN_ACTION, f"the actions are {', '.join(sorted(snapshot.actions))}")
+    return Resolved(dataset, catalogue.notice_of(dataset), request.columns or tuple(dataset.columns), subject)
+
+
+def refuse_purpose(snapshot: Snapshot, found: Resolved, purpose: str, now: datetime) -> Denial | None:
+    """Refuses a purpose that is missing, unknown, or not in the dataset's notice."""
+    purposes, dataset, notice = snapshot.policy_set.purposes, found.dataset, found.notice
+    if not purpose:
+        return Denial(Reason.PURPOSE_REQUIRED, f"`{dataset.id}` is read for a purpose: name one")
+    if purposes is None or purpose not in purposes:
+        return Denial(Reason.PURPOSE_UNKNOWN, "the purpose is not in the purpose tree")
+    if not notice.in_force(now):
+        return Denial(Reason.PURPOSE_NOT_PERMITTED, f"notice `{notice.id}` of `{dataset.id}` is not in force")
+    if set(dataset.purposes).isdisjoint(purposes.lineage(purpose)):
+        message = f"notice `{notice.id}` of `{dataset.id}` does not permit `{purpose}`"
+        return Denial(Reason.PURPOSE_NOT_PERMITTED, message)
+    return None
+
+
+def evaluate_request(snapshot: Snapshot, question: Question, found: Resolved) -> tuple[ColumnVerdict, ...]:
+    """Asks the Casbin rules about each column."""
+    return evaluate_columns(snapshot.program, **facts(snapshot, question, found))
+
+
+def facts(snapshot: Snapshot, question: Question, found: Resolved) -> Facts:
+    """Returns what the rules may read: attributes of the directory, and what the caller is believed."""
+    request = question.request
+    believed = snapshot.policy_set.settings.believed(question.caller)
+    stated = {k: v for k, v in request.subject.properties.items() if k in believed.subject}
+    return {
+        "subject": request.subject.id,
+        "attributes": {**stated, **found.subject.attributes},
+        "columns": [found.dataset.columns[column].node for column in found.columns],
+        "action": request.action,
+        "purpose": request.purpose,
+        "context": {k: v for k, v in request.context.items() if k in believed.context},
+        "row": None if request.row is None else cast_row(found.dataset, request.row),
+    }
+
+
+def narrow(
+    snapshot: Snapshot, request: AccessRequest, found: Resolved, verdicts: Sequence[ColumnVerdict]
+) -> Obliged | Denial:
+    """Lays obligations on what the rules allow, or denies what cannot be obliged."""
+    dataset, policy_set = found.dataset, snapshot.policy_set
+    ruled_out = tuple(rule for v in verdicts if v.effect is not Effect.ALLOW for rule in v.rules)
+    if any(v.effect is Effect.ALLOW for v in verdicts):
+        refusal = refuse_audience(snapshot, request, dataset) or refuse_consent(snapshot, request)
+        if refusal is not None:
+            return refusal
+    obliged = oblige(
+        dataset,
+        verdicts,
+        request.enforcer,
+        key_id=snapshot.mask_key_ids[request.purpose],
+        mask_tags=frozenset() if policy_set.catalogue is None else policy_set.catalogue.mask_tags,
+        allow_partial=request.allow_partial,
+    )
+    if obliged.failed is not None:
+        return Denial(obliged.failed, obliged.message, obliged.columns, ruled_out)
+    return obliged
+
+
+def refuse_audience(snapshot: Snapshot, request: AccessRequest, dataset: Dataset) -> Denial | None:
+    """Refuses to share with anyone beyond the dataset's ceiling, or with an audience that is not named."""
+    catalogue = snapshot.policy_set.catalogue
+    if request.action != SHARE:
+        return None
+    audience = request.action_properties.get("audience")
+    if catalogue is not None and catalogue.audience_within_ceiling(dataset, audience, snapshot.role_parents):
+        return None
+    return Denial(
+        Reason.CEILING_EXCEEDED,
+        f"the audience named in the action's property `audience` is not within the ceiling of `{dataset.id}`",
+    )
+
+
+def refuse_consent(snapshot: Snapshot, request: AccessRequest) -> Denial | None:
+    """Refuses a purpose that needs the data subjects' consent, which nothing here can establish yet."""
+    purposes = snapshot.policy_set.purposes
+    mode = ConsentMode.OPT_IN if purposes is None else purposes.consent_mode(request.purpose)
+    if mode is ConsentMode.NONE:
+        return None
+    return Denial(
+        Reason.CONSENT_REQUIRED, f"`{request.purpose}` needs consent ({mode.value}), which is not established"
+    )
+
+
+def decide_plain(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
+    """Decides a question about a plain set: Casbin's own answer, with nothing laid upon it."""
+    verdict = evaluate(snapshot.program, question.tokens)
+    request = question.request
+    if verdict.effect is Effect.ALLOW:
+        return allowed(snapshot, request, now, rules=verdict.rules)
+    if verdict.rules:
+        in_error = any(rule in verdict.unknown for rule in verdict.rules)
+        reason = Reason.EVALUATION_ERROR if in_error else Reason.DENIED_BY_RULE
+        message = "a rule that denies could not be evaluated" if in_error else "a rule denies it"
+        denial = Denial(reason, message, rules=verdict.rules)
+    elif verdict.unknown:
+        denial = Denial(Reason.EVALUATION_ERROR, "no rule allows it that could be evaluated", rules=verdict.unknown)
+    else:
+        denial = Denial(Reason.NO_MATCHING_RULE, "no rule allows it")
+    return denied(snapshot, request, now, denial)

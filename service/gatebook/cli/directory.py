@@ -1,0 +1,48 @@
+"""`gatebook directory`: the snapshot of subjects that governed sets read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gatebook.cli.output import (
+    ASK_TIMEOUT_SECONDS,
+    channel,
+    errors_told,
+    json_option,
+    print_json,
+    stdout,
+    target_option,
+)
+from gatebook.policy import bundle
+from gatebook.v1 import policy_service_pb2 as pb
+from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
+
+
+@click.group()
+def directory() -> None:
+    """Replace the subjects, their attributes and groups."""
+
+
+@directory.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--request-id", default="", help="An id of your choice.")
+@target_option
+@json_option
+def publish(folder: Path, request_id: str, target: str, as_json: bool) -> None:  # noqa: FBT001  # click's flag
+    """Validate and activate the directory in FOLDER (JSON lines or CSV)."""
+    with errors_told():
+        files = bundle.read_directory_folder(folder)
+    request = pb.PublishDirectoryRequest(
+        request_id=request_id, files=[pb.PolicyFile(path=p, content=c) for p, c in sorted(files.items())]
+    )
+    with channel(target) as opened:
+        response = PolicyServiceStub(opened).PublishDirectory(request, timeout=ASK_TIMEOUT_SECONDS)
+    if as_json:
+        print_json(response)
+        return
+    revision = response.revision
+    what = "is now active" if response.changed else "was active already"
+    told = f"directory revision {revision.number} {revision.digest[:12]} with {response.subjects} subjects {what}"
+    stdout().print(told, markup=False)

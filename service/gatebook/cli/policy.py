@@ -1,0 +1,225 @@
+"""`gatebook policy`: lint, test, publish, list, show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gatebook.cli.output import (
+    ASK_TIMEOUT_SECONDS,
+    NO,
+    YES,
+    channel,
+    errors_told,
+    json_option,
+    print_json,
+    stderr,
+    stdout,
+    table,
+    target_option,
+)
+from gatebook.policy import bundle
+from gatebook.revisions.validate import Validation, validate
+from gatebook.rpc import encode
+from gatebook.v1 import policy_service_pb2 as pb
+from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
+from gatebook.values import Severity
+
+folder = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+name_option = click.option(
+    "--name", default="", help="The name of the set; else that in its gatebook.yaml, or the folder's."
+)
+directory_option = click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The subjects that tests speak of; else the `directory/` of the set.",
+)
+
+
+@click.group()
+def policy() -> None:
+    """Lint, test, publish and look at policy sets."""
+
+
+@policy.command()
+@folder
+@name_option
+@json_option
+def lint(folder: Path, name: str, as_json: bool) -> None:  # noqa: FBT001  # click passes flags by name
+    """Report everything that is wrong with the policy set in FOLDER, with file, line and column."""
+    with errors_told():
+        found = validate(bundle.read_folder(folder), name or folder.resolve().name, test=False)
+    report(found, as_json=as_json)
+
+
+@policy.command()
+@folder
+@name_option
+@directory_option
+@json_option
+def test(
+    folder: Path,
+    name: str,
+    directory: Path | None,
+    as_json: bool,  # noqa: FBT001  # click passes flags by name
+) -> None:
+    """Run the tests of the policy set in FOLDER, without a server."""
+    with errors_told():
+        subjects = bundle.read_directory_folder(directory or folder / "directory")
+        found = validate(bundle.read_folder(folder), name or folder.resolve().name, directory_files=subjects)
+    report(found, as_json=as_json)
+
+
+def report(found: Validation, *, as_json: bool) -> None:
+    """Prints what is known of a draft, and ends the command with 0 if it can be published."""
+    if as_json:
+        print_json(
+            pb.ValidatePolicySetResponse(
+                digest=found.digest,
+                findings=[encode.finding(f) for f in found.findings],
+                test_failures=[encode.test_failure(t) for t in found.test_failures],
+                tests_run=found.tests_run,
+            )
+        )
+        sys.exit(YES if found.passed else NO)
+    console = stdout()
+    for finding in found.findings:
+        level = "error" if finding.severity is Severity.ERROR else "warning"
+        place = f"{finding.file}:{finding.line}:{finding.column}"
+        console.print(f"{place}: {level}: {finding.message} ({finding.invariant})", markup=False, soft_wrap=True)
+    for failure in found.test_failures:
+        console.print(f"{failure.file}:{failure.line}: {failure.test}", markup=False, soft_wrap=True)
+        console.print(f"    {failure.question}", markup=False, soft_wrap=True)
+        console.print(f"    - expected {failure.expected}", style="red", markup=False, soft_wrap=True)
+        console.print(f"    + actual   {failure.actual}", style="green", markup=False, soft_wrap=True)
+    errors = sum(f.severity is Severity.ERROR for f in found.findings)
+    told = [f"{errors} errors", f"{len(found.findings) - errors} warnings"]
+    if found.tests_run:
+        told.append(f"{found.tests_run} expectations, {len(found.test_failures)} failed")
+    console.print(f"{found.name} {found.digest[:12]}: {', '.join(told)}", markup=False)
+    sys.exit(YES if found.passed else NO)
+
+
+@policy.command()
+@folder
+@name_option
+@click.option("--dry-run", is_flag=True, help="Only report what would happen.")
+@click.option("--request-id", default="", help="Publishing again with the same id and files changes nothing.")
+@target_option
+@json_option
+def publish(
+    folder: Path,
+    name: str,
+    dry_run: bool,  # noqa: FBT001  # click passes flags by name
+    request_id: str,
+    target: str,
+    as_json: bool,  # noqa: FBT001  # as above
+) -> None:
+    """Validate, test, store and activate the policy set in FOLDER."""
+    with errors_told():
+        files = bundle.read_folder(folder)
+    messages = [pb.PolicyFile(path=path, content=content) for path, content in sorted(files.items())]
+    set_name = name or folder.resolve().name
+    with channel(target) as opened:
+        stub = PolicyServiceStub(opened)
+        checked = stub.ValidatePolicySet(
+            pb.ValidatePolicySetRequest(policy_set=set_name, files=messages), timeout=ASK_TIMEOUT_SECONDS
+        )
+        refused = checked.test_failures or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
+        if refused or dry_run:
+            show_validation(checked, as_json=as_json)
+            sys.exit(NO if refused else YES)
+        response = stub.PublishPolicySet(
+            pb.PublishPolicySetRequest(request_id=request_id, policy_set=set_name, files=messages),
+            timeout=ASK_TIMEOUT_SECONDS,
+        )
+    if as_json:
+        print_json(response)
+        return
+    revision = response.revision
+    what = "is now active" if response.changed else "was active already"
+    stdout().print(f"{set_name} revision {revision.number} {revision.digest[:12]} {what}", markup=False)
+
+
+def show_validation(checked: pb.ValidatePolicySetResponse, *, as_json: bool) -> None:
+    """Prints the server's findings about a draft."""
+    if as_json:
+        print_json(checked)
+        return
+    for finding in checked.findings:
+        place = f"{finding.file}:{finding.line}:{finding.column}"
+        stderr().print(f"{place}: {finding.message} ({finding.invariant})", markup=False, soft_wrap=True)
+    for failure in checked.test_failures:
+        stderr().print(f"{failure.file}:{failure.line}: {failure.test}: {failure.question}", markup=False)
+        stderr().print(f"    expected {failure.expected}, got {failure.actual}", markup=False)
+
+
+@policy.command("list")
+@click.option("--name", default="", help="Only this policy set.")
+@click.option("--page-size", default=50, show_default=True)
+@target_option
+@json_option
+def list_revisions(name: str, page_size: int, target: str, as_json: bool) -> None:  # noqa: FBT001  # click's flag
+    """List the revisions that were activated, the newest first."""
+    with channel(target) as opened:
+        request = pb.ListRevisionsRequest(policy_set=name, page_size=page_size)
+        response = PolicyServiceStub(opened).ListRevisions(request, timeout=ASK_TIMEOUT_SECONDS)
+    if as_json:
+        print_json(response)
+        return
+    rows = (
+        (
+            record.policy_set or "(directory)",
+            str(record.revision.number),
+            record.revision.digest[:12],
+            record.create_time.ToDatetime().isoformat(sep=" ", timespec="seconds") + "Z",
+            str(record.index),
+            "active" if record.active else "",
+        )
+        for record in response.records
+    )
+    stdout().print(table("set", "number", "digest", "activated", "entry", "", rows=rows))
+    if response.next_page_token:
+        stderr().print("more: ask with a larger --page-size")
+
+
+@policy.command()
+@click.option("--name", default="", help="The policy set; not needed when one is served.")
+@click.option("--digest", default="", help="The revision; none means the active one.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write the files into this new folder.")
+@target_option
+@json_option
+def show(name: str, digest: str, out: Path | None, target: str, as_json: bool) -> None:  # noqa: FBT001  # click's flag
+    """Show one revision with its files."""
+    with channel(target) as opened:
+        request = pb.GetRevisionRequest(policy_set=name, digest=digest)
+        response = PolicyServiceStub(opened).GetRevision(request, timeout=ASK_TIMEOUT_SECONDS)
+    if out is not None:
+        write_files(out, {file.path: file.content for file in response.files})
+    if as_json:
+        print_json(response)
+        return
+    record = response.record
+    state = "active" if record.active else "not active"
+    console = stdout()
+    console.print(f"{record.policy_set} revision {record.revision.number} {state}", markup=False)
+    console.print(f"digest {record.revision.digest}", markup=False)
+    rows = ((file.path, str(len(file.content))) for file in response.files)
+    console.print(table("file", "bytes", rows=rows))
+
+
+def write_files(out: Path, files: dict[str, bytes]) -> None:
+    """Writes files into a folder that does not exist yet.
+
+    Raises:
+        click.UsageError: the folder exists, or a path would lead out of it.
+    """
+    if out.exists():
+        raise click.UsageError(f"`{out}` exists already: name a new folder")
+    for path, content in files.items():
+        if not bundle.is_safe(path):
+            raise click.UsageError(f"the server sent the unsafe path `{path}`")
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(content)

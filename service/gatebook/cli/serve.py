@@ -1,0 +1,66 @@
+"""`gatebook serve`: runs the server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gatebook.cli.output import USAGE, fail
+from gatebook.config import DEFAULT_LISTEN, Config, setting
+from gatebook.errors import GatebookError, InvalidRequestError
+
+
+@click.command()
+@click.option(
+    "--policies",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A policy set to publish when none of its name is active yet; may be repeated.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The subjects to publish when no directory is active yet; else the `directory/` of a set.",
+)
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the book, the keys and the revisions are kept.",
+)
+@click.option(
+    "--listen", default=DEFAULT_LISTEN, show_default=True, metavar="HOST:PORT", help="Loopback only; port 0 picks one."
+)
+@click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
+@click.option("--dev", is_flag=True, help="Publish the folders at every start.")
+@click.option("--log", type=click.Choice(["auto", "json", "text"]), default="auto", show_default=True)
+def serve(
+    policies: tuple[Path, ...],
+    directory: Path | None,
+    data: Path,
+    listen: str,
+    origin: str,
+    dev: bool,  # noqa: FBT001  # click passes flags by name
+    log: str,
+) -> None:
+    """Serve checks, policies and the book over gRPC.
+
+    \b
+    gatebook serve --policies policies/telemetry --data var
+    """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
+    from gatebook.server import run  # noqa: PLC0415  # the other commands start faster without the server
+
+    as_json = log == "json" or (log == "auto" and not sys.stderr.isatty() and setting("log") != "text")
+    config = Config(
+        policies=policies, directory=directory, data=data, listen=listen, origin=origin, dev=dev, log_json=as_json
+    )
+    try:
+        sys.exit(run(config))
+    except InvalidRequestError as error:
+        fail(error.message, USAGE)
+    except GatebookError as error:
+        for finding in getattr(error, "findings", ()):
+            click.echo(f"{finding.file}:{finding.line}:{finding.column}: {finding.message}", err=True)
+        fail(error.message, 1)

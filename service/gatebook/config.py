@@ -1,0 +1,104 @@
+"""Every setting and every limit of the service.
+
+Owns the environment: no other module reads it. A setting comes from the command line, else from
+the environment variable `GATEBOOK_<NAME>`, else from the default here. Limits are constants of a
+deployment, and every queue, loop, cache and size of the service names one of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from gatebook.errors import InvalidRequestError
+
+DEFAULT_LISTEN = "127.0.0.1:7443"
+PORT_MAX = 65_535
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one server. A larger request is refused, never cut."""
+
+    access_bytes_max: int = 16 * KIB
+    """One AccessRequest. With it a decision entry always fits 65,535 bytes (see audit.entry)."""
+    subject_id_bytes_max: int = 256
+    resource_id_bytes_max: int = 512
+    name_bytes_max: int = 128
+    """An action, purpose, type, column, request id or correlation id."""
+    columns_max: int = 256
+    json_depth_max: int = 16
+    batch_items_max: int = 1_000
+    items_in_flight_max: int = 20_000
+    """Checks accepted and not yet answered, over all calls."""
+    calls_in_flight_max: int = 2_000
+    stream_messages_in_flight_max: int = 8
+    """Messages of one stream that are worked on at once; the next is not read before one is done."""
+    streams_max: int = 200
+    message_bytes_max: int = 20 * MIB
+    """The largest gRPC message: a batch of 1,000 full requests, or a policy set."""
+    answer_bytes_max: int = 64 * MIB
+    """The largest answer: a page of entries, which ends early where its entries are large."""
+    policy_files_max: int = 1_000
+    policy_bytes_max: int = 8 * MIB
+    page_size_max: int = 1_000
+    page_size_default: int = 50
+    revisions_listed_max: int = 100_000
+    explain_rules_max: int = 10
+    roles_explained_max: int = 100
+    rules_in_decision_max: int = 100
+    drain_seconds: float = 10.0
+    decision_ttl_seconds: int = 300
+    """How long an allow may be used, at most."""
+    publish_interval_seconds: float = 1.0
+    retry_seconds: float = 0.1
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server is told at its start."""
+
+    policies: tuple[Path, ...]
+    data: Path
+    directory: Path | None = None
+    listen: str = DEFAULT_LISTEN
+    origin: str = ""
+    dev: bool = False
+    log_json: bool = True
+    limits: Limits = Limits()
+
+
+def setting(name: str, default: str = "", environ: Mapping[str, str] | None = None) -> str:
+    """Returns the setting `GATEBOOK_<NAME>` of the environment, or the default."""
+    return (os.environ if environ is None else environ).get(f"GATEBOOK_{name.upper()}", default)
+
+
+def require_loopback(address: str) -> str:
+    """Returns the address if it is on this machine alone.
+
+    Plaintext is served on the loopback interface only, since whoever reaches the port is the
+    caller `local`.
+
+    Raises:
+        InvalidRequestError: the address is malformed or reaches beyond loopback.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > PORT_MAX:
+        raise InvalidRequestError("listen", f"`{address}` is not HOST:PORT, such as `{DEFAULT_LISTEN}`")
+    host = host.removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        return address
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InvalidRequestError(
+            "listen",
+            f"`{address}` is reachable from other machines, which needs TLS; listen on 127.0.0.1 or [::1]",
+        )
+    return address

@@ -1,0 +1,1 @@
+"""The revisions of policy sets and of the directory: stored, published, active."""

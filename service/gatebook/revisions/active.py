@@ -1,0 +1,160 @@
+"""The revisions that decide now, and how they are found again at a start.
+
+Owns the one reference that requests read. The state is no database of its own: it is the fold over the
+policy entries of the book, which the links between them lead through, the newest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from gatebook.engine.snapshot import Snapshot, build_snapshot
+from gatebook.errors import (
+    NoActiveRevisionError,
+    PolicySetNotFoundError,
+    PolicySetRequiredError,
+    RevisionNotActiveError,
+    RevisionNotFoundError,
+)
+from gatebook.policy.directory import Directory, load_directory
+from gatebook.policy.policy_set import PolicySet, load
+from gatebook.revisions.store import RevisionStore
+from gatebook.values import Revision
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """One activation of a revision, as the book tells it; `policy_set` is empty for the directory."""
+
+    policy_set: str
+    revision: Revision
+    create_time: datetime
+    index: int
+    request_id_hash: bytes = b""
+
+
+class State(msgspec.Struct, frozen=True):
+    """All that is active at one moment. Replaced as a whole."""
+
+    snapshots: Mapping[str, Snapshot] = {}
+    policy_sets: Mapping[str, PolicySet] = {}
+    directory: Directory | None = None
+    directory_revision: Revision | None = None
+    activations: tuple[Activation, ...] = ()
+
+
+class Revisions:
+    """Answers which snapshot decides. Read and replaced on the event loop only."""
+
+    def __init__(self, store: RevisionStore, mask_master: bytes) -> None:
+        """Takes where revisions are kept and the master secret of the mask keys."""
+        self.store = store
+        self.state = State()  # INVARIANT: replaced by one assignment, never mutated
+        self._mask_master = mask_master
+
+    def snapshot(self, policy_set: str = "", *, at_least: int = 0) -> Snapshot:
+        """Returns the snapshot that decides for a policy set; empty means the only one.
+
+        Raises:
+            PolicySetRequiredError: several sets are served and none is named.
+            PolicySetNotFoundError: no such set is served.
+            NoActiveRevisionError: nothing is active yet, or the set needs a directory and has none.
+            RevisionNotActiveError: the active revision is older than `at_least`.
+        """
+        state = self.state
+        name = policy_set or self._only_name(state)
+        snapshot = state.snapshots.get(name)
+        if snapshot is None:
+            if name in state.policy_sets:
+                message = f"policy set `{name}` needs a directory: publish one with `gatebook directory publish`"
+                raise NoActiveRevisionError(message, policy_set=name)
+            raise PolicySetNotFoundError(f"no policy set `{name}` is served", policy_set=name)
+        active = snapshot.policy_revision.number
+        if active < at_least:
+            raise RevisionNotActiveError(
+                f"revision {active} of `{name}` is active, {at_least} is not yet",
+                at_least=str(at_least),
+                active=str(active),
+            )
+        return snapshot
+
+    @staticmethod
+    def _only_name(state: State) -> str:
+        names = sorted(state.policy_sets)
+        if len(names) > 1:
+            message = f"name a policy set: {', '.join(names)} are served"
+            raise PolicySetRequiredError(message, policy_sets=",".join(names))
+        if not names:
+            raise NoActiveRevisionError("no policy set is active: publish one with `gatebook policy publish`")
+        return names[0]
+
+    def newest(self, policy_set: str) -> Activation | None:
+        """Returns the newest activation of a set, or of the directory under the empty name."""
+        return next((a for a in self.state.activations if a.policy_set == policy_set), None)
+
+    def find(self, policy_set: str, digest: str = "") -> Activation:
+        """Returns the newest activation of a revision; an empty digest means the active one.
+
+        Raises:
+            RevisionNotFoundError: the set has no such revision.
+        """
+        same = (a for a in self.state.activations if a.policy_set == policy_set)
+        found = next((a for a in same if digest in ("", a.revision.digest)), None)
+        if found is None:
+            raise RevisionNotFoundError(f"policy set `{policy_set}` has no such revision", digest=digest)
+        return found
+
+    async def build(self, policy_set: PolicySet, revision: Revision) -> Snapshot | None:
+        """Compiles a set under the active directory, aside; None where it needs one and there is none."""
+        return await asyncio.to_thread(
+            self._build, policy_set, revision, self.state.directory, self.state.directory_revision
+        )
+
+    def _build(
+        self,
+        policy_set: PolicySet,
+        revision: Revision,
+        directory: Directory | None,
+        directory_revision: Revision | None,
+    ) -> Snapshot | None:
+        if policy_set.catalogue is not None and directory is None:
+            return None
+        return build_snapshot(policy_set, revision, directory, directory_revision, mask_master=self._mask_master)
+
+    async def build_all(self, directory: Directory, revision: Revision) -> dict[str, Snapshot]:
+        """Compiles every active set under a new directory, aside."""
+        snapshots = {}
+        for name, policy_set in self.state.policy_sets.items():
+            newest = self.newest(name)
+            if newest is not None:
+                built = await asyncio.to_thread(self._build, policy_set, newest.revision, directory, revision)
+                if built is not None:
+                    snapshots[name] = built
+        return snapshots
+
+    def restore(self, activations: Iterable[Activation]) -> None:
+        """Rebuilds the state from the activations in the book, the newest first.
+
+        Raises:
+            RevisionNotFoundError, BookRefusedError: a revision that the book names is missing or damaged.
+            PolicySetRefusedError: this version refuses a revision that an older one accepted.
+        """
+        told = tuple(activations)
+        newest: dict[str, Activation] = {}
+        for activation in told:
+            newest.setdefault(activation.policy_set, activation)
+        directory_activation = newest.pop("", None)
+        directory = None
+        if directory_activation is not None:
+            directory = load_directory(self.store.get_directory(directory_activation.revision.digest))
+        revision = None if directory_activation is None else directory_activation.revision
+        sets, snapshots = {}, {}
+        for name, activation in newest.items():
+            sets[name] = load(self.store.get_policy_set(activation.revision.digest), name)
+            built = self._build(sets[name], activation.revision, directory, revision)
+            if built is not None:
+                snapshots[name] = built
+        self.state = State(snapshots, sets, directory, revision, told)

@@ -1,0 +1,182 @@
+"""How a policy set or a directory becomes active: validate, test, store, write, swap.
+
+Owns the order of these steps, one publish at a time. The entry of the activation is the commit point: before
+it nothing has changed, after it a restart finds the revision active. Validations and refusals are entries too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+import msgspec
+
+from gatebook.audit.entry import PolicyEvent
+from gatebook.audit.recorder import Recorder, Written
+from gatebook.errors import DirectoryRefusedError
+from gatebook.policy.directory import load_directory
+from gatebook.revisions.active import Activation, Revisions, State
+from gatebook.revisions.validate import Validation, validate
+from gatebook.v1 import entry_pb2
+from gatebook.values import Finding, Revision
+
+DIRECTORY = ""
+"""Stands for the directory where activations are told apart by the name of a set."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """What a publish came to; `written` is None where nothing changed."""
+
+    revision: Revision
+    changed: bool
+    findings: tuple[Finding, ...] = ()
+    tests_run: int = 0
+    subjects: int = 0
+    written: Written | None = None
+
+
+class Publishing:
+    """Publishes policy sets and directories, one at a time."""
+
+    def __init__(self, revisions: Revisions, recorder: Recorder) -> None:
+        """Takes the active revisions and the pen of the book."""
+        self._revisions = revisions
+        self._recorder = recorder
+        self._turn = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Published]] = set()
+
+    async def validate(self, files: Mapping[str, bytes], name: str, caller: str) -> Validation:
+        """Judges a draft under the active directory, and writes that it was asked."""
+        found = await self._judge(files, name)
+        await self._recorder.record_policy(_event(entry_pb2.POLICY_STEP_VALIDATED, found), caller)
+        return found
+
+    async def publish(self, files: Mapping[str, bytes], name: str, caller: str, *, request_id: str = "") -> Published:
+        """Makes a policy set active, or refuses it and changes nothing.
+
+        Raises:
+            PolicySetRefusedError: it has findings of severity error, or expectations that do not hold.
+            BookUnavailableError: the activation could not be written.
+        """
+        return await self._carry_through(self._publish(files, name, caller, request_id))
+
+    async def publish_directory(self, files: Mapping[str, bytes], caller: str, *, request_id: str = "") -> Published:
+        """Makes a directory active for every governed set, or refuses it and changes nothing.
+
+        Raises:
+            DirectoryRefusedError: it has findings.
+            BookUnavailableError: the activation could not be written.
+        """
+        return await self._carry_through(self._publish_directory(files, caller, request_id))
+
+    async def _carry_through(self, work: Coroutine[Any, Any, Published]) -> Published:
+        # INVARIANT: a publish runs to its end also when its caller goes away, so that what the book
+        # says is active is what decides.
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _publish(self, files: Mapping[str, bytes], name: str, caller: str, request_id: str) -> Published:
+        async with self._turn:
+            found = await self._judge(files, name)
+            if not found.passed or found.policy_set is None:
+                await self._recorder.record_policy(_event(entry_pb2.POLICY_STEP_REFUSED, found), caller)
+                raise found.refusal()
+            policy_set = found.policy_set
+            newest = self._revisions.newest(policy_set.name)
+            again = self._repeated(policy_set.name, found.digest, request_id)
+            if again is not None:
+                return Published(again.revision, changed=False, findings=found.findings, tests_run=found.tests_run)
+            revision = Revision(found.digest, 1 if newest is None else newest.revision.number + 1)
+            await asyncio.to_thread(self._revisions.store.put_policy_set, files)
+            snapshot = await self._revisions.build(policy_set, revision)
+            event = _event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
+            written = await self._recorder.record_policy(event, caller)
+            # The commit point: from here on the revision is active, here and after a restart.
+            state = self._revisions.state
+            snapshots = {**state.snapshots, **({} if snapshot is None else {policy_set.name: snapshot})}
+            self._revisions.state = State(
+                snapshots,
+                {**state.policy_sets, policy_set.name: policy_set},
+                state.directory,
+                state.directory_revision,
+                (_activation(policy_set.name, revision, written, request_id), *state.activations),
+            )
+        return Published(revision, changed=True, findings=found.findings, tests_run=found.tests_run, written=written)
+
+    async def _publish_directory(self, files: Mapping[str, bytes], caller: str, request_id: str) -> Published:
+        async with self._turn:
+            try:
+                directory = await asyncio.to_thread(load_directory, files)
+            except DirectoryRefusedError as refused:
+                event = PolicyEvent(
+                    step=entry_pb2.POLICY_STEP_REFUSED, revision=Revision("", 0), findings=refused.findings
+                )
+                await self._recorder.record_policy(event, caller)
+                raise
+            again = self._repeated(DIRECTORY, directory.digest, request_id)
+            subjects = len(directory.subjects)
+            if again is not None:
+                return Published(again.revision, changed=False, subjects=subjects)
+            newest = self._revisions.newest(DIRECTORY)
+            revision = Revision(directory.digest, 1 if newest is None else newest.revision.number + 1)
+            await asyncio.to_thread(self._revisions.store.put_directory, files)
+            snapshots = await self._revisions.build_all(directory, revision)
+            event = PolicyEvent(
+                step=entry_pb2.POLICY_STEP_DIRECTORY_ACTIVATED,
+                revision=revision,
+                subjects=subjects,
+                request_id_hash=_hash(request_id),
+            )
+            written = await self._recorder.record_policy(event, caller)
+            # The commit point: from here on the directory is active, here and after a restart.
+            state = self._revisions.state
+            self._revisions.state = State(
+                {**state.snapshots, **snapshots},
+                state.policy_sets,
+                directory,
+                revision,
+                (_activation(DIRECTORY, revision, written, request_id), *state.activations),
+            )
+        return Published(revision, changed=True, subjects=subjects, written=written)
+
+    async def _judge(self, files: Mapping[str, bytes], name: str) -> Validation:
+        return await asyncio.to_thread(
+            validate, files, name, directory=self._revisions.state.directory, now=self._recorder.now()
+        )
+
+    def _repeated(self, name: str, digest: str, request_id: str) -> Activation | None:
+        """Returns the activation that this publish repeats: the newest, or the one of the same request id."""
+        newest = self._revisions.newest(name)
+        if newest is not None and newest.revision.digest == digest:
+            return newest
+        if not request_id:
+            return None
+        wanted = _hash(request_id)
+        same = (a for a in self._revisions.state.activations if a.policy_set == name and a.request_id_hash == wanted)
+        return next((a for a in same if a.revision.digest == digest), None)
+
+
+def _event(
+    step: entry_pb2.PolicyStep.ValueType, found: Validation, revision: Revision | None = None, request_id: str = ""
+) -> PolicyEvent:
+    return PolicyEvent(
+        step=step,
+        policy_set="" if found.policy_set is None else found.policy_set.name,
+        revision=revision or Revision(found.digest, 0),
+        findings=found.findings,
+        tests_run=found.tests_run,
+        tests_failed=len(found.test_failures),
+        request_id_hash=_hash(request_id),
+    )
+
+
+def _activation(name: str, revision: Revision, written: Written, request_id: str) -> Activation:
+    return Activation(name, revision, written.entry_time, written.index, _hash(request_id))
+
+
+def _hash(request_id: str) -> bytes:
+    return hashlib.sha256(request_id.encode()).digest() if request_id else b""

@@ -1,0 +1,84 @@
+"""Where revisions are kept: under their digests, immutable, checked whenever they are read.
+
+Owns `<data>/revisions/<sha256>/` (policy sets, as plain files) and `<data>/directory/<sha256>` (directory
+snapshots, which name people and are therefore encrypted at rest under `<data>/keys/directory.key`).
+A revision is either whole and durable or absent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gatebook.audit.keyfile import open_key, sync_directory
+from gatebook.errors import BookRefusedError, RevisionNotFoundError
+from gatebook.policy import bundle
+
+NONCE_BYTES = 12
+
+
+class RevisionStore:
+    """Keeps the files of revisions."""
+
+    def __init__(self, data: Path) -> None:
+        """Takes the data directory, and creates what is missing in it."""
+        self._policies = data / "revisions"
+        self._directories = data / "directory"
+        for folder in (self._policies, self._directories):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._cipher = AESGCM(open_key(data / "keys" / "directory.key"))
+
+    def put_policy_set(self, files: Mapping[str, bytes]) -> str:
+        """Stores a policy set durably and returns its digest."""
+        return bundle.store_revision(self._policies, files)
+
+    def get_policy_set(self, digest: str) -> dict[str, bytes]:
+        """Returns the files of a policy set.
+
+        Raises:
+            RevisionNotFoundError: there is none with this digest.
+            BookRefusedError: its files are not what was stored.
+        """
+        return bundle.read_revision(self._policies, digest)
+
+    def put_directory(self, files: Mapping[str, bytes]) -> str:
+        """Stores a directory snapshot durably, encrypted, and returns its digest."""
+        digest = bundle.digest(files)
+        path = self._directories / digest
+        if path.exists():
+            return digest
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(dict(files)), digest.encode())
+        temporary = path.with_suffix(".new")
+        with temporary.open("wb") as file:
+            file.write(sealed)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        sync_directory(self._directories)
+        return digest
+
+    def get_directory(self, digest: str) -> dict[str, bytes]:
+        """Returns the files of a directory snapshot.
+
+        Raises:
+            RevisionNotFoundError: there is none with this digest.
+            BookRefusedError: it is not what was stored.
+        """
+        try:
+            sealed = (self._directories / digest).read_bytes()
+        except FileNotFoundError as err:
+            raise RevisionNotFoundError(f"no directory snapshot `{digest}`", digest=digest) from err
+        try:
+            opened = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], digest.encode())
+        except InvalidTag as err:
+            raise BookRefusedError(f"the directory snapshot `{digest}` is damaged: restore it from a backup") from err
+        files = msgspec.msgpack.decode(opened, type=dict[str, bytes])
+        if bundle.digest(files) != digest:
+            raise BookRefusedError(f"the directory snapshot `{digest}` is damaged: restore it from a backup")
+        return files

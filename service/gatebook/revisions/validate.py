@@ -1,0 +1,108 @@
+"""What is known of a draft of a policy set: its findings, and the expectations that do not hold.
+
+Owns the judgement that both `gatebook policy test` and a publish rest on. It reads no state and changes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from gatebook.authorize import decide, question_of
+from gatebook.engine.snapshot import Snapshot, build_snapshot
+from gatebook.errors import PolicySetRefusedError
+from gatebook.policy import bundle
+from gatebook.policy.directory import Directory, load_directory
+from gatebook.policy.policy_set import PolicySet, load
+from gatebook.policy.policy_tests import run_tests
+from gatebook.policy.settings import parse_settings
+from gatebook.values import AccessRequest, Decision, Finding, Revision, Severity, TestFailure
+
+TESTER = "local"
+"""Who asks where a test names no caller: whoever calls over loopback."""
+TEST_MASTER = bytes(32)
+"""Stands for the master secret of mask keys, whose ids no expectation can name."""
+
+
+class Validation(msgspec.Struct, frozen=True):
+    """What is known of a draft; it can be published if it `passed`."""
+
+    name: str
+    digest: str
+    findings: tuple[Finding, ...]
+    test_failures: tuple[TestFailure, ...] = ()
+    tests_run: int = 0
+    policy_set: PolicySet | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Tells whether there is neither an error nor a failed expectation."""
+        return not self.test_failures and all(f.severity is not Severity.ERROR for f in self.findings)
+
+    def refusal(self) -> PolicySetRefusedError:
+        """Returns the error that says why it cannot be published."""
+        errors = sum(f.severity is Severity.ERROR for f in self.findings)
+        failed = len(self.test_failures)
+        message = f"policy set `{self.name}` is refused: {errors} errors, {failed} failed expectations"
+        return PolicySetRefusedError(message, self.findings, self.test_failures, policy_set=self.name)
+
+
+def validate(
+    files: Mapping[str, bytes],
+    name: str,
+    *,
+    directory: Directory | None = None,
+    directory_files: Mapping[str, bytes] | None = None,
+    now: datetime | None = None,
+    test: bool = True,
+) -> Validation:
+    """Loads, compiles and tests a draft.
+
+    Args:
+        files: The files of the set.
+        name: Its name, where its `gatebook.yaml` gives none.
+        directory: The subjects that its tests speak of; or else:
+        directory_files: the files of such a directory.
+        now: The time that its tests take place at; the present one if None.
+        test: Whether to run its tests.
+
+    Raises:
+        DirectoryRefusedError: the directory has findings.
+        LimitExceededError: the set is too large.
+    """
+    digest = bundle.digest(files)
+    if directory is None and directory_files:
+        directory = load_directory(directory_files)
+    try:
+        policy_set = load(files, name)
+        if not test:
+            return Validation(policy_set.name, digest, policy_set.warnings, policy_set=policy_set)
+        snapshot = build_draft(policy_set, digest, directory)
+    except PolicySetRefusedError as refused:
+        return Validation(name, digest, tuple(sorted(refused.findings)))
+    at = now or datetime.now(UTC)
+
+    def decide_one(request: AccessRequest, caller: str, time: datetime | None) -> Decision:
+        return decide(snapshot, question_of(snapshot, request, caller=caller or TESTER), time or at)
+
+    outcome = run_tests(files, decide_one)
+    findings = tuple(sorted({*policy_set.warnings, *outcome.findings}))
+    return Validation(policy_set.name, digest, findings, outcome.failures, outcome.run, policy_set)
+
+
+def declared_name(files: Mapping[str, bytes], name: str) -> str:
+    """Returns the name that a set gives itself in its `gatebook.yaml`, else `name`."""
+    content = files.get(bundle.SETTINGS_FILE, b"")
+    settings, _ = parse_settings(content.decode(errors="replace"), bundle.SETTINGS_FILE)
+    return name if settings is None or not settings.name else settings.name
+
+
+def build_draft(policy_set: PolicySet, digest: str, directory: Directory | None) -> Snapshot:
+    """Compiles a draft under a directory; where a governed set has none, under an empty one."""
+    subjects = directory
+    if policy_set.catalogue is not None and subjects is None:
+        subjects = Directory.empty()
+    directory_revision = None if subjects is None else Revision(subjects.digest, 0)
+    return build_snapshot(policy_set, Revision(digest, 0), subjects, directory_revision, mask_master=TEST_MASTER)

@@ -1,0 +1,1 @@
+"""The gRPC face: converts, limits, maps errors, and decides nothing."""

@@ -1,0 +1,132 @@
+"""The servicer of `AuditService`: list, show and prove entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from gatebook.audit.checkpoints import Signed
+from gatebook.audit.reader import BookReader
+from gatebook.audit.recorder import Recorder
+from gatebook.errors import InvalidRequestError
+from gatebook.rpc.edge import Edge, ServicerContext
+from gatebook.v1 import audit_service_pb2 as pb
+from gatebook.v1.audit_service_pb2_grpc import AuditServiceServicer
+
+TAIL_ENTRIES_MAX = 1_000
+WAKE_SECONDS = 0.5
+"""How soon a tail that waits notices that the server is stopping."""
+
+
+class AuditServicer(AuditServiceServicer):
+    """Reads the book; every read is itself an entry, written before it is answered."""
+
+    def __init__(self, reader: BookReader, recorder: Recorder, edge: Edge) -> None:
+        """Takes what reads, the pen of the book, and the rim of every call."""
+        self._reader = reader
+        self._recorder = recorder
+        self._edge = edge
+
+    async def ListEntries(  # noqa: N802  # gRPC names it
+        self, request: pb.ListEntriesRequest, context: ServicerContext
+    ) -> pb.ListEntriesResponse:
+        """Lists entries that match a filter."""
+        async with self._edge.call("ListEntries", context) as call:
+            size = (await self._reader.fresh()).checkpoint.size
+            page = await self._reader.page(request, size)
+            await self._reader.record(
+                self._recorder, call.method, call.caller, records=page.records, asked=request.filter
+            )
+            call.tell(entries=len(page.records))
+            return pb.ListEntriesResponse(
+                entries=page.records, next_page_token=page.next_page_token, checkpoint_size=size
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def GetEntry(  # noqa: N802  # as above
+        self, request: pb.GetEntryRequest, context: ServicerContext
+    ) -> pb.GetEntryResponse:
+        """Returns one entry by index or by decision id."""
+        async with self._edge.call("GetEntry", context) as call:
+            size = (await self._reader.fresh()).checkpoint.size
+            selector = request.WhichOneof("selector")
+            if selector is None:
+                raise InvalidRequestError("selector", "name an index or a decision id")
+            if selector == "index":
+                record = await self._reader.entry(request.index, size)
+            else:
+                record = await self._reader.decision(request.decision_id, size)
+            await self._reader.record(self._recorder, call.method, call.caller, records=[record])
+            return pb.GetEntryResponse(record=record)
+        raise AssertionError  # the block above returns or aborts
+
+    async def TailEntries(  # noqa: N802  # as above
+        self, request: pb.TailEntriesRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.TailEntriesResponse]:
+        """Sends entries as they are published.
+
+        It is written down once, at its start: were every answer an entry, a tail would feed itself. A caller
+        that does not read is held back by HTTP/2 flow control, and misses nothing.
+        """
+        async with self._edge.call("TailEntries", context, stream=True) as call:
+            size = (await self._reader.fresh()).checkpoint.size
+            at = request.start_index if request.HasField("start_index") else size
+            await self._reader.record(self._recorder, call.method, call.caller, asked=request.filter)
+            while not self._edge.draining.is_set():
+                while at < size:
+                    end = min(size, at + TAIL_ENTRIES_MAX)
+                    async for page in self._reader.between(request.filter, at, end):
+                        yield pb.TailEntriesResponse(entries=page.records, checkpoint_size=end)
+                    at = end
+                size = await self._reader.published_beyond(size, WAKE_SECONDS)
+
+    async def GetCheckpoint(  # noqa: N802  # as above
+        self, request: pb.GetCheckpointRequest, context: ServicerContext
+    ) -> pb.GetCheckpointResponse:
+        """Returns the newest signed checkpoint."""
+        async with self._edge.call("GetCheckpoint", context) as call:
+            await self._reader.record(self._recorder, call.method, call.caller)
+            signed = await self._reader.fresh() if request.refresh else self._reader.book.signed
+            return pb.GetCheckpointResponse(
+                checkpoint=signed.note.decode(),
+                verifier_key=str(self._reader.book.key.verifier),
+                size=signed.checkpoint.size,
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def GetInclusionProof(  # noqa: N802  # as above
+        self, request: pb.GetInclusionProofRequest, context: ServicerContext
+    ) -> pb.GetInclusionProofResponse:
+        """Proves that an entry is in the tree of a size."""
+        async with self._edge.call("GetInclusionProof", context) as call:
+            signed = await self._reader.fresh()
+            size = request.size or signed.checkpoint.size
+            hashes = await self._reader.prove(self._reader.book.inclusion_proof, request.index, size)
+            record = await self._reader.entry(request.index, signed.checkpoint.size)
+            await self._reader.record(self._recorder, call.method, call.caller, records=[record])
+            return pb.GetInclusionProofResponse(
+                index=request.index,
+                size=size,
+                leaf_hash=record.leaf_hash,
+                hashes=hashes,
+                checkpoint=note_of(signed, size),
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def GetConsistencyProof(  # noqa: N802  # as above
+        self, request: pb.GetConsistencyProofRequest, context: ServicerContext
+    ) -> pb.GetConsistencyProofResponse:
+        """Proves that the tree of one size is a prefix of that of another."""
+        async with self._edge.call("GetConsistencyProof", context) as call:
+            signed = await self._reader.fresh()
+            size = request.new_size or signed.checkpoint.size
+            hashes = await self._reader.prove(self._reader.book.consistency_proof, request.old_size, size)
+            await self._reader.record(self._recorder, call.method, call.caller)
+            return pb.GetConsistencyProofResponse(
+                old_size=request.old_size, new_size=size, hashes=hashes, checkpoint=note_of(signed, size)
+            )
+        raise AssertionError  # the block above returns or aborts
+
+
+def note_of(signed: Signed, size: int) -> str:
+    """Returns the newest checkpoint, verbatim, if it is that of a tree of this size."""
+    return signed.note.decode() if signed.checkpoint.size == size else ""

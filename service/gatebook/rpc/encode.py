@@ -1,0 +1,135 @@
+"""Converts the values of the core to messages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from google.protobuf import struct_pb2, timestamp_pb2
+
+from gatebook import values
+from gatebook.expression import tree
+from gatebook.v1 import policy_service_pb2, types_pb2
+
+
+def timestamp(time: datetime) -> timestamp_pb2.Timestamp:
+    """Returns an aware time as a Timestamp."""
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def revision(value: values.Revision) -> types_pb2.Revision:
+    """Returns a revision as a message."""
+    return types_pb2.Revision(digest=value.digest, number=value.number)
+
+
+def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receipt) -> types_pb2.Decision:
+    """Returns a written decision as a message."""
+    message = types_pb2.Decision(
+        decision_id=decision_id,
+        effect=int(value.effect),  # type: ignore[arg-type]  # the numbers are equal, see the contract test
+        reason=int(value.reason),  # type: ignore[arg-type]  # as above
+        message=value.message,
+        policy_revision=revision(value.policy_revision),
+        columns=[column_outcome(c) for c in value.columns],
+        must_apply=[int(kind) for kind in value.must_apply],  # type: ignore[misc]  # as above
+        rules=[rule_ref(rule) for rule in value.rules],
+        receipt=receipt,
+        decide_time=timestamp(value.decide_time),
+        notice_id=value.notice_id,
+    )
+    kind = types_pb2.ROW_FILTER_KIND_ALL_ROWS if value.allowed else types_pb2.ROW_FILTER_KIND_NO_ROWS
+    message.row_filter.kind = kind
+    if value.directory_revision is not None:
+        message.directory_revision.CopyFrom(revision(value.directory_revision))
+    if value.minimum_group is not None:
+        message.minimum_group.k = value.minimum_group.k
+        message.minimum_group.entity_columns.extend(value.minimum_group.entity_columns)
+    if value.expires_time is not None:
+        message.expires_time.CopyFrom(timestamp(value.expires_time))
+    return message
+
+
+def column_outcome(value: values.ColumnOutcome) -> types_pb2.ColumnOutcome:
+    """Returns a column's outcome as a message."""
+    return types_pb2.ColumnOutcome(
+        column=value.column,
+        effect=int(value.effect),  # type: ignore[arg-type]  # the numbers are equal, see the contract test
+        reason=int(value.reason),  # type: ignore[arg-type]  # as above
+        masks=[mask(m) for m in value.masks],
+    )
+
+
+def mask(value: values.Mask) -> types_pb2.Mask:
+    """Returns a mask as a message."""
+    message = types_pb2.Mask(kind=int(value.kind), key_id=value.key_id)  # type: ignore[arg-type]  # numbers are equal
+    if value.parameters:
+        parameters = struct_pb2.Struct()
+        parameters.update(dict(value.parameters))
+        message.parameters.CopyFrom(parameters)
+    if value.condition is not None:
+        message.condition.CopyFrom(expression(value.condition))
+    return message
+
+
+def expression(node: tree.Expression) -> types_pb2.Expression:
+    """Returns an expression tree as a message."""
+    match node:
+        case tree.Literal(value=value):
+            return types_pb2.Expression(literal=expression_value(value))
+        case tree.Path(names=names):
+            return types_pb2.Expression(path=types_pb2.AttributePath(names=names))
+        case tree.Call(op=op, operands=operands):
+            return types_pb2.Expression(call=types_pb2.Call(op=op, operands=[expression(o) for o in operands]))
+
+
+def expression_value(value: tree.Value) -> types_pb2.Value:
+    """Returns a literal as a message; null is a message with no field set."""
+    match value:
+        case bool():
+            return types_pb2.Value(bool_value=value)
+        case int():
+            return types_pb2.Value(int_value=value)
+        case float():
+            return types_pb2.Value(double_value=value)
+        case str():
+            return types_pb2.Value(string_value=value)
+        case tuple():
+            return types_pb2.Value(list_value=types_pb2.ValueList(values=[expression_value(v) for v in value]))
+        case None:
+            return types_pb2.Value()
+
+
+def rule_ref(value: values.RuleRef) -> types_pb2.RuleRef:
+    """Returns a reference to a rule as a message."""
+    return types_pb2.RuleRef(rule=value.rule, file=value.file, line=value.line, effect=value.effect)
+
+
+def explanation(near: tuple[values.NearRule, ...], roles: tuple[str, ...]) -> types_pb2.Explanation:
+    """Returns an explanation as a message."""
+    rules = [types_pb2.NearRule(rule=rule_ref(n.rule), lacked=n.lacked) for n in near]
+    return types_pb2.Explanation(near_rules=rules, roles=roles)
+
+
+def finding(value: values.Finding) -> policy_service_pb2.Finding:
+    """Returns a finding as a message."""
+    return policy_service_pb2.Finding(
+        invariant=value.invariant,
+        severity=int(value.severity),  # type: ignore[arg-type]  # the numbers are equal, see the contract test
+        message=value.message,
+        file=value.file,
+        line=value.line,
+        column=value.column,
+    )
+
+
+def test_failure(value: values.TestFailure) -> policy_service_pb2.TestFailure:
+    """Returns a failed expectation as a message."""
+    return policy_service_pb2.TestFailure(
+        file=value.file,
+        line=value.line,
+        test=value.test,
+        question=value.question,
+        expected=value.expected,
+        actual=value.actual,
+    )

@@ -1,0 +1,157 @@
+"""The servicer of `PolicyService`: validate, publish, look at revisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gatebook.config import Limits
+from gatebook.errors import InvalidPageTokenError, InvalidRequestError
+from gatebook.revisions.active import Activation, Revisions
+from gatebook.revisions.publish import Publishing
+from gatebook.rpc import decode, encode
+from gatebook.rpc.edge import Edge, ServicerContext
+from gatebook.rpc.receipts import Receipts
+from gatebook.v1 import policy_service_pb2 as pb
+from gatebook.v1.policy_service_pb2_grpc import PolicyServiceServicer
+
+
+class PolicyServicer(PolicyServiceServicer):
+    """Keeps the revisions; every step is an entry of the book."""
+
+    def __init__(
+        self, revisions: Revisions, publishing: Publishing, receipts: Receipts, edge: Edge, limits: Limits
+    ) -> None:
+        """Takes the active revisions, what publishes, and the rim of every call."""
+        self._revisions = revisions
+        self._publishing = publishing
+        self._receipts = receipts
+        self._edge = edge
+        self._limits = limits
+
+    async def ValidatePolicySet(  # noqa: N802  # gRPC names it
+        self, request: pb.ValidatePolicySetRequest, context: ServicerContext
+    ) -> pb.ValidatePolicySetResponse:
+        """Reports every finding about a policy set, and changes nothing."""
+        async with self._edge.call("ValidatePolicySet", context) as call:
+            files = self._files(request.files)
+            name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
+            found = await self._publishing.validate(files, name, call.caller)
+            call.tell(findings=len(found.findings), tests_run=found.tests_run)
+            return pb.ValidatePolicySetResponse(
+                digest=found.digest,
+                findings=[encode.finding(f) for f in found.findings],
+                test_failures=[encode.test_failure(t) for t in found.test_failures],
+                tests_run=found.tests_run,
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def PublishPolicySet(  # noqa: N802  # as above
+        self, request: pb.PublishPolicySetRequest, context: ServicerContext
+    ) -> pb.PublishPolicySetResponse:
+        """Validates, tests, stores and activates a policy set."""
+        async with self._edge.call("PublishPolicySet", context) as call:
+            files = self._files(request.files)
+            name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
+            request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
+            if request.validate_only:
+                found = await self._publishing.validate(files, name, call.caller)
+                if not found.passed:
+                    raise found.refusal()
+                return pb.PublishPolicySetResponse(
+                    findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
+                )
+            published = await self._publishing.publish(files, name, call.caller, request_id=request_id)
+            response = pb.PublishPolicySetResponse(
+                revision=encode.revision(published.revision),
+                changed=published.changed,
+                findings=[encode.finding(f) for f in published.findings],
+                tests_run=published.tests_run,
+            )
+            if published.written is not None:
+                response.receipt.CopyFrom(self._receipts.basic(published.written))
+            call.tell(number=published.revision.number, changed=published.changed)
+            return response
+        raise AssertionError  # the block above returns or aborts
+
+    async def PublishDirectory(  # noqa: N802  # as above
+        self, request: pb.PublishDirectoryRequest, context: ServicerContext
+    ) -> pb.PublishDirectoryResponse:
+        """Replaces the directory snapshot that governed sets read."""
+        async with self._edge.call("PublishDirectory", context) as call:
+            files = self._files(request.files)
+            request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
+            published = await self._publishing.publish_directory(files, call.caller, request_id=request_id)
+            response = pb.PublishDirectoryResponse(
+                revision=encode.revision(published.revision), changed=published.changed, subjects=published.subjects
+            )
+            if published.written is not None:
+                response.receipt.CopyFrom(self._receipts.basic(published.written))
+            call.tell(number=published.revision.number, changed=published.changed)
+            return response
+        raise AssertionError  # the block above returns or aborts
+
+    async def GetRevision(  # noqa: N802  # as above
+        self, request: pb.GetRevisionRequest, context: ServicerContext
+    ) -> pb.GetRevisionResponse:
+        """Returns one revision with its files."""
+        async with self._edge.call("GetRevision", context):
+            name = request.policy_set or self._revisions.snapshot().policy_set.name
+            found = self._revisions.find(name, request.digest)
+            files = await asyncio.to_thread(self._revisions.store.get_policy_set, found.revision.digest)
+            return pb.GetRevisionResponse(
+                record=self._record(found),
+                files=[pb.PolicyFile(path=path, content=content) for path, content in sorted(files.items())],
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def ListRevisions(  # noqa: N802  # as above
+        self, request: pb.ListRevisionsRequest, context: ServicerContext
+    ) -> pb.ListRevisionsResponse:
+        """Lists activations, the newest first. The token of a page is the index that it ended with."""
+        async with self._edge.call("ListRevisions", context):
+            size = decode.page_size(request.page_size, self._limits)
+            before = page_start(request.page_token)
+            wanted = [
+                a
+                for a in self._revisions.state.activations
+                if request.policy_set in ("", a.policy_set) and (before is None or a.index < before)
+            ]
+            page = wanted[:size]
+            more = len(wanted) > size
+            return pb.ListRevisionsResponse(
+                records=[self._record(a) for a in page], next_page_token=str(page[-1].index) if more else ""
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    def _files(self, messages: Sequence[pb.PolicyFile]) -> dict[str, bytes]:
+        if not messages:
+            raise InvalidRequestError("files", "must not be empty")
+        if len(messages) > self._limits.policy_files_max:
+            raise decode.over_limit("files", "files", self._limits.policy_files_max, len(messages))
+        size = sum(len(message.content) for message in messages)
+        if size > self._limits.policy_bytes_max:
+            raise decode.over_limit("files", "bytes", self._limits.policy_bytes_max, size)
+        files = {message.path: message.content for message in messages}
+        if len(files) != len(messages):
+            raise InvalidRequestError("files", "a path is named twice")
+        return files
+
+    def _record(self, activation: Activation) -> pb.RevisionRecord:
+        newest = self._revisions.newest(activation.policy_set)
+        return pb.RevisionRecord(
+            policy_set=activation.policy_set,
+            revision=encode.revision(activation.revision),
+            create_time=encode.timestamp(activation.create_time),
+            active=activation == newest,
+            index=activation.index,
+        )
+
+
+def page_start(token: str) -> int | None:
+    """Returns the index before which a page starts; None for the first page."""
+    if not token:
+        return None
+    if not (token.isascii() and token.isdigit()):
+        raise InvalidPageTokenError("page_token: not one that this server gave", field="page_token")
+    return int(token)

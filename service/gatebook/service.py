@@ -1,0 +1,117 @@
+"""The parts of one running service, from the book up, without the network.
+
+Owns how they are built from a data directory and in which order they are closed. Whoever holds a
+`Service` may decide, publish and read; that it can be opened at all means that the book is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from gatebook import __version__
+from gatebook.audit.book import Book
+from gatebook.audit.chain import control_chain, find_end
+from gatebook.audit.entry import from_timestamp
+from gatebook.audit.keyfile import open_key
+from gatebook.audit.people import People
+from gatebook.audit.reader import BookReader, open_reader
+from gatebook.audit.recorder import Recorder
+from gatebook.audit.writer import BookWriter
+from gatebook.config import Config
+from gatebook.revisions.active import Activation, Revisions
+from gatebook.revisions.publish import Publishing
+from gatebook.revisions.store import RevisionStore
+from gatebook.tlog.keys import SigningKey
+from gatebook.v1 import entry_pb2
+from gatebook.values import Revision
+
+ACTIVATING = (entry_pb2.POLICY_STEP_ACTIVATED, entry_pb2.POLICY_STEP_DIRECTORY_ACTIVATED)
+
+
+class Service(msgspec.Struct, frozen=True):
+    """The parts of one running service."""
+
+    book: Book
+    writer: BookWriter
+    recorder: Recorder
+    revisions: Revisions
+    publishing: Publishing
+    reader: BookReader
+
+    @property
+    def origin(self) -> str:
+        """Returns the origin of the book."""
+        return self.book.origin
+
+    @property
+    def key(self) -> SigningKey:
+        """Returns the signing key of the book."""
+        return self.book.key
+
+    @property
+    def healthy(self) -> bool:
+        """Tells whether the book can be written and published."""
+        return not self.book.trouble
+
+
+@contextlib.asynccontextmanager
+async def open_service(config: Config) -> AsyncIterator[Service]:
+    """Opens the parts of a data directory, says so in the book, and closes them in order.
+
+    Raises:
+        BookRefusedError: the book must not be served.
+        PolicySetRefusedError: this version refuses a revision that is active.
+    """
+    data = config.data
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        book = Book.open(data, origin=config.origin or known_origin(data) or new_origin())
+        stack.callback(book.close)
+        people = People.open(data)
+        stack.callback(people.close)
+        reader = stack.enter_context(open_reader(data, book, people))
+        end = find_end(book)
+        writer = BookWriter(book)
+        writer.start()
+        stack.push_async_callback(writer.close)
+        recorder = Recorder(writer, people, end, origin=book.origin, clock=lambda: datetime.now(UTC))
+        revisions = Revisions(RevisionStore(data), open_key(data / "keys" / "mask.key"))
+        revisions.restore(activations(book))
+        service = Service(book, writer, recorder, revisions, Publishing(revisions, recorder), reader)
+        event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
+        await recorder.record_system(event, version=__version__, recovered_size=end.size, unclean=not end.clean)
+        try:
+            yield service
+        finally:
+            if service.healthy:
+                await recorder.record_system(entry_pb2.SYSTEM_EVENT_STOPPED, version=__version__)
+
+
+def activations(book: Book) -> Iterator[Activation]:
+    """Yields the activations in the book, the newest first."""
+    for index, entry in control_chain(book):
+        if entry.HasField("policy") and entry.policy.step in ACTIVATING:
+            told = entry.policy
+            revision = Revision(told.revision.digest, told.revision.number)
+            time = from_timestamp(entry.entry_time)
+            yield Activation(told.policy_set, revision, time, index, told.request_id_hash)
+
+
+def known_origin(data: Path) -> str:
+    """Returns the origin of the book in a data directory, from its verifier key; empty when there is none."""
+    try:
+        return (data / "book" / "vkey").read_text().partition("+")[0].strip()
+    except FileNotFoundError:
+        return ""
+
+
+def new_origin() -> str:
+    """Returns an origin for a new book: a name of this machine and a random part."""
+    return f"{socket.gethostname().lower()}/gatebook/{secrets.token_hex(4)}"

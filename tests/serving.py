@@ -1,0 +1,92 @@
+"""A real server for tests: the command `gatebook serve` in a process of its own, on a port of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+ROOT = Path(__file__).parent.parent
+POLICIES = ROOT / "policies"
+
+
+class RunningServer:
+    """A server process; `lines` are the last lines of its log, parsed."""
+
+    def __init__(self, data: Path, *arguments: str) -> None:
+        """Starts the command and waits until it listens."""
+        self.data = data
+        command = [sys.executable, "-m", "gatebook", "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}
+        self.process = subprocess.Popen(
+            [*command, "--log", "json", *arguments], stderr=subprocess.PIPE, text=True, env=environment
+        )
+        self.lines: deque[dict[str, Any]] = deque(maxlen=100_000)
+        self.raw: deque[str] = deque(maxlen=1_000)
+        self._serving = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._serving.wait(START_SECONDS) or self.process.poll() is not None:
+            self.kill()
+            raise RuntimeError("the server did not start:\n" + "\n".join(self.raw))
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.raw.append(line.rstrip())
+            if line.startswith("{"):
+                told = json.loads(line)
+                self.lines.append(told)
+                if told.get("event") == "serving":
+                    self.target = str(told["listen"])
+                    self._serving.set()
+        self._serving.set()
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        """Opens a channel to the server."""
+        with grpc.insecure_channel(self.target) as channel:
+            yield channel
+
+    def stop(self) -> int:
+        """Stops the server as an operator would, and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+        return code
+
+    def kill(self) -> None:
+        """Kills the server at once, as a power loss would."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+
+
+@contextmanager
+def serving(data: Path, policies: Sequence[Path] = (), *arguments: str) -> Iterator[RunningServer]:
+    """Runs a server within the block."""
+    server = RunningServer(data, *(word for path in policies for word in ("--policies", str(path))), *arguments)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def gatebook(*arguments: str, check: bool = False, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Runs the command line and returns what it printed."""
+    environment = {**{k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}, "COLUMNS": "160"}
+    command = [sys.executable, "-m", "gatebook", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=cwd, env=environment, timeout=120)
