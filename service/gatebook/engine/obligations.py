@@ -152,7 +152,7 @@ def _covers(other: _Meant, mask: _Meant) -> bool:
 
 def _strictest_first(one: _Meant, other: _Meant) -> int:
     if one.spec == other.spec:
-        return (one.condition is None) - (other.condition is None)
+        return 0
     return -1 if at_least_as_strict(one.spec, other.spec) else 1
 
 

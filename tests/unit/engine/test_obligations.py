@@ -231,6 +231,15 @@ def test_mask_whose_condition_is_unknown_always_applies() -> None:
     assert (Mask(MaskKind.REDACT),) == obliged.columns[0].masks
 
 
+def test_mask_whose_condition_is_false_stays_conditional() -> None:
+    """A mask that never applies neither masks nor counts as the mask that a tag demands."""
+    obliged = _oblige(
+        _verdict("window_title", _mask("redact", Literal(value=False))), mask_tags=frozenset({"tag:content"})
+    )
+
+    assert Reason.MASK_REQUIRED == obliged.failed
+
+
 def test_too_many_masks_deny() -> None:
     """A column that meets more masks than the limit is denied."""
     conditions = [Call("eq", (Path(("row", "app")), Literal(f"app {n}"))) for n in range(33)]
