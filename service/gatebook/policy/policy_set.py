@@ -23,6 +23,7 @@ from gatebook.policy.bundle import (
     SETTINGS_FILE,
     check_files,
     digest,
+    policy_test_files,
 )
 from gatebook.policy.casbin_files import read_casbin
 from gatebook.policy.catalogue import Catalogue, parse_catalogue
@@ -30,6 +31,7 @@ from gatebook.policy.draft import Draft
 from gatebook.policy.lint import lint
 from gatebook.policy.model import Model
 from gatebook.policy.oracle import compare_reading
+from gatebook.policy.policy_test_file import read_policy_tests
 from gatebook.policy.purposes import Purposes, parse_purposes
 from gatebook.policy.settings import Settings, parse_settings
 from gatebook.policy.source import read_text
@@ -83,6 +85,7 @@ def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
     are_parts_valid = not _has_error(findings)
     casbin, casbin_findings = read_casbin(files)
     findings += casbin_findings
+    findings += [finding for path in policy_test_files(files) for finding in read_policy_tests(path, files[path])[1]]
     edges = casbin.edges
     edges += () if catalogue is None else tuple(catalogue.edges())
     edges += () if purposes is None else tuple(purposes.edges())
