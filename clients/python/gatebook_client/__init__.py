@@ -30,11 +30,12 @@ from gatebook_client.errors import (
     Violation,
 )
 from gatebook_client.groups import aggregate
-from gatebook_client.question import Check, Enforcer, Subject
+from gatebook_client.question import Action, Check, Enforcer, Resource, Subject
 from gatebook_client.retry import RetryPolicy
 from gatebook_client.target import CHANNEL_OPTIONS, choose_target
 
 __all__ = [
+    "Action",
     "BlockingConnection",
     "Check",
     "Connection",
@@ -48,6 +49,7 @@ __all__ = [
     "MalformedAnswerError",
     "OverloadedError",
     "RejectedError",
+    "Resource",
     "RetryPolicy",
     "ServiceFaultError",
     "Subject",

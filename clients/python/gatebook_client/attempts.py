@@ -30,6 +30,7 @@ Question_contra = TypeVar("Question_contra", contravariant=True)
 LEAST_SECONDS = 0.001
 """What an attempt gets when the deadline is now: gRPC then reports DEADLINE_EXCEEDED itself."""
 
+_NO_MESSAGE = "the answer is not a message of the service"
 _UNREADABLE = "Exception deserializing response"
 """How grpcio words the status it makes up for a response that does not parse."""
 
@@ -79,7 +80,7 @@ class Line:
         if not self.is_open:
             return ConnectionClosedError()
         if _UNREADABLE in (error.details() or ""):
-            return MalformedAnswerError("the answer is not a message of the service")
+            return MalformedAnswerError(_NO_MESSAGE)
         return from_call(error)
 
 
@@ -106,6 +107,9 @@ async def call(
                 raise
             raise ConnectionClosedError from None
         else:
+            # grpc.aio gives None for bytes that do not parse.
+            if answer is None:
+                raise MalformedAnswerError(_NO_MESSAGE)
             line.budget.earn()
             return answer
         await asyncio.sleep(line.wait_seconds(error, attempt, deadline))

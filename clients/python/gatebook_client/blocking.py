@@ -7,7 +7,7 @@ Owns one channel to the service, and has the methods of `connection.Connection`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -22,7 +22,7 @@ from gatebook_client.attempts import Line, call_blocking
 from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, list_request, next_page
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import GatebookClientError, MalformedAnswerError
-from gatebook_client.question import Check, ReceiptName, SubjectLike
+from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
 
 
 class BlockingConnection:
@@ -54,8 +54,8 @@ class BlockingConnection:
     def check(  # noqa: PLR0913  # one argument per part of the question, by keyword
         self,
         subject: SubjectLike,
-        action: str,
-        resource: str,
+        action: ActionLike,
+        resource: ResourceLike,
         *,
         columns: Sequence[str] = (),
         purpose: str = "",
@@ -72,8 +72,8 @@ class BlockingConnection:
 
         Args:
             subject: a user's id, a `(type, id)` pair, or a `Subject`.
-            action: a word of the policy set's vocabulary, such as `read`.
-            resource: the dataset, such as `mci.prompts`.
+            action: a word of the policy set's vocabulary, such as `read`, or an `Action`.
+            resource: the dataset, such as `mci.prompts`, or a `Resource`.
             columns: the columns; none means every column.
             purpose: a node of the purpose tree, such as `model_training`.
             context: circumstances, such as the network.
@@ -133,7 +133,7 @@ class BlockingConnection:
         *,
         in_flight: int = streams.IN_FLIGHT,
         timeout_seconds: float | None = None,
-    ) -> Iterator[tuple[Check, Decision]]:
+    ) -> Generator[tuple[Check, Decision], None, None]:
         """Asks checks in one stream; yields each with its decision as soon as it is ready.
 
         Args:

@@ -6,7 +6,7 @@ Owns one channel to the service. Every call has a deadline, every error is a `Ga
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -21,7 +21,7 @@ from gatebook_client.attempts import Line, call
 from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, list_request, next_page
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import ConnectionClosedError, GatebookClientError, MalformedAnswerError
-from gatebook_client.question import Check, ReceiptName, SubjectLike
+from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
 from gatebook_client.target import CHANNEL_OPTIONS
 
 NOT_OPENED = "the connection is not open; use it inside `async with`"
@@ -63,8 +63,8 @@ class Connection:
     async def check(  # noqa: PLR0913  # one argument per part of the question, by keyword
         self,
         subject: SubjectLike,
-        action: str,
-        resource: str,
+        action: ActionLike,
+        resource: ResourceLike,
         *,
         columns: Sequence[str] = (),
         purpose: str = "",
@@ -81,8 +81,8 @@ class Connection:
 
         Args:
             subject: a user's id, a `(type, id)` pair, or a `Subject`.
-            action: a word of the policy set's vocabulary, such as `read`.
-            resource: the dataset, such as `mci.prompts`.
+            action: a word of the policy set's vocabulary, such as `read`, or an `Action`.
+            resource: the dataset, such as `mci.prompts`, or a `Resource`.
             columns: the columns; none means every column.
             purpose: a node of the purpose tree, such as `model_training`.
             context: circumstances, such as the network.
@@ -142,7 +142,7 @@ class Connection:
         *,
         in_flight: int = streams.IN_FLIGHT,
         timeout_seconds: float | None = None,
-    ) -> AsyncIterator[tuple[Check, Decision]]:
+    ) -> AsyncGenerator[tuple[Check, Decision], None]:
         """Asks checks in one stream; yields each with its decision as soon as it is ready.
 
         Args:

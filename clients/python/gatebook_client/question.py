@@ -37,8 +37,29 @@ class Subject:
     properties: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Names what the subject wants to do, with parameters such as the `audience` of `share`."""
+
+    name: str
+    properties: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Names what the subject wants to reach. Type and properties are read by plain sets only."""
+
+    id: str
+    type: str = ""
+    properties: Mapping[str, Any] | None = None
+
+
 SubjectLike = str | tuple[str, str] | Subject
 """A user's id, a `(type, id)` pair, or a `Subject`."""
+ActionLike = str | Action
+"""A word of the policy set's vocabulary, such as `read`, or an `Action`."""
+ResourceLike = str | Resource
+"""The id of a dataset, such as `mci.prompts`, or a `Resource`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +83,8 @@ class Check:
     """
 
     subject: SubjectLike
-    action: str
-    resource: str
+    action: ActionLike
+    resource: ResourceLike
     columns: Sequence[str] = ()
     purpose: str = ""
     context: Mapping[str, Any] | None = None
@@ -82,8 +103,8 @@ def access_request(check: Check, enforcer: types_pb2.Enforcer | None) -> types_p
         raise ValueError(f"columns: `{check.columns}` is one text; pass a list of column names")  # noqa: TRY004  # one error type for every bad argument
     request = types_pb2.AccessRequest(
         subject=_subject(check.subject, "subject"),
-        action=types_pb2.Action(name=check.action),
-        resource=types_pb2.Resource(id=check.resource, columns=check.columns),
+        action=_action(check.action),
+        resource=_resource(check.resource, check.columns),
         purpose=check.purpose,
         enforcer=enforcer,
     )
@@ -106,6 +127,26 @@ def _subject(subject: SubjectLike, name: str) -> types_pb2.Subject:
     message = types_pb2.Subject(type=subject.type, id=subject.id)
     if subject.properties:
         message.properties_json = as_json(subject.properties, f"{name}.properties")
+    return message
+
+
+def _action(action: ActionLike) -> types_pb2.Action:
+    """Converts an action."""
+    if isinstance(action, str):
+        return types_pb2.Action(name=action)
+    message = types_pb2.Action(name=action.name)
+    if action.properties:
+        message.properties_json = as_json(action.properties, "action.properties")
+    return message
+
+
+def _resource(resource: ResourceLike, columns: Sequence[str]) -> types_pb2.Resource:
+    """Converts a resource."""
+    if isinstance(resource, str):
+        return types_pb2.Resource(id=resource, columns=columns)
+    message = types_pb2.Resource(id=resource.id, type=resource.type, columns=columns)
+    if resource.properties:
+        message.properties_json = as_json(resource.properties, "resource.properties")
     return message
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 
 import grpc
 import grpc.aio
@@ -45,7 +45,7 @@ async def stream(
     *,
     in_flight: int,
     timeout_seconds: float,
-) -> AsyncIterator[Answered]:
+) -> AsyncGenerator[Answered, None]:
     """Yields each check with its decision, in the order of the answers."""
     outstanding = Outstanding(asking, timeout_seconds)
     slots = asyncio.Semaphore(in_flight)
@@ -136,7 +136,7 @@ def stream_blocking(
     *,
     in_flight: int,
     timeout_seconds: float,
-) -> Iterator[Answered]:
+) -> Generator[Answered, None, None]:
     """Yields each check with its decision, in the order of the answers."""
     sending = _Sending(checks, Outstanding(asking, timeout_seconds), in_flight)
     try:

@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
+from tests.client_cases import TABLE, answer, asked
 
 from gatebook.v1 import types_pb2
 from gatebook_client.decision import LOCAL_MESSAGES, Decision, clock, denied_by, read_decision
-from gatebook_client.doubts import DOUBTS, Asked
+from gatebook_client.doubts import DOUBTS
 from gatebook_client.errors import UnavailableError
-
-TABLE = YAML(typ="safe").load(
-    (pathlib.Path(__file__).parents[2] / "cases" / "client_fail_closed.yaml").read_text(encoding="utf-8")
-)
-
-
-def changed(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `base` with the changes merged in; null removes."""
-    merged = dict(base)
-    for name, value in change.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict) and isinstance(merged.get(name), dict):
-            merged[name] = changed(merged[name], value)
-        else:
-            merged[name] = value
-    return merged
-
-
-def asked(change: Mapping[str, Any], sent_clock: float | None = None) -> Asked:
-    """Returns what the table's check asked for, with changes."""
-    stated = changed(TABLE["asked"], change)
-    return Asked(
-        columns=tuple(stated["columns"]),
-        allow_partial=stated["allow_partial"],
-        masks=frozenset(types_pb2.MaskKind.Value(name) for name in stated["masks"]),
-        obligations=frozenset(types_pb2.ObligationKind.Value(name) for name in stated["obligations"]),
-        full_receipt=stated["full_receipt"],
-        sent_clock=clock() if sent_clock is None else sent_clock,
-    )
-
-
-def answer(change: Mapping[str, Any]) -> types_pb2.Decision:
-    """Returns the table's good answer, with changes."""
-    return json_format.ParseDict(changed(TABLE["good"], change), types_pb2.Decision())
 
 
 def decision(change: Mapping[str, Any] | None = None, question: Mapping[str, Any] | None = None) -> Decision:
     """Returns what the client makes of it."""
-    return read_decision(answer(change or {}), asked(question or {}))
+    return read_decision(answer(change), asked(question))
 
 
 def test_an_allow_beyond_doubt_is_believed() -> None:
@@ -93,27 +56,27 @@ def test_random_bytes_are_never_an_allow(data: bytes) -> None:
     except Exception:  # noqa: BLE001  # any failure to parse is as good
         return
 
-    assert not read_decision(message, asked({}))
+    assert not read_decision(message, asked())
 
 
 @given(st.data())
 def test_an_allow_that_loses_any_part_it_needs_is_denied(data: st.DataObject) -> None:
     """Clearing any field of the good answer denies it, but for those that only inform."""
     informing = {"message", "directory_revision"}
-    name = data.draw(st.sampled_from([f.name for f, _ in answer({}).ListFields() if f.name not in informing]))
-    message = answer({})
+    name = data.draw(st.sampled_from([f.name for f, _ in answer().ListFields() if f.name not in informing]))
+    message = answer()
     message.ClearField(cast("Any", name))
 
-    assert not read_decision(message, asked({}))
+    assert not read_decision(message, asked())
 
 
 @pytest.mark.parametrize("effect", [types_pb2.EFFECT_DENY, types_pb2.EFFECT_UNSPECIFIED, 99])
 def test_nothing_but_an_allow_allows(effect: types_pb2.Effect.ValueType) -> None:
     """Any other effect is a denial, whatever else the answer says."""
-    message = answer({})
+    message = answer()
     message.effect = effect
 
-    assert not read_decision(message, asked({}))
+    assert not read_decision(message, asked())
 
 
 def test_a_denial_keeps_the_reason_of_the_service() -> None:
@@ -131,8 +94,8 @@ def test_a_denial_for_a_reason_of_a_later_version_is_a_denial() -> None:
 def test_an_allow_expires_by_itself() -> None:
     """A decision that was an allow turns falsy when its lifetime, counted from the question, is over."""
     lifetime_seconds = 300.0
-    fresh = read_decision(answer({}), asked({}, sent_clock=clock() - lifetime_seconds + 60))
-    stale = read_decision(answer({}), asked({}, sent_clock=clock() - lifetime_seconds))
+    fresh = read_decision(answer(), asked(sent_clock=clock() - lifetime_seconds + 60))
+    stale = read_decision(answer(), asked(sent_clock=clock() - lifetime_seconds))
 
     assert fresh
     assert (False, "CLIENT_EXPIRED", ()) == (stale.allowed, stale.reason, stale.allowed_columns)
