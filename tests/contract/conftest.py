@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gatebook_client
 import pytest
-from gatebook_client import BlockingConnection, Decision
-
-from gatebook.v1 import audit_service_pb2, types_pb2
 from tests.serving import RunningServer, gatebook, serving
 from tests.telemetry import TELEMETRY, telemetry_without_consent
+
+import gatebook_client
+from gatebook.v1 import audit_service_pb2, types_pb2
+from gatebook_client import BlockingConnection, Decision
 
 ENFORCER = "svc-test"
 Ask = Callable[..., Decision]

@@ -6,10 +6,10 @@ Each answer is also held against its entry in the book (see conftest), and the b
 from __future__ import annotations
 
 import pytest
-from gatebook_client import Action, connect_blocking
-
 from tests.contract.conftest import Ask
 from tests.serving import RunningServer
+
+from gatebook_client import Action, connect_blocking
 
 KEYSTROKES = "mci.keystroke_events"
 PEOPLE = ["ana", "dana", "eli", "farah", "gus", "hana", "ivan", "jo", "kai", "noor", "omar"]
