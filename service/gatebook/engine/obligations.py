@@ -4,39 +4,27 @@ Owns step 5 of a request, `oblige` (design section 5, points 2, 4, 8 and 9). It 
 of each column and only ever narrows it:
 
 1. a column with a denial keeps it;
-2. the masks of a column are ordered the strictest first, and end with the first that always applies, so
-   that the first whose condition is true or unknown is the strictest of all that apply to the row;
-3. two masks of which neither is the stricter, and a mask that the column's type cannot hold, deny;
-4. a column whose tag demands a mask needs one that always applies, be it an explicit `none`;
-5. a `none` that depends on the row never clears anything: unknown would mean clear;
-6. the minimum group is the largest of all returned columns, whether its condition holds or is unknown;
-7. what the enforcer did not declare denies the column that needs it.
+2. the masks of a column are ordered (`mask_order`); where that cannot be done the column is denied;
+3. a column whose tag demands a mask needs one that always applies, be it an explicit `none`;
+4. the minimum group is the largest of all returned columns, whether its condition holds or is unknown;
+5. what the enforcer did not declare denies the column that needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cmp_to_key
-from itertools import combinations
+from functools import lru_cache
 
 import msgspec
 
+from gatebook.engine.mask_order import Contradiction, Ordered, order_masks
 from gatebook.engine.verdict import Applicable, ColumnVerdict
-from gatebook.expression.tree import Expression, Literal
-from gatebook.policy.catalogue import Dataset
-from gatebook.policy.masks import (
-    MaskError,
-    MaskSpec,
-    at_least_as_strict,
-    castable,
-    parse_group,
-    parse_mask,
-)
+from gatebook.policy.dataset import Column, Dataset
+from gatebook.policy.masks import MaskError, parse_group
 from gatebook.values import (
     ColumnOutcome,
     Effect,
     Enforcer,
-    Mask,
     MaskKind,
     MinimumGroup,
     ObligationKind,
@@ -44,13 +32,10 @@ from gatebook.values import (
     Rule,
 )
 
-MASKS_OF_COLUMN_MAX = 32
-"""Distinct masks that one column of one decision may meet; beyond it the column is denied."""
-
 _PARAMETER_FIELD = 5
 """Where `mask` of a p2 line and `k` of a p3 line stand: after sub, obj, act, purpose and cond."""
 
-_TYPED = frozenset({MaskKind.DEFAULT, MaskKind.CONSTANT})
+_UNMASKED = Ordered()
 
 
 class Obliged(msgspec.Struct, frozen=True):
@@ -75,19 +60,12 @@ class _Denied(msgspec.Struct, frozen=True):
     message: str
 
 
-class _Meant(msgspec.Struct, frozen=True):
-    """A mask that a rule means for a column, where its condition is true or unknown."""
-
-    spec: MaskSpec
-    condition: Expression | None
-    rule: Rule
-
-
 class _Settled(msgspec.Struct, frozen=True):
     """What one column comes to: `k` is 0 without a minimum group."""
 
     outcome: ColumnOutcome
     k: int = 0
+    masked: bool = False
     rules: tuple[Rule, ...] = ()
     message: str = ""
 
@@ -112,114 +90,68 @@ def oblige(
         allow_partial: Whether denied columns are withheld instead of denying all.
     """
     settled = [_settle(dataset, verdict, enforcer, key_id, mask_tags) for verdict in verdicts]
-    outcomes = tuple(column.outcome for column in settled)
     returned = [column for column in settled if column.outcome.effect is Effect.ALLOW]
     if not returned or (len(returned) < len(settled) and not allow_partial):
         return _denial(settled)
-    k = max(column.k for column in returned)
+    k = max([column.k for column in returned])
     must_apply = []
-    if any(mask.kind is not MaskKind.NONE for column in returned for mask in column.outcome.masks):
+    if any(column.masked for column in returned):
         must_apply.append(ObligationKind.MASKS)
     if k:
         must_apply.append(ObligationKind.MINIMUM_GROUP)
     return Obliged(
-        columns=outcomes,
+        columns=tuple([column.outcome for column in settled]),
         must_apply=tuple(must_apply),
         minimum_group=MinimumGroup(k, dataset.subject_keys) if k else None,
-        rules=tuple(dict.fromkeys(rule for column in returned for rule in column.rules)),
+        rules=tuple(dict.fromkeys([rule for column in returned for rule in column.rules])),
     )
 
 
-def order_masks(meant: Iterable[_Meant]) -> tuple[_Meant, ...] | _Denied:
-    """Orders masks so that the first that applies to a row is the strictest that applies to it."""
-    distinct = tuple({(mask.spec, mask.condition): mask for mask in meant}.values())
-    if len(distinct) > MASKS_OF_COLUMN_MAX:
-        return _Denied(Reason.MASK_NOT_APPLICABLE, f"more than {MASKS_OF_COLUMN_MAX} masks meet")
-    always = [mask for mask in distinct if mask.condition is None]
-    reached = [mask for mask in distinct if not any(_covers(other, mask) for other in always)]
-    for one, other in combinations(reached, 2):
-        if not at_least_as_strict(one.spec, other.spec) and not at_least_as_strict(other.spec, one.spec):
-            message = f"masks `{one.spec}` and `{other.spec}` contradict each other"
-            return _Denied(Reason.MASK_NOT_APPLICABLE, message)
-    # INVARIANT: at most one mask of `reached` always applies, it is the least strict of them, and so the last.
-    return tuple(sorted(reached, key=cmp_to_key(_strictest_first)))
-
-
-def _covers(other: _Meant, mask: _Meant) -> bool:
-    """Tells whether a mask that always applies leaves nothing for `mask` to do."""
-    return other is not mask and at_least_as_strict(other.spec, mask.spec)
-
-
-def _strictest_first(one: _Meant, other: _Meant) -> int:
-    if one.spec == other.spec:
-        return 0
-    return -1 if at_least_as_strict(one.spec, other.spec) else 1
-
-
 def _settle(
-    dataset: Dataset,
-    verdict: ColumnVerdict,
-    enforcer: Enforcer,
-    key_id: str,
-    mask_tags: frozenset[str],
+    dataset: Dataset, verdict: ColumnVerdict, enforcer: Enforcer, key_id: str, mask_tags: frozenset[str]
 ) -> _Settled:
-    """Settles one column, or denies it with the first of its steps that fails."""
-    name = verdict.column.removeprefix(f"{dataset.id}.")
+    """Settles one column: what the rules allow, or the denial of the first step that fails."""
+    name = verdict.column.removeprefix(dataset.id + ".")
     if verdict.effect is not Effect.ALLOW:
-        return _refused(name, _Denied(verdict.reason, _in_words(verdict.reason)))
+        return _refused(name, _Denied(verdict.reason, verdict.reason.name.lower().replace("_", " ")))
     column = dataset.columns.get(name)
     if column is None:
         return _refused(name, _Denied(Reason.UNKNOWN_COLUMN, f"dataset `{dataset.id}` has no such column"))
-    masks = _masks(verdict.masks, column.type)
+    masks = _masks(verdict.masks, column, key_id, mask_tags)
     if isinstance(masks, _Denied):
         return _refused(name, masks)
-    if _demands_mask(column.tags, mask_tags) and not (masks and masks[-1].condition is None):
-        return _refused(name, _Denied(Reason.MASK_REQUIRED, "a tag demands a mask and none always applies"))
-    k = _largest_group(verdict.groups, dataset)
+    k = _largest_group(verdict.groups, dataset) if verdict.groups else 0
     if isinstance(k, _Denied):
         return _refused(name, k)
-    unsupported = _unsupported(masks, k, enforcer, key_id)
+    unsupported = _unsupported(masks, k, enforcer) if masks.kinds or k else None
     if unsupported is not None:
         return _refused(name, unsupported)
     return _Settled(
-        ColumnOutcome(name, Effect.ALLOW, Reason.ALLOWED, tuple(_mask(mask, column.type, key_id) for mask in masks)),
+        ColumnOutcome(name, Effect.ALLOW, Reason.ALLOWED, masks.masks),
         k,
-        (*(mask.rule for mask in masks), *(group.rule for group in verdict.groups)),
+        bool(masks.kinds),
+        (*[verdict.masks[origin].rule for origin in masks.origins], *[group.rule for group in verdict.groups]),
     )
 
 
 def _refused(column: str, denied: _Denied) -> _Settled:
-    return _Settled(ColumnOutcome(column, Effect.DENY, denied.reason), message=f"column `{column}`: {denied.message}")
+    outcome = ColumnOutcome(column, Effect.DENY, denied.reason)
+    return _Settled(outcome, message=f"column `{column}`: {denied.message}")
 
 
-def _masks(applicable: Sequence[Applicable], column_type: str) -> tuple[_Meant, ...] | _Denied:
-    """Reads and orders the masks of a column, each castable to its type."""
-    try:
-        meant = [meaning for each in applicable if (meaning := _meaning(each)) is not None]
-    except MaskError as err:
-        return _Denied(Reason.MASK_NOT_APPLICABLE, err.message)
-    masks = order_masks(meant)
-    if isinstance(masks, _Denied):
-        return masks
-    for mask in masks:
-        if not castable(mask.spec, column_type):
-            message = f"mask `{mask.spec}` cannot be cast to type `{column_type}`"
-            return _Denied(Reason.MASK_NOT_APPLICABLE, message)
+def _masks(
+    applicable: Sequence[Applicable], column: Column, key_id: str, mask_tags: frozenset[str]
+) -> Ordered | _Denied:
+    """Orders the masks of a column, and sees to it that there is one where a tag demands it."""
+    masks: Ordered | Contradiction = _UNMASKED
+    if applicable:
+        meant = [(_parameter(each.rule), each.condition) for each in applicable]
+        masks = order_masks(meant, column.type, key_id)
+    if isinstance(masks, Contradiction):
+        return _Denied(Reason.MASK_NOT_APPLICABLE, masks.message)
+    if not masks.always and mask_tags and _demands_mask(column.tags, mask_tags):
+        return _Denied(Reason.MASK_REQUIRED, "a tag demands a mask and none always applies")
     return masks
-
-
-def _meaning(applicable: Applicable) -> _Meant | None:
-    """Reads a mask rule; None for a `none` that is not certain, since it would clear where it is unknown.
-
-    Raises:
-        MaskError: The rule names no mask.
-    """
-    spec, condition = parse_mask(_parameter(applicable.rule)), applicable.condition
-    if spec.kind is MaskKind.NONE:
-        return _Meant(spec, None, applicable.rule) if condition is None else None
-    if isinstance(condition, Literal) and condition.value is not False:
-        condition = None
-    return _Meant(spec, condition, applicable.rule)
 
 
 def _largest_group(applicable: Sequence[Applicable], dataset: Dataset) -> int | _Denied:
@@ -229,10 +161,10 @@ def _largest_group(applicable: Sequence[Applicable], dataset: Dataset) -> int | 
     at least `group_minimum` of them.
     """
     try:
-        k = max((parse_group(_parameter(each.rule)) for each in applicable), default=0)
+        k = max([parse_group(_parameter(each.rule)) for each in applicable])
     except MaskError as err:
         return _Denied(Reason.EVALUATION_ERROR, err.message)
-    if dataset.subject_keys or not k:
+    if dataset.subject_keys:
         return k
     if k <= dataset.group_minimum:
         return 0
@@ -245,28 +177,27 @@ def _parameter(rule: Rule) -> str:
     return rule.fields[_PARAMETER_FIELD] if len(rule.fields) > _PARAMETER_FIELD else ""
 
 
-def _demands_mask(tags: Iterable[str], mask_tags: frozenset[str]) -> bool:
+@lru_cache(maxsize=8192)
+def _demands_mask(tags: tuple[str, ...], mask_tags: frozenset[str]) -> bool:
     """Tells whether a tag, or a dotted parent of it, demands a mask."""
-    for tag in tags if mask_tags else ():
+    for tag in tags:
         parts = tag.split(".")
         if any(".".join(parts[:length]) in mask_tags for length in range(1, len(parts) + 1)):
             return True
     return False
 
 
-def _unsupported(masks: Sequence[_Meant], k: int, enforcer: Enforcer, key_id: str) -> _Denied | None:
-    """Says which obligation of the column nobody has promised to fulfil."""
-    kinds = {mask.spec.kind for mask in masks} - {MaskKind.NONE}
-    needed = {ObligationKind.MASKS} if kinds else set()
+def _unsupported(masks: Ordered, k: int, enforcer: Enforcer) -> _Denied | None:
+    """Says which obligation of the column the enforcer has not promised to fulfil."""
+    needed = {ObligationKind.MASKS} if masks.kinds else set()
     if k:
         needed.add(ObligationKind.MINIMUM_GROUP)
     if missing := needed - enforcer.supported_obligations:
-        names = _names(missing)
-        return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, f"the enforcer did not declare obligation {names}")
-    if undeclared := kinds - enforcer.supported_masks:
-        return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, f"the enforcer did not declare mask {_names(undeclared)}")
-    if MaskKind.HASH in kinds and not key_id:
-        return _Denied(Reason.MASK_NOT_APPLICABLE, "mask `hash` has no key")
+        message = f"the enforcer did not declare obligation {_names(missing)}"
+        return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
+    if undeclared := masks.kinds - enforcer.supported_masks:
+        message = f"the enforcer did not declare mask {_names(undeclared)}"
+        return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
     return None
 
 
@@ -274,26 +205,13 @@ def _names(kinds: Iterable[MaskKind] | Iterable[ObligationKind]) -> str:
     return ", ".join(f"`{kind.name.lower()}`" for kind in sorted(kinds))
 
 
-def _mask(mask: _Meant, column_type: str, key_id: str) -> Mask:
-    """Returns the mask as the decision carries it."""
-    parameters = mask.spec.parameters()
-    if mask.spec.kind in _TYPED:
-        parameters["type"] = column_type
-    key = key_id if mask.spec.kind is MaskKind.HASH else ""
-    return Mask(mask.spec.kind, parameters, mask.condition, key)
-
-
 def _denial(settled: Sequence[_Settled]) -> Obliged:
     """Returns the denial of all columns: their common reason, or that they differ."""
     outcomes = tuple(column.outcome for column in settled)
-    reasons = {outcome.reason for outcome in outcomes}
-    failed = reasons.pop() if len(reasons) == 1 else Reason.COLUMN_DENIED
     messages = [column.message for column in settled if column.message]
     if not messages:
         return Obliged(outcomes, failed=Reason.NO_MATCHING_RULE, message="no column was asked for")
+    reasons = {outcome.reason for outcome in outcomes}
+    failed = reasons.pop() if len(reasons) == 1 else Reason.COLUMN_DENIED
     more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
     return Obliged(outcomes, failed=failed, message=messages[0] + more)
-
-
-def _in_words(reason: Reason) -> str:
-    return reason.name.lower().replace("_", " ")

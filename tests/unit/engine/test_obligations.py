@@ -240,6 +240,14 @@ def test_mask_whose_condition_is_false_stays_conditional() -> None:
     assert Reason.MASK_REQUIRED == obliged.failed
 
 
+def test_conditions_that_compare_alike_are_kept_apart() -> None:
+    """A condition on True is not one on 1, though Python takes the two for equal."""
+    conditions = [Call("eq", (Path(("row", "flag")), Literal(value))) for value in (True, 1, 1.0)]
+    told = [_oblige(_verdict("key_text", _mask("redact", each))).columns[0].masks[0].condition for each in conditions]
+
+    assert repr(conditions) == repr(told)
+
+
 def test_too_many_masks_deny() -> None:
     """A column that meets more masks than the limit is denied."""
     conditions = [Call("eq", (Path(("row", "app")), Literal(f"app {n}"))) for n in range(33)]
@@ -349,7 +357,7 @@ CLEAR = _verdict("key_text")
         ([], True, Reason.NO_MATCHING_RULE),
     ],
 )
-def test_reason_of_the_request(verdicts: list[ColumnVerdict], allow_partial: bool, expected: Reason | None) -> None:  # noqa: FBT001 - a case
+def test_reason_of_the_request(verdicts: list[ColumnVerdict], allow_partial: bool, expected: Reason | None) -> None:
     """Columns that are denied alike give their reason, and else `COLUMN_DENIED`; in part suffices only if asked."""
     assert expected == _oblige(*verdicts, allow_partial=allow_partial).failed
 
