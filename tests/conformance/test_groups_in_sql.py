@@ -47,7 +47,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(rows, st.integers(1, 6))
 def test_groups_and_remainder(rows: list[dict[str, Any]], k: int) -> None:
     """Exactly the groups of at least k people leave, and the rest as one remainder if it has k."""
