@@ -66,8 +66,9 @@ class GatebookClientError(Exception):
         self.retry_seconds = retry_seconds
 
     def __str__(self) -> str:
-        """Names the reason, the message and every violation."""
-        found = "".join(f"; {v.field}: {v.description}" for v in self.violations)
+        """Names the reason, the message and every violation that the message does not tell of."""
+        told = [v for v in self.violations if v.description not in self.message]
+        found = "".join(f"; {v.field}: {v.description}" for v in told)
         return f"{self.reason}: {self.message}{found}"
 
 
