@@ -20,6 +20,8 @@ GROUP BY CASE WHEN large THEN kept.team END, NOT large
 HAVING count(DISTINCT person) >= ?
 """
 
+STORE = duckdb.connect()
+
 
 def _decision(k: int) -> types_pb2.Decision:
     decision = types_pb2.Decision(
@@ -58,7 +60,7 @@ def test_groups_and_remainder(rows: list[dict[str, Any]], k: int) -> None:
         measures={"rows": ("count", "*"), "tokens": ("sum", "tokens"), "people": ("distinct", "person")},
     )
     arguments = [[row[name] for row in rows] for name in ("team", "person", "tokens")]
-    expected = duckdb.connect().execute(GROUPS, [*arguments, k, k]).fetchall()
+    expected = STORE.execute(GROUPS, [*arguments, k, k]).fetchall()
 
     by_text = sorted(expected, key=str)
     assert by_text == sorted((tuple(group.values()) for group in found), key=str)
