@@ -139,16 +139,20 @@ def _unreadable_patterns(draft: Draft) -> Iterator[Finding]:
         for call in walk(matcher.expression):
             if not isinstance(call, Call) or call.op not in _PATTERN_FUNCTIONS:
                 continue
-            pattern = call.operands[1]
+            pattern = call.operands[-1] if call.operands else None
             if isinstance(pattern, Literal) and not _compiles(call.op, pattern.value):
                 message = f"`{pattern.value}` is no pattern that `{call.op}` can read; patterns are RE2"
                 yield Finding(MODEL_FILE, matcher.line, 0, "UNREADABLE_PATTERN", message)
-            elif isinstance(pattern, Path) and pattern.names[0] == matcher.policy_key:
-                yield from _unreadable_fields(draft, call.op, pattern.names[0], pattern.names[1])
+            elif isinstance(pattern, Path):
+                yield from _unreadable_fields(draft, call.op, pattern)
 
 
-def _unreadable_fields(draft: Draft, function: str, ptype: str, token: str) -> Iterator[Finding]:
-    position = draft.model.policies[ptype].tokens.index(token)
+def _unreadable_fields(draft: Draft, function: str, path: Path) -> Iterator[Finding]:
+    ptype, token = (*path.names, "")[:2]
+    definition = draft.model.policies.get(ptype)
+    if definition is None or token not in definition.tokens:
+        return
+    position = definition.tokens.index(token)
     for rule in draft.rules:
         if rule.ptype == ptype and not _compiles(function, rule.fields[position]):
             message = f"`{rule.fields[position]}` is no pattern that `{function}` can read; patterns are RE2"

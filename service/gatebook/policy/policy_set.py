@@ -117,12 +117,15 @@ def _parse(
     parse: Callable[[str, str], tuple[T | None, list[Finding]]],
     findings: list[Finding],
 ) -> T | None:
-    """Returns what a file says, or None when the set has no such file or it says nothing valid."""
+    """Returns what a file says, or None when there is no such file or it says nothing valid.
+
+    YAML ends lines where an editor does not, so a file with odd characters is not read further.
+    """
     if file not in files:
         return None
     text, text_findings = read_text(file, files[file])
     findings += text_findings
-    if text is None:
+    if text is None or text_findings:
         return None
     value, more = parse(text, file)
     findings += more
