@@ -230,7 +230,8 @@ def _fits(connection: sqlite3.Connection, book: Entries, origin: str) -> bool:
     newest = connection.execute("SELECT idx, leaf FROM entries ORDER BY idx DESC LIMIT 1").fetchone()
     if found != origin or size > book.size:
         return False
-    return newest == ((size - 1, leaf_hash(book.read(size - 1, size)[0])) if size else None)
+    expected = (size - 1, leaf_hash(book.read(size - 1, size)[0])) if size else None
+    return bool(newest == expected)
 
 
 def _connect_new(path: Path, origin: str) -> sqlite3.Connection:

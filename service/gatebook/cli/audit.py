@@ -1,0 +1,243 @@
+"""`gatebook audit`: lists, shows, exports and proves what is in the book."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+from google.protobuf import json_format
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gatebook.cli.audit_filter import filter_options
+from gatebook.cli.audit_text import COLUMNS, facts, row
+from gatebook.cli.audit_verify import verify
+from gatebook.cli.output import (
+    ASK_TIMEOUT_SECONDS,
+    NO,
+    channel,
+    fail,
+    json_option,
+    print_json,
+    stderr,
+    stdout,
+    table,
+    target_option,
+)
+from gatebook.errors import VerificationError
+from gatebook.tlog.checkpoint import parse_checkpoint
+from gatebook.tlog.merkle import verify_inclusion
+from gatebook.tlog.proof import Proof
+from gatebook.v1 import audit_service_pb2 as pb
+from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
+
+PAGE_SIZE_MAX = 1_000
+INDEX_DIGITS_MAX = 19
+"""A longer number is the id of a decision."""
+NARROW_COLUMNS = 4
+"""The first columns of a list, which are not wrapped."""
+PIPE_WIDTH = 10_000
+NEWEST_FIRST, OLDEST_FIRST = pb.ENTRY_ORDER_NEWEST_FIRST, pb.ENTRY_ORDER_OLDEST_FIRST
+
+
+@click.group()
+def audit() -> None:
+    """Read the book and check it. Every read is itself an entry."""
+
+
+@audit.command("list")
+@filter_options
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many entries.")
+@click.option("--oldest-first", is_flag=True, help="From the lowest index up.")
+@target_option
+@json_option
+def list_entries(*, wanted: pb.EntryFilter, limit: int, oldest_first: bool, target: str, as_json: bool) -> None:
+    """List the entries that match every option, the newest first.
+
+    \b
+    gatebook audit list --resource mci.prompts --effect deny --since 2026-06-01
+    """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
+    answer = pb.ListEntriesResponse()
+    with channel(target) as opened:
+        order = OLDEST_FIRST if oldest_first else NEWEST_FIRST
+        for page in pages(AuditServiceStub(opened), wanted, order, limit):
+            answer.MergeFrom(page)
+    if as_json:
+        print_json(answer)
+        return
+    console = wide_stdout()
+    listed = table(*COLUMNS, rows=map(row, answer.entries))
+    for column in listed.columns[:NARROW_COLUMNS]:
+        column.no_wrap = True
+    console.print(listed)
+    more = ", more match: raise --limit" if answer.next_page_token else ""
+    console.print(f"{len(answer.entries)} entries, of {answer.checkpoint_size} in the book{more}", markup=False)
+
+
+def pages(
+    stub: AuditServiceStub, wanted: pb.EntryFilter, order: pb.EntryOrder.ValueType, limit: int | None = None
+) -> Iterator[pb.ListEntriesResponse]:
+    """Yields pages until there are no more, or together they have `limit` entries."""
+    request = pb.ListEntriesRequest(filter=wanted, order=order)
+    count = 0
+    while limit is None or count < limit:
+        request.page_size = PAGE_SIZE_MAX if limit is None else min(PAGE_SIZE_MAX, limit - count)
+        page = stub.ListEntries(request, timeout=ASK_TIMEOUT_SECONDS)
+        yield page
+        count += len(page.entries)
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return
+
+
+@audit.command()
+@filter_options
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="So many entries first.")
+@click.option("-f", "--follow", is_flag=True, help="Then go on as entries are published, until Ctrl-C.")
+@target_option
+@json_option
+def tail(*, wanted: pb.EntryFilter, lines: int, follow: bool, target: str, as_json: bool) -> None:
+    """Show the last entries that match, and with --follow those that come.
+
+    With --json it prints one entry per line.
+    """
+    with channel(target) as opened:
+        stub = AuditServiceStub(opened)
+        newest = list(pages(stub, wanted, NEWEST_FIRST, lines))
+        for record in reversed([record for page in newest for record in page.entries]):
+            print_entry(record, as_json=as_json)
+        if follow:
+            # The first page covers the book up to its checkpoint size, so that nothing comes twice or is missed.
+            follow_from(stub, wanted, newest[0].checkpoint_size if newest else None, as_json=as_json)
+
+
+def follow_from(stub: AuditServiceStub, wanted: pb.EntryFilter, start_index: int | None, *, as_json: bool) -> None:
+    """Prints entries as they are published, until the user has seen enough."""
+    request = pb.TailEntriesRequest(start_index=start_index, filter=wanted)
+    try:
+        for response in stub.TailEntries(request):
+            for record in response.entries:
+                print_entry(record, as_json=as_json)
+    except KeyboardInterrupt:
+        return
+
+
+def print_entry(record: pb.EntryRecord, *, as_json: bool) -> None:
+    """Prints one entry on a line of its own."""
+    click.echo(json_line(record) if as_json else "  ".join(filter(None, row(record))))
+
+
+def json_line(record: pb.EntryRecord) -> str:
+    """Returns an entry as one line of JSON, with its index also where that is 0."""
+    fields = json_format.MessageToDict(record, preserving_proto_field_name=True)
+    return json.dumps({"index": str(record.index), **fields}, ensure_ascii=False)
+
+
+def wide_stdout() -> Console:
+    """Returns the console for tables, which wrap on a terminal only, so that a line of a pipe is an entry."""
+    console = stdout()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
+
+
+@audit.command()
+@click.argument("entry", metavar="INDEX|DECISION_ID")
+@target_option
+@json_option
+def show(*, entry: str, target: str, as_json: bool) -> None:
+    """Show all that one entry says."""
+    request = pb.GetEntryRequest(decision_id=entry)
+    if entry.isascii() and entry.isdecimal() and len(entry) <= INDEX_DIGITS_MAX:
+        request = pb.GetEntryRequest(index=int(entry))
+    with channel(target) as opened:
+        record = AuditServiceStub(opened).GetEntry(request, timeout=ASK_TIMEOUT_SECONDS).record
+    if as_json:
+        print_json(record)
+    else:
+        told = table("name", "content", rows=facts(record))
+        told.show_header = False
+        wide_stdout().print(told)
+
+
+@audit.command()
+@click.argument("index", type=click.IntRange(min=0))
+@click.option("--size", type=click.IntRange(min=1), default=None, help="Prove it in the tree of this size.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the proof to this file.")
+@target_option
+@json_option
+def proof(*, index: int, size: int | None, out: Path | None, target: str, as_json: bool) -> None:
+    """Prove that entry INDEX is in the book: prints a C2SP tlog-proof@v1.
+
+    The hashes are checked against the checkpoint first. Who receives the proof checks the signature of the
+    checkpoint as well, with the verifier key of the book.
+    """
+    with channel(target) as opened:
+        request = pb.GetInclusionProofRequest(index=index, size=size or 0)
+        answer = AuditServiceStub(opened).GetInclusionProof(request, timeout=ASK_TIMEOUT_SECONDS)
+    if not answer.checkpoint:
+        fail(f"only the newest checkpoint is kept, and it is not of size {answer.size}: leave out --size", NO)
+    try:
+        checkpoint = parse_checkpoint(answer.checkpoint.partition("\n\n")[0] + "\n")
+        verify_inclusion(index, checkpoint.size, answer.leaf_hash, answer.hashes, checkpoint.root)
+    except VerificationError as error:
+        fail(f"the server sent a proof that does not hold: {error.message}", NO)
+    text = Proof(index, tuple(answer.hashes), answer.checkpoint.encode()).format()
+    if out is not None:
+        out.write_bytes(text)
+    if as_json:
+        print_json(answer)
+    elif out is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"entry {index} is in the book of {answer.size} entries: {out}")
+
+
+@audit.command()
+@filter_options
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option("--raw", is_flag=True, help="With the exact bytes of each entry (base64), which are what is proved.")
+@target_option
+def export(*, wanted: pb.EntryFilter, out: Path | None, raw: bool, target: str) -> None:
+    """Write all entries that match as JSON lines, the oldest first."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed} entries"), TimeElapsedColumn())
+    with (
+        whole_file(out) as file,
+        Progress(*columns, console=stderr(), disable=out is None or not sys.stderr.isatty()) as progress,
+        channel(target) as opened,
+    ):
+        task = progress.add_task("", total=None)
+        for page in pages(AuditServiceStub(opened), wanted, OLDEST_FIRST):
+            write_lines(file, page, raw=raw)
+            progress.advance(task, len(page.entries))
+
+
+@contextmanager
+def whole_file(path: Path | None) -> Iterator[IO[str]]:
+    """Opens a file that appears under its name when it is complete, and not at all otherwise; None is stdout."""
+    if path is None:
+        yield sys.stdout
+        return
+    temporary = path.with_name(f"{path.name}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_lines(file: IO[str], page: pb.ListEntriesResponse, *, raw: bool) -> None:
+    """Writes one line for each entry."""
+    for record in page.entries:
+        if not raw:
+            record.ClearField("entry_bytes")
+        file.write(json_line(record) + "\n")
+
+
+audit.add_command(verify)

@@ -1,0 +1,215 @@
+"""`gatebook audit verify`: checks a copied book, offline."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from google.protobuf import json_format
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gatebook.audit.chain import Entries
+from gatebook.audit.keyfile import sync_directory
+from gatebook.audit.people import People
+from gatebook.audit.tile_folder import TileFolder
+from gatebook.audit.verify import Report, verify_book
+from gatebook.audit.verify_entries import EntryReport, verify_entries
+from gatebook.cli.output import COULD_NOT_ASK, NO, fail, json_option, stderr, stdout
+from gatebook.errors import GatebookError, VerificationError
+from gatebook.tlog.keys import VerifierKey
+from gatebook.tlog.receipt import Receipt
+from gatebook.v1 import types_pb2
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """What was copied: a book, or a whole data directory with what belongs to it."""
+
+    book: Path
+    wal: Path | None
+    data: Path | None
+
+    @classmethod
+    def at(cls, path: Path) -> Copy:
+        """Returns what is at a path."""
+        if (path / "checkpoint").exists() or not (path / "book").is_dir():
+            return cls(path, None, None)
+        wal = path / "wal"
+        has_people = (path / "people.db").exists() and (path / "keys" / "people.key").exists()
+        return cls(path / "book", wal if wal.is_dir() else None, path if has_people else None)
+
+
+class Published(msgspec.Struct, frozen=True):
+    """The entries of a copied book, up to its checkpoint."""
+
+    tiles: TileFolder
+    size: int
+
+    def read(self, start: int, end: int) -> list[bytes]:
+        """Returns the bytes of [start, end)."""
+        return self.tiles.entries(start, end, self.size)
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
+@click.option(
+    "--checkpoint",
+    "remembered",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Remember the newest checkpoint in this file; a book that does not continue it is refused.",
+)
+@click.option(
+    "--receipts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Receipts that the book must keep: JSON lines, each a Receipt.",
+)
+@json_option
+def verify(*, path: Path, vkey: str, remembered: Path | None, receipts: Path | None, as_json: bool) -> None:
+    """Check every byte of the book at PATH: a copied `book` directory, or a whole data directory.
+
+    Needs no server. Get the verifier key from somewhere else than the copy. Exits 1 and names the first bad
+    entry when the book is not what was written.
+
+    \b
+    gatebook audit verify copy/book --vkey gatebook.vkey --checkpoint seen.checkpoint
+    """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
+    copy = Copy.at(path)
+    try:
+        key = VerifierKey.parse(read_key_text(vkey))
+        seen = [remembered.read_bytes()] if remembered is not None and remembered.exists() else []
+        promised = read_receipts(receipts) if receipts is not None else []
+        with told_progress(quiet=as_json) as stage:
+            report = verify_book(
+                copy.book, key, remembered=seen, receipts=promised, wal=copy.wal, progress=stage("bytes")
+            )
+            entries = verify_meaning(copy, report, stage("entries"))
+        if remembered is not None:
+            remember((copy.book / "checkpoint").read_bytes(), remembered)
+    except VerificationError as error:
+        told_failure(error, as_json=as_json)
+    except GatebookError as error:
+        fail(error.message, COULD_NOT_ASK)
+    except OSError as error:
+        fail(f"cannot read `{error.filename}`: {error.strerror}", COULD_NOT_ASK)
+    else:
+        told_success(report, entries, as_json=as_json)
+
+
+def verify_meaning(copy: Copy, report: Report, progress: Callable[[int, int], None]) -> EntryReport:
+    """Checks what the verified entries say, and with the whole data directory also that nobody is missing."""
+    entries: Entries = Published(TileFolder(copy.book), report.size)
+    if copy.data is None:
+        return verify_entries(entries, report.origin, progress=progress)
+    people = People.open(copy.data, read_only=True)
+    try:
+        return verify_entries(entries, report.origin, people=people, progress=progress)
+    finally:
+        people.close()
+
+
+def read_key_text(vkey: str) -> str:
+    """Returns the verifier key itself, which holds a `+` and is no path."""
+    path = Path(vkey)
+    return path.read_text(encoding="utf-8") if path.is_file() or "+" not in vkey else vkey
+
+
+def read_receipts(path: Path) -> list[Receipt]:
+    """Returns the receipts in a file.
+
+    Raises:
+        VerificationError: a line is no receipt.
+    """
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            message = json_format.Parse(line, types_pb2.Receipt())
+        except json_format.ParseError as err:
+            raise VerificationError(f"line {number} of `{path}` is no receipt: {err}") from err
+        time_ns = message.entry_time.ToNanoseconds()
+        found.append(
+            Receipt(message.origin, message.index, message.leaf_hash, time_ns, message.entry_bytes, message.signature)
+        )
+    return found
+
+
+def remember(checkpoint: bytes, path: Path) -> None:
+    """Puts the checkpoint in place of the one remembered, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("wb") as file:
+        file.write(checkpoint)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.absolute().parent)
+
+
+@contextmanager
+def told_progress(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Shows a bar for each stage on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), disable=quiet or not sys.stderr.isatty(), transient=True) as bars:
+
+        def stage(name: str) -> Callable[[int, int], None]:
+            task = bars.add_task(name, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield stage
+
+
+def told_failure(error: VerificationError, *, as_json: bool) -> None:
+    """Says what is wrong and where, and ends the command."""
+    if as_json:
+        click.echo(json.dumps({"verified": False, "error": error.message, "first_bad_index": error.index}))
+        sys.exit(NO)
+    where = "" if error.index is None else f" (first bad index: {error.index})"
+    fail(f"NOT VERIFIED: {error.message}{where}", NO)
+
+
+def told_success(report: Report, entries: EntryReport, *, as_json: bool) -> None:
+    """Says what was verified, and what was not."""
+    if as_json:
+        fields = {
+            "verified": True,
+            "origin": report.origin,
+            "size": report.size,
+            "root": base64.b64encode(report.root).decode(),
+            "entry_bytes": report.entry_bytes,
+            "files": report.files,
+            "kinds": entries.kinds,
+            "people": entries.people,
+            "remembered_size": report.remembered_size,
+            "receipts": report.receipts,
+            "unsigned_entries": report.unsigned_entries,
+            "warnings": report.warnings,
+        }
+        click.echo(json.dumps(fields, indent=2))
+        return
+    console = stdout()
+    console.print("[bold green]VERIFIED[/]", end=" ")
+    console.print(f"{report.size} entries of {report.origin}", markup=False, soft_wrap=True)
+    for name, told in facts(report, entries):
+        console.print(f"  {name:12} {told}", markup=False, soft_wrap=True)
+    for warning in report.warnings:
+        console.print(f"  note         {warning}", markup=False, soft_wrap=True)
+
+
+def facts(report: Report, entries: EntryReport) -> Sequence[tuple[str, str]]:
+    """Returns what was verified, name by name."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(entries.kinds.items()))
+    found = [
+        ("root", base64.b64encode(report.root).decode()),
+        ("entries", kinds or "none"),
+        ("read", f"{report.entry_bytes} bytes of entries in {report.files} files"),
+    ]
+    if report.remembered_size:
+        found.append(("continues", f"the remembered checkpoint of size {report.remembered_size}"))
+    if report.receipts:
+        found.append(("receipts", f"all {report.receipts} are kept"))
+    return found
