@@ -28,12 +28,10 @@ class CasbinFiles(msgspec.Struct, frozen=True):
 
 def read_casbin(files: Mapping[str, bytes]) -> tuple[CasbinFiles, list[Finding]]:
     """Returns the model, rules and edges of a policy set, and every finding about them, unsorted."""
-    findings: list[Finding] = []
-    if MODEL_FILE in files:
-        model, findings = parse_model(MODEL_FILE, files[MODEL_FILE])
-    else:
-        model = Model({}, {}, {}, {}, {})
-        findings.append(Finding(MODEL_FILE, 0, 0, "MISSING_FILE", f"a policy set needs a `{MODEL_FILE}`; add it"))
+    if MODEL_FILE not in files:
+        finding = Finding(MODEL_FILE, 0, 0, "MISSING_FILE", f"a policy set needs a `{MODEL_FILE}`; add it")
+        return CasbinFiles(Model({}, {}, {}, {}, {}), (), ()), [finding]
+    model, findings = parse_model(MODEL_FILE, files[MODEL_FILE])
     reader = RulesReader(model)
     rules: list[Rule] = []
     edges: list[Edge] = []

@@ -35,6 +35,7 @@ MATCHER = (
 )
 MATCHERS = {"m": MATCHER.format(p="p"), "m2": MATCHER.format(p="p2"), "m3": MATCHER.format(p="p3")}
 CONDITION_TOKENS = ("sub", "ctx", "row")
+LONELY_ROLES_MAX = 200
 
 _CONDITION_DEPTH = 3
 
@@ -90,18 +91,20 @@ def _subjects(draft: Draft) -> Iterator[Finding]:
 
 
 def _unassigned_roles(draft: Draft) -> Iterator[Finding]:
-    """Finds roles that only one rule ever mentions: their name may be misspelt."""
+    """Finds roles that one rule alone ever mentions and that look like another: they may be misspelt."""
     edges = {name for edge in draft.edges if edge.gtype == "g" for name in (edge.child, edge.parent)}
     known = edges | _ceiling_roles(draft.catalogue)
     uses: dict[str, list[Rule]] = {}
     for rule in draft.rules:
         uses.setdefault(_field(draft, rule, "sub") or "", []).append(rule)
-    for role, rules in uses.items():
-        others = (known | uses.keys()) - {role}
-        near = did_you_mean(role, others)
-        if len(rules) == 1 and role not in known and near:
+    lonely = [
+        role for role, rules in uses.items() if len(rules) == 1 and role not in known and names.ROLE.fullmatch(role)
+    ]
+    for role in lonely[:LONELY_ROLES_MAX]:
+        near = did_you_mean(role, (known | uses.keys()) - {role})
+        if near:
             message = f"the role `{role}` stands in this rule alone{near}"
-            yield _at(draft, rules[0], "sub", "UNASSIGNED_ROLE", message, Severity.WARNING)
+            yield _at(draft, uses[role][0], "sub", "UNASSIGNED_ROLE", message, Severity.WARNING)
 
 
 def _edges(draft: Draft) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ import msgspec
 from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.bundle import (
     CATALOGUE_FILE,
+    MODEL_FILE,
     PURPOSES_FILE,
     SETTINGS_FILE,
     check_files,
@@ -90,7 +91,7 @@ def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
     edges += () if catalogue is None else tuple(catalogue.edges())
     edges += () if purposes is None else tuple(purposes.edges())
     draft = Draft(casbin.model, casbin.rules, edges, settings or Settings(), catalogue, purposes, files)
-    if are_parts_valid:
+    if are_parts_valid and MODEL_FILE in files:
         findings += lint(draft)
     if not _has_error(findings):
         findings += compare_reading(files, casbin)

@@ -70,6 +70,8 @@ class RulesReader:
         fields = tuple(text[start:end] for start, end in spans)
         key, values = fields[0], fields[1:]
         names = self._fields_of(key)
+        if names is None and not self._model.policies:
+            return []  # what is wrong is the model, and that is a finding already
         if names is None:
             return [_unknown_type(key, (*self._model.policies, *self._model.roles))]
         conditions = self._conditions.get(key, frozenset())
