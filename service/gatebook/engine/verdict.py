@@ -5,9 +5,11 @@ Owns the values that `reference` and `evaluate` both answer with.
 
 from __future__ import annotations
 
+from typing import Self
+
 import msgspec
 
-from gatebook.expression.tree import Expression
+from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.values import Effect, Reason, Rule
 
 
@@ -20,10 +22,21 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Applicable(msgspec.Struct, frozen=True):
-    """A mask or minimum-group rule that applies: always, or where `condition` is true or unknown."""
+    """A mask or minimum-group rule that applies: always, or where `condition` is true or unknown.
+
+    Where it is unknown whether a rule applies at all, its condition is the literal null: a mask that hides
+    then applies, and one that shows (`none`) does not.
+    """
 
     rule: Rule
     condition: Expression | None
+
+    @classmethod
+    def of(cls, rule: Rule, outcome: bool | Expression | None) -> Self:  # noqa: FBT001  # the outcome of a matcher
+        """Returns the rule with what its matcher came to: True, unknown (None), or what is left over the row."""
+        if outcome is True:
+            return cls(rule, None)
+        return cls(rule, outcome if isinstance(outcome, Literal | Path | Call) else Literal(None))
 
 
 class ColumnVerdict(msgspec.Struct, frozen=True):
