@@ -34,6 +34,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     columns_max: int = 256
     json_depth_max: int = 16
     batch_items_max: int = 1_000
+    batch_bytes_max: int = 2 * MIB
+    """The questions of one batch together, so that their entries fit one group of the book."""
     items_in_flight_max: int = 20_000
     """Checks accepted and not yet answered, over all calls."""
     calls_in_flight_max: int = 2_000

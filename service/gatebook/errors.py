@@ -141,6 +141,10 @@ class DrainingError(OverloadedError):
     reason = "DRAINING"
 
 
+class ListenError(GatebookError):
+    """The address to listen on cannot be had."""
+
+
 class BookUnavailableError(GatebookError):
     """The book cannot be written or read, so there is no answer."""
 

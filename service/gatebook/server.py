@@ -25,6 +25,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gatebook.config import Config, Limits, require_loopback
+from gatebook.errors import ListenError
 from gatebook.policy import bundle
 from gatebook.revisions.validate import declared_name
 from gatebook.rpc.access_service import AccessServicer
@@ -111,7 +112,10 @@ async def listening(service: Service, config: Config) -> AsyncIterator[int]:
         ]
     )
     checks = add_services(server, service, edge, limits)
-    port = server.add_insecure_port(config.listen)
+    try:
+        port = server.add_insecure_port(config.listen)
+    except RuntimeError as err:
+        raise ListenError(f"cannot listen on {config.listen}: is the port taken by another process?") from err
     await server.start()
     watch = asyncio.create_task(watch_book(service, checks))
     try:
@@ -119,8 +123,8 @@ async def listening(service: Service, config: Config) -> AsyncIterator[int]:
     finally:
         watch.cancel()
         await checks.enter_graceful_shutdown()
-        edge.draining.set()
-        await server.stop(limits.drain_seconds)
+        await edge.drain(limits.drain_seconds)
+        await server.stop(grace=1.0)
 
 
 def add_services(server: grpc.aio.Server, service: Service, edge: Edge, limits: Limits) -> health.aio.HealthServicer:

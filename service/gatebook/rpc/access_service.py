@@ -122,6 +122,9 @@ class AccessServicer(AccessServiceServicer):
             raise InvalidRequestError("items", "must not be empty")
         if len(items) > self._limits.batch_items_max:
             raise decode.over_limit("items", "items", self._limits.batch_items_max, len(items))
+        size = sum(item.ByteSize() for item in items)
+        if size > self._limits.batch_bytes_max:
+            raise decode.over_limit("items", "bytes", self._limits.batch_bytes_max, size)
         snapshot = self._revisions.snapshot(policy_set, at_least=at_least)
         questions: list[Question] = []
         results: list[pb.CheckResult] = []

@@ -27,6 +27,7 @@ from gatebook.errors import DeadlineExceededError, DrainingError, GatebookError,
 from gatebook.rpc import status
 
 LOCAL_CALLER = "local"
+QUIET_SECONDS = 0.2
 TRACE_PARENT_PARTS = 4
 TRACE_ID_HEX_CHARS = 32
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
@@ -56,6 +57,7 @@ class Edge:
         self._items_in_flight = 0
         self._calls_in_flight = 0
         self._streams_in_flight = 0
+        self._last_call_time = 0.0
         self._log = structlog.get_logger("gatebook.rpc")
         self.draining = asyncio.Event()
 
@@ -84,6 +86,18 @@ class Edge:
             spent_us = (time.perf_counter_ns() - began) // 1_000
             self._log.info("call", method=method, caller=call.caller, code=code.name, duration_us=spent_us, **call.told)
 
+    async def drain(self, seconds: float) -> None:
+        """Refuses new calls, and waits until those under way are answered and no more come, or the time is over.
+
+        What gRPC itself drops while it stops is cancelled without an answer, so it stops only when it is quiet.
+        """
+        self.draining.set()
+        quiet_since = began = time.monotonic()
+        while (now := time.monotonic()) - began < seconds and now - quiet_since < QUIET_SECONDS:
+            if self._calls_in_flight or self._last_call_time > quiet_since:
+                quiet_since = now
+            await asyncio.sleep(QUIET_SECONDS / 10)
+
     @contextlib.contextmanager
     def items(self, count: int) -> Iterator[None]:
         """Admits `count` checks, which stay in flight until the block ends.
@@ -103,6 +117,7 @@ class Edge:
 
     @contextlib.contextmanager
     def _admitted(self, *, stream: bool) -> Iterator[None]:
+        self._last_call_time = time.monotonic()
         if self.draining.is_set():
             raise DrainingError("the server is stopping; ask again", self._limits.retry_seconds)
         if self._calls_in_flight >= self._limits.calls_in_flight_max:
