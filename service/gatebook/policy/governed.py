@@ -234,13 +234,6 @@ GOVERNED_RULES: tuple[GovernedRule, ...] = (
 )
 
 
-def lint_governed(draft: Draft) -> Iterator[Finding]:
-    """Yields the findings of every rule about governed sets; none for a plain set."""
-    if draft.is_governed:
-        for rule in GOVERNED_RULES:
-            yield from rule(draft)
-
-
 def _shape(line: int, wanted: str) -> Finding:
     message = f"a governed set has the governed model; write `{wanted}`"
     return Finding(MODEL_FILE, line, 0, "GOVERNED_MODEL", message)

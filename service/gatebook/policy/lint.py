@@ -7,13 +7,14 @@ What concerns governed sets only is in `governed`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from itertools import dropwhile, islice
 
 from gatebook.expression.functions import BUILTINS
 from gatebook.expression.tree import Call, Literal, Path
 from gatebook.policy.bundle import GUARDRAILS_FILE, MODEL_FILE, SETTINGS_FILE
 from gatebook.policy.draft import Draft
-from gatebook.policy.governed import lint_governed
+from gatebook.policy.governed import GOVERNED_RULES
 from gatebook.policy.model import EffectKind, walk
 from gatebook.policy.rules_file import field_column
 from gatebook.policy.settings import ALLOW_BY_DEFAULT
@@ -22,13 +23,18 @@ from gatebook.values import Edge, Finding, Rule, Severity
 CASBIN_LEVELS = 9
 """How many links of a role hierarchy pycasbin follows."""
 
+CYCLE_SHOWN_MAX = 12
+FINDINGS_OF_RULE_MAX = 200
+"""How many findings of one kind are looked for; looking for near names is slow."""
+
 _PATTERN_FUNCTIONS = frozenset(("keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch"))
 _IMPLICIT_FIELDS = frozenset(("eft", "priority", "mask", "k"))
 
 
 def lint(draft: Draft) -> list[Finding]:
-    """Returns every finding of the rules below, unsorted."""
-    return [finding for rule in RULES for finding in rule(draft)]
+    """Returns every finding of the rules below, and of those for governed sets, unsorted."""
+    rules = (*RULES, *GOVERNED_RULES) if draft.is_governed else RULES
+    return [finding for rule in rules for finding in islice(rule(draft), FINDINGS_OF_RULE_MAX)]
 
 
 def _allow_by_default(draft: Draft) -> Iterator[Finding]:
@@ -68,7 +74,8 @@ def _duplicate_edges(draft: Draft) -> Iterator[Finding]:
 def _role_cycles(draft: Draft) -> Iterator[Finding]:
     for _, edges in _relations(draft.edges):
         for edge, cycle in _cycles(edges):
-            path = " -> ".join(f"`{name}`" for name in cycle)
+            names = [f"`{name}`" for name in cycle]
+            path = " -> ".join(names if len(names) <= CYCLE_SHOWN_MAX else [*names[:CYCLE_SHOWN_MAX], "..."])
             yield Finding(edge.file, edge.line, 1, "ROLE_CYCLE", f"this link closes the cycle {path}; remove one link")
 
 
@@ -176,7 +183,6 @@ RULES: tuple[LintRule, ...] = (
     _rules_never_read,
     _empty_fields,
     _unreadable_patterns,
-    lint_governed,
 )
 
 
@@ -194,26 +200,26 @@ def _relations(edges: tuple[Edge, ...]) -> Iterator[tuple[tuple[str, ...], list[
 
 def _cycles(edges: list[Edge]) -> Iterator[tuple[Edge, list[str]]]:
     """Yields each edge that leads back to a node it came from, and the way around."""
-    above: Mapping[str, list[Edge]] = _by_child(edges)
+    above = _by_child(edges)
     finished: set[str] = set()
     for start in above:
-        way: list[str] = []
+        way: dict[str, None] = {}
         pending: list[tuple[str, int]] = [(start, 0)]
         while pending:
             name, position = pending.pop()
             if position == 0:
                 if name in finished:
                     continue
-                way.append(name)
+                way[name] = None
             upward = above.get(name, [])
             if position == len(upward):
                 finished.add(name)
-                way.pop()
+                del way[name]
                 continue
             pending.append((name, position + 1))
             edge = upward[position]
             if edge.parent in way:
-                yield edge, [*way[way.index(edge.parent) :], edge.parent]
+                yield edge, [*dropwhile(edge.parent.__ne__, way), edge.parent]
             elif edge.parent not in finished:
                 pending.append((edge.parent, 0))
 
