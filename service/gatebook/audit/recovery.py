@@ -5,8 +5,9 @@ Owns the judgement between a torn tail and rot:
 1. Replay begins in the last segment that starts at or below the published size, with the frontier
    that the published tiles give for it; what lies before is covered by a signed checkpoint.
 2. Every record, group and root is checked; at the published size the root must be the signed one.
-3. Only the last group may be torn: it is not valid, nothing valid follows, and nothing below the
-   published size or a segment's floor is lost with it. It was never acknowledged.
+3. Only the last group may be torn: it is not valid, nothing valid follows, nothing below the
+   published size or a segment's floor is lost with it, and the file is as long as it was made. Such
+   a group was never acknowledged.
 4. Anything else that does not check is rot, and raises with its index.
 5. What is not yet published is copied to a new, synced segment, since after a failed sync the page
    cache may show what the disk does not hold. Only then the old segments go.
@@ -101,7 +102,8 @@ class Replay:
         while not blank(content, offset):
             group = decode_group(content, offset, self.frontier.size, header.seed)
             if not isinstance(group, Group):
-                if group.index < self._floor or valid_group_follows(content, offset, header.seed):
+                cut = len(content) < header.file_bytes
+                if cut or group.index < self._floor or valid_group_follows(content, offset, header.seed):
                     self._rot(group.index, "in the write-ahead log is not what was written")
                 self._require_blank_after(at, group.index)
                 self.torn_bytes = len(content[offset:].rstrip(b"\x00"))
@@ -109,6 +111,8 @@ class Replay:
             self._advance(group)
             yield group
             offset = group.end
+        if len(content) < header.file_bytes:
+            self._rot(self.frontier.size, "may have been in a segment that is shorter than it was made")
 
     def _advance(self, group: Group) -> None:
         published = self._published
@@ -209,6 +213,7 @@ def _write_base(
         files.zero_fill(segment.descriptor, segment.end, segment.size)
         segment.header = Header(
             sequence,
+            segment.size,
             published.size,
             size,
             base=True,

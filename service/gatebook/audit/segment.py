@@ -6,8 +6,8 @@ not check is a torn tail or rot.
 A segment is a zero-filled file. All integers are big-endian.
 
     header   4,096 bytes, synced before the first group is written
-             magic 8 | sequence u64 | first index u64 | floor u64 | base u8 | seed 16 |
-             SHA-256 of origin 32 | root before 32 | crc32c of the above u32 | zeros
+             magic 8 | sequence u64 | bytes of the file u64 | first index u64 | floor u64 | base u8 |
+             seed 16 | SHA-256 of origin 32 | root before 32 | crc32c of the above u32 | zeros
     record   length u32 (1 to 65,535) | crc32c of entry u32 | index u64 | entry
     trailer  `G` and the first 7 bytes of the seed | first index u64 | count u32 |
              bytes of its records u32 | size after u64 | root after 32 |
@@ -36,7 +36,7 @@ HEADER_BYTES = 4_096
 SEED_BYTES = 16
 _MAGIC = b"GBWAL\x00\x01\n"
 _MARK_BYTES = 8
-_HEADER = struct.Struct(">8sQQQB16s32s32s")
+_HEADER = struct.Struct(">8sQQQQB16s32s32s")
 _RECORD = struct.Struct(">IIQ")
 _TRAILER = struct.Struct(">8sQIIQ32s")
 _CRC = struct.Struct(">I")
@@ -51,6 +51,7 @@ class Header:
     """What a segment says about itself."""
 
     sequence: int
+    file_bytes: int
     first_index: int
     floor: int
     base: bool
@@ -63,6 +64,7 @@ class Header:
         fields = _HEADER.pack(
             _MAGIC,
             self.sequence,
+            self.file_bytes,
             self.first_index,
             self.floor,
             self.base,
@@ -109,8 +111,8 @@ def decode_header(block: bytes) -> Header | None:
         return None
     if crc != _CRC.pack(google_crc32c.value(fields)) or fields[: len(_MAGIC)] != _MAGIC:
         return None
-    _, sequence, first_index, floor, base, seed, origin, root = _HEADER.unpack(fields)
-    return Header(sequence, first_index, floor, bool(base), seed, origin, root)
+    _, sequence, file_bytes, first_index, floor, base, seed, origin, root = _HEADER.unpack(fields)
+    return Header(sequence, file_bytes, first_index, floor, bool(base), seed, origin, root)
 
 
 def _mark(seed: bytes) -> bytes:

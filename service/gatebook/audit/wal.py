@@ -96,6 +96,7 @@ class Wal:
         origin = current.header.origin_hash if current.header else b""
         spare.header = Header(
             spare.sequence,
+            spare.size,
             first_index,
             first_index,
             base=False,
