@@ -11,61 +11,66 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 from gatebook.compiler.closure import Tokens
-from gatebook.compiler.index import Entry, Index, Walk
-from gatebook.expression.residual import residual
-from gatebook.expression.tree import Call, Expression, Literal
-from gatebook.expression.truth import Functions
+from gatebook.compiler.index import Entry, Index, Outcome, Walk
+from gatebook.expression.tree import Call, Literal
 
-Outcome = bool | Expression | None
+Memo = dict[int, Outcome]
+"""The outcomes of one request to a governed set, by the identity of an entry of the program."""
+
 _UNKNOWN = Literal(None)
 _order = attrgetter("order")
 
 
 class Candidates:
-    """One group of rules of one type, found by the alternatives of their matcher. Immutable."""
+    """One group of rules of one type, found by the alternatives of their matcher."""
 
-    def __init__(self, indexes: Sequence[Index], key: str, names: Sequence[str], functions: Functions) -> None:
-        """Takes one index per alternative, and the type of the rules with the names of their fields."""
+    def __init__(self, indexes: Sequence[Index]) -> None:
+        """Takes one index per alternative."""
         self._indexes = tuple(indexes)
-        self._key = key
-        self._names = tuple(names)
-        self._functions = functions
 
     def walk(self, tokens: Tokens) -> list[Walk]:
         """Does what is common to all values of the late token."""
         return [index.walk(tokens) for index in self._indexes]
 
-    def outcomes(self, walks: list[Walk], tokens: Tokens, *, row_known: bool = True) -> Iterator[tuple[Entry, Outcome]]:
-        """Yields the rules that apply or may apply, each evaluated when it is asked for."""
-        if len(walks) == 1:
-            found = self._indexes[0].find(walks[0], tokens)
-        else:
-            found = [
-                entry for index, walk in zip(self._indexes, walks, strict=True) for entry in index.find(walk, tokens)
-            ]
-        if len(found) > 1:
-            found.sort(key=_order)
+    def outcomes(self, walks: list[Walk], tokens: Tokens, memo: Memo | None = None) -> Iterator[tuple[Entry, Outcome]]:
+        """Yields the rules that apply or may apply, each evaluated when it is asked for.
+
+        With a `memo`, the row is not known to the rules unless `tokens` has one, and what does not
+        depend on the late token is evaluated once for all its values.
+        """
         pending: tuple[Entry, Outcome] | None = None
-        for entry in found:
-            outcome = self._outcome(entry, tokens, row_known=row_known)
+        for entry in self._found(walks, tokens):
+            outcome = self._outcome(entry, tokens) if memo is None else self._memoised(entry, tokens, memo)
             if outcome is False:
                 continue
-            if pending is not None and pending[0].order == entry.order:
-                pending = (entry, _either(pending[1], outcome))
-                continue
             if pending is not None:
+                if pending[0].order == entry.order:
+                    pending = (entry, _either(pending[1], outcome))
+                    continue
                 yield pending
             pending = (entry, outcome)
         if pending is not None:
             yield pending
 
-    def _outcome(self, entry: Entry, tokens: Tokens, *, row_known: bool) -> Outcome:
+    def _found(self, walks: list[Walk], tokens: Tokens) -> Sequence[Entry]:
+        if len(walks) == 1:
+            return self._indexes[0].find(walks[0], tokens)
+        found = [entry for index, walk in zip(self._indexes, walks, strict=True) for entry in index.find(walk, tokens)]
+        return sorted(found, key=_order)
+
+    def _memoised(self, entry: Entry, tokens: Tokens, memo: Memo) -> Outcome:
+        if entry.late or not entry.certain:
+            return self._outcome(entry, tokens, row_known=tokens["row"] is not None)
+        if id(entry) not in memo:
+            memo[id(entry)] = self._outcome(entry, tokens, row_known=tokens["row"] is not None)
+        return memo[id(entry)]
+
+    def _outcome(self, entry: Entry, tokens: Tokens, *, row_known: bool = True) -> Outcome:
         outcome: Outcome
-        if entry.row_dependent is not None and not row_known:
-            fields = dict(zip(self._names, entry.rule.fields, strict=True))
-            outcome = residual(entry.row_dependent, {"r": tokens, self._key: fields}, self._functions)
-        elif entry.rest is None:
+        if entry.rest is None:
             outcome = True
+        elif entry.blind is not None and not row_known:
+            outcome = entry.blind(tokens, entry.rule.fields)
         else:
             value = entry.rest(tokens, entry.rule.fields)
             outcome = value if isinstance(value, bool) else None

@@ -113,7 +113,7 @@ def _program(policy_set: PolicySet, sections: Mapping[str, Section]) -> Program:
     main, masks, groups = (sections.get(key) for key in ("p", "p2", "p3"))
     assert main is not None  # noqa: S101 - every model defines `p`
     effect = effect_of(model)
-    nothing = Candidates((), "p", (), {})
+    nothing = Candidates(())
     governed = policy_set.kind == GOVERNED
 
     def allows(rule: Rule) -> bool:

@@ -1,8 +1,8 @@
 """The graph of one role definition, and what a name inherits by it.
 
-Owns the links of `g`, `g2`, ...: a name reaches itself, its parents, theirs, and so on, to any depth.
-Promises: immutable but for a bounded memo that changes no answer; names without links, such as
-unknown subjects, take no memory.
+Owns the links of `g`, `g2`, ...: a name inherits itself, its parents, theirs, and so on, to any depth.
+Promises: immutable but for bounded memos that change no answer; a name without links, such as an
+unknown subject, takes no memory.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import lru_cache
 
 from gatebook.values import Edge
 
-CLOSURES_MAX = 65_536
+CLOSURES_MAX = 16_384
 
 Adjacency = Mapping[str, Sequence[str]]
+_NO_LINKS: Adjacency = {}
 
 
 class Roles:
@@ -25,29 +26,30 @@ class Roles:
         links: dict[tuple[str, ...], dict[str, list[str]]] = {}
         for edge in edges:
             links.setdefault(edge.domains, {}).setdefault(edge.child, []).append(edge.parent)
-        self._closures: Mapping[tuple[str, ...], Callable[[str], frozenset[str]]] = {
-            domains: _closure_of({child: tuple(parents) for child, parents in adjacency.items()})
-            for domains, adjacency in links.items()
-        }
-
-    def closure(self, name: str, *domains: str) -> frozenset[str]:
-        """Returns every name that `name` inherits in the domain, itself included."""
-        closure = self._closures.get(domains)
-        return frozenset((name,)) if closure is None else closure(name)
+        self._links: Mapping[tuple[str, ...], Adjacency] = links
+        self._closure = lru_cache(maxsize=CLOSURES_MAX)(self._reach)
 
     def linked(self, name: str, parent: str, *domains: str) -> bool:
         """Tells whether `name` inherits `parent`."""
-        return name == parent or parent in self.closure(name, *domains)
+        if name == parent:
+            return True
+        return name in self._links.get(domains, _NO_LINKS) and parent in self._closure(str(name), *domains)
 
+    def closure_within(self, used: frozenset[str]) -> Callable[..., frozenset[str]]:
+        """Returns what says which names of `used` a name (in a domain) inherits, itself included."""
+        links = self._links
+        memoised = lru_cache(maxsize=CLOSURES_MAX)(lambda name, *domains: used & self._reach(name, *domains))
 
-def _closure_of(adjacency: Adjacency) -> Callable[[str], frozenset[str]]:
-    memoised = lru_cache(maxsize=CLOSURES_MAX)(lambda name: frozenset(reach(adjacency, name)))
+        def closure(name: str, *domains: str) -> frozenset[str]:
+            if name in links.get(domains, _NO_LINKS):
+                # A plain text: the memo must not keep the attributes of a subject.
+                return memoised(str(name), *domains)
+            return used & {name}
 
-    def closure(name: str) -> frozenset[str]:
-        # A plain text: the memo must not keep the attributes of a subject.
-        return memoised(str(name)) if name in adjacency else frozenset((name,))
+        return closure
 
-    return closure
+    def _reach(self, name: str, *domains: str) -> frozenset[str]:
+        return frozenset(reach(self._links.get(domains, _NO_LINKS), name))
 
 
 def reach(adjacency: Adjacency, name: str) -> set[str]:

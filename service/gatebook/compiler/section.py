@@ -13,20 +13,19 @@ import msgspec
 
 from gatebook.compiler.candidates import Candidates
 from gatebook.compiler.closure import Closure, compile_expression
-from gatebook.compiler.index import Entry, Index
+from gatebook.compiler.index import Blind, Entry, Index
 from gatebook.compiler.roles import Roles
-from gatebook.compiler.split import EVAL, Alternative, split
+from gatebook.compiler.split import EVAL, Alternative, reads_token, split
 from gatebook.compiler.understand import not_understood
 from gatebook.expression.parse import ParseError, parse
-from gatebook.expression.residual import reads_row
+from gatebook.expression.residual import ROW, reads_row, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
 from gatebook.policy.bundle import MODEL_FILE
-from gatebook.policy.model import Matcher, Model
+from gatebook.policy.model import Matcher, Model, walk
 from gatebook.values import Finding, Rule
 
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
-_TRUE = Literal(value=True)
 
 
 class ReadRule(msgspec.Struct, frozen=True):
@@ -57,20 +56,20 @@ class Section(msgspec.Struct, frozen=True):
     ) -> Candidates:
         """Compiles the chosen rules, under the parts of the matcher that are kept."""
         rules = [rule for rule in self.rules if chosen(rule.rule)]
-        alternatives = split(self.matcher.expression, self.model.roles, keep)
+        alternatives = split(self.matcher.expression, self.model.roles, keep, self.late_token)
         indexes = [self._index(alternative, rules) for alternative in alternatives]
-        return Candidates(indexes, self.key, self.names, self.functions)
+        return Candidates(indexes)
 
     def _index(self, alternative: Alternative, rules: Sequence[ReadRule]) -> Index:
         positions = {name: position for position, name in enumerate(self.names)}
-        compiled: dict[tuple[str, ...], tuple[Closure | None, Expression | None]] = {}
+        compiled: dict[tuple[str, ...], _Rest] = {}
         entries = []
         for read in rules:
             texts = tuple(read.rule.fields[positions[field]] for field in sorted(read.conditions))
             if texts not in compiled:
                 compiled[texts] = self._rest(alternative.rest, read.conditions, positions)
-            closure, row_dependent = compiled[texts]
-            entries.append(Entry(read.order, read.rule, closure, row_dependent))
+            rest = compiled[texts]
+            entries.append(Entry(read.order, read.rule, rest.closure, rest.blind, rest.late))
         guard = compile_expression(Call("and", alternative.guards), positions, self.functions)
         return Index(
             [(key, positions[key.field]) for key in alternative.keys],
@@ -82,13 +81,33 @@ class Section(msgspec.Struct, frozen=True):
 
     def _rest(
         self, parts: Sequence[Expression], conditions: Mapping[str, Expression], positions: Mapping[str, int]
-    ) -> tuple[Closure | None, Expression | None]:
+    ) -> _Rest:
         left = [with_conditions(part, conditions) for part in parts]
         left = [part for part in left if not (isinstance(part, Literal) and part.value is True)]
         if not left:
-            return None, None
+            return _Rest()
         whole = left[0] if len(left) == 1 else Call("and", tuple(left))
-        return compile_expression(whole, positions, self.functions), whole if reads_row(whole) else None
+        closure = compile_expression(whole, positions, self.functions)
+        blind = self._blind(whole) if reads_row(whole) else None
+        return _Rest(closure, blind, reads_token(whole, self.late_token))
+
+    def _blind(self, whole: Expression) -> Blind:
+        """Returns what gives the outcome without a row: prepared, where the rest reads nothing else."""
+        if all(node.names[:2] == ROW for node in walk(whole) if isinstance(node, Path)):
+            constant = residual(whole, {}, self.functions)
+            return lambda _tokens, _fields: constant
+        key, names, functions = self.key, self.names, self.functions
+        return lambda tokens, fields: residual(
+            whole, {"r": tokens, key: dict(zip(names, fields, strict=True))}, functions
+        )
+
+
+class _Rest(msgspec.Struct, frozen=True):
+    """What is left of a matcher for rules with the same conditions; see `Entry`."""
+
+    closure: Closure | None = None
+    blind: Blind | None = None
+    late: bool = False
 
 
 def read_rules(model: Model, key: str, rules: Sequence[Rule]) -> tuple[tuple[ReadRule, ...], list[Finding]]:

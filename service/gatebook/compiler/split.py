@@ -25,8 +25,12 @@ _FIELD_PARTS = 2
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One lookup: the value of `request` must equal the rule's `field`, or inherit it by `role`."""
+    """One lookup: the value of `request` must equal the rule's `field`, or inherit it by `role`.
 
+    `part` is the part of the matcher that says so.
+    """
+
+    part: Expression
     field: str
     request: Path
     role: str = ""
@@ -42,10 +46,18 @@ class Alternative(msgspec.Struct, frozen=True):
 
 
 def split(
-    matcher: Expression, roles: Mapping[str, RoleDefinition], keep: Callable[[Expression], bool]
+    matcher: Expression,
+    roles: Mapping[str, RoleDefinition],
+    keep: Callable[[Expression], bool],
+    late_token: str = "",
 ) -> tuple[Alternative, ...]:
-    """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept."""
-    return tuple(_alternative([part for part in parts if keep(part)], roles) for parts in alternatives(matcher))
+    """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept.
+
+    Of the keys that read `late_token`, one per alternative stays a key, and its domain is not late.
+    """
+    return tuple(
+        _alternative([part for part in parts if keep(part)], roles, late_token) for parts in alternatives(matcher)
+    )
 
 
 def alternatives(matcher: Expression) -> list[list[Expression]]:
@@ -76,12 +88,16 @@ def _parts(expression: Expression, op: str) -> Iterator[Expression]:
         yield expression
 
 
-def _alternative(parts: list[Expression], roles: Mapping[str, RoleDefinition]) -> Alternative:
-    keys, guards, rest = [], [], []
+def _alternative(parts: list[Expression], roles: Mapping[str, RoleDefinition], late_token: str) -> Alternative:
+    keys: list[Key] = []
+    guards, rest = [], []
+    has_late = False
     for part in parts:
         key = _key(part, roles)
-        if key is not None:
+        late = reads_token(part, late_token)
+        if key is not None and not (late and (has_late or not _is_late(key, late_token))):
             keys.append(key)
+            has_late = has_late or late
         elif reads_rule(part) or reads_row(part):
             rest.append(part)
         else:
@@ -89,19 +105,24 @@ def _alternative(parts: list[Expression], roles: Mapping[str, RoleDefinition]) -
     return Alternative(tuple(keys), tuple(guards), tuple(rest))
 
 
+def _is_late(key: Key, late_token: str) -> bool:
+    """Tells whether a key reads the late token for its value, and only there."""
+    return key.request.names[1] == late_token and (key.domain is None or not reads_token(key.domain, late_token))
+
+
 def _key(part: Expression, roles: Mapping[str, RoleDefinition]) -> Key | None:
     match part:
         case Call("eq", (Path() as left, Path() as right)):
             left, right = (right, left) if _is_field(left) else (left, right)
-            return Key(right.names[1], left) if _is_request(left) and _is_field(right) else None
+            return Key(part, right.names[1], left) if _is_request(left) and _is_field(right) else None
         case Call(op, (Path() as child, Path() as parent, *domains)) if op in roles:
             if not (_is_request(child) and _is_field(parent) and len(domains) + 2 == roles[op].arity):
                 return None
             match domains:
                 case []:
-                    return Key(parent.names[1], child, op)
+                    return Key(part, parent.names[1], child, op)
                 case [Path() | Literal(str()) as domain] if not reads_rule(domain):
-                    return Key(parent.names[1], child, op, domain)
+                    return Key(part, parent.names[1], child, op, domain)
     return None
 
 

@@ -6,11 +6,11 @@ that the program's indexes name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gatebook.compiler.candidates import Candidates, Outcome
-from gatebook.compiler.index import Entry, Walk
+from gatebook.compiler.candidates import Candidates, Memo
+from gatebook.compiler.index import Entry, Outcome, Walk
 from gatebook.compiler.program import ALLOW, DENY, Program
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
@@ -59,12 +59,12 @@ def evaluate_columns(
 
 
 class _Request:
-    """One request to a governed set; what its columns share is looked up once. Lives for one call."""
+    """One request to a governed set; what its columns share is done once. Lives for one call."""
 
     def __init__(self, program: Program, tokens: Tokens) -> None:
         self._program = program
         self._tokens = tokens
-        self._row_known = tokens["row"] is not None
+        self._memo: Memo = {}
         self._walks: dict[int, list[Walk]] = {}
 
     def column(self, column: str) -> ColumnVerdict:
@@ -88,18 +88,13 @@ class _Request:
         return Reason.NO_MATCHING_RULE
 
     def _applicable(self, candidates: Candidates) -> tuple[Applicable, ...]:
-        return tuple(
-            [
-                Applicable(entry.rule, None if isinstance(outcome, bool) else outcome)
-                for entry, outcome in self._outcomes(candidates)
-            ]
-        )
+        return tuple([Applicable.of(entry.rule, outcome) for entry, outcome in self._outcomes(candidates)])
 
-    def _outcomes(self, candidates: Candidates) -> Iterable[tuple[Entry, Outcome]]:
+    def _outcomes(self, candidates: Candidates) -> Iterator[tuple[Entry, Outcome]]:
         walks = self._walks.get(id(candidates))
         if walks is None:
             walks = self._walks[id(candidates)] = candidates.walk(self._tokens)
-        return candidates.outcomes(walks, self._tokens, row_known=self._row_known)
+        return candidates.outcomes(walks, self._tokens, self._memo)
 
 
 def _turns(program: Program) -> tuple[Candidates, ...]:

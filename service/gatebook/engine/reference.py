@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gatebook.compiler.candidates import Outcome
+from gatebook.compiler.index import Outcome
 from gatebook.compiler.program import ALLOW, DENY, PURPOSE_TOKEN, effect_of, rules_of
 from gatebook.compiler.roles import reach
 from gatebook.compiler.section import with_conditions
@@ -101,11 +101,7 @@ class Reference:
         if key not in self._model.policies:
             return ()
         outcomes = [(rule, self._outcome(rule, tokens, self._matcher(key))) for rule in rules_of(self._set, key)]
-        return tuple(
-            Applicable(rule, None if isinstance(outcome, bool) else outcome)
-            for rule, outcome in outcomes
-            if outcome is not FALSE
-        )
+        return tuple(Applicable.of(rule, outcome) for rule, outcome in outcomes if outcome is not FALSE)
 
     def _any_allow(self, tokens: Mapping[str, Any], but: tuple[str, ...]) -> bool:
         """Tells whether an allow matches, its condition and these tokens of the request left out."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+
 from gatebook.expression.parse import DEPTH_MAX, LENGTH_MAX, ParseError, parse
 from gatebook.expression.text import to_text
-from gatebook.expression.tree import Call, Literal
+from gatebook.expression.tree import Call, Literal, Span
 from gatebook.expression.tree import Path as Named
-from gatebook.expression.tree import Span
-from ruamel.yaml import YAML
 
 CASES: list[dict[str, Any]] = YAML(typ="safe").load(Path("tests/cases/expression/parse.yaml"))
 
