@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.audit_samples import ORIGIN
 
+from gatebook.audit import sealing
 from gatebook.audit.people import People, Person, PersonId
-from gatebook.audit.sealing import RandomPieces, open_sealed, seal
+from gatebook.audit.sealing import RandomPieces, open_sealed
 from gatebook.errors import BookCorruptError
 from gatebook.v1 import entry_pb2
 
@@ -32,6 +33,13 @@ def persons(people: People, numbers: list[int]) -> list[Person]:
     ids = [PersonId("user", f"person {i}") for i in numbers]
     found = people.ensure(ids)
     return [found[i] for i in ids]
+
+
+def seal(
+    field: entry_pb2.SealedField.ValueType, origin: str, parties: list[Person], plaintext: bytes
+) -> entry_pb2.Sealed:
+    """Returns a sealed part, parsed."""
+    return entry_pb2.Sealed.FromString(sealing.seal(field, origin, parties, plaintext))
 
 
 @given(plaintext=st.binary(max_size=300), parties=PARTIES)

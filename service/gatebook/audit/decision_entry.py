@@ -25,13 +25,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 import msgspec
 
 from gatebook.audit.asked import Asked
-from gatebook.audit.entry import Stamp, finish, short_name, to_timestamp
+from gatebook.audit.entry import Stamp, join, short_name, to_timestamp
 from gatebook.audit.people import STRANGER, Person, PersonId
 from gatebook.audit.sealing import seal
+from gatebook.audit.wire import delimited, tag, text, varint
 from gatebook.errors import LimitExceededError
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import (
@@ -49,6 +51,14 @@ from gatebook.values import (
 DATA_SUBJECTS_MAX = 64
 RULES_WRITTEN_MAX = 100
 FRAGMENTS_CACHED_MAX = 16_384
+_SEALED, _DECISION = tag(entry_pb2.AuditEntry, "sealed"), tag(entry_pb2.AuditEntry, "decision")
+_KIND_DECISION = tag(entry_pb2.AuditEntry, "kind") + varint(entry_pb2.ENTRY_KIND_DECISION)
+_DECISION_ID, _SUBJECT_PSEUDONYM, _ACTOR_PSEUDONYM, _DATA_SUBJECT_PSEUDONYMS, _TRACE_ID = (
+    tag(entry_pb2.DecisionEntry, name)
+    for name in ("decision_id", "subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms", "trace_id")
+)
+_ALLOW_PARTIAL_TRUE = tag(entry_pb2.DecisionEntry, "allow_partial") + varint(1)
+_ROW_GIVEN_TRUE = tag(entry_pb2.DecisionEntry, "row_given") + varint(1)
 DATA_SUBJECT_TYPE = "user"
 """Rows name their data subjects by id alone; they are people, and so of this type in the directory."""
 
@@ -90,28 +100,28 @@ def encode_decision(decided: Decided, stamp: Stamp, people: Mapping[PersonId, Pe
     found = [people[person_id] for person_id in people_of(decided)]
     askers = found[: 1 if asked.request.actor is None else 2]
     data_subjects = found[len(askers) :]
-    entry = entry_pb2.AuditEntry(kind=entry_pb2.ENTRY_KIND_DECISION)
-    entry.sealed.append(seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))
+    sealed = [delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))]
     if asked.row is not None:
         owners = _distinct(data_subjects or askers)
-        entry.sealed.append(seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row))
-    entry.decision.MergeFromString(b"".join(_outcome(asked.request, decision)))
-    own = entry_pb2.DecisionEntry(
-        decision_id=decided.decision_id,
-        subject_pseudonym=askers[0].pseudonym,
-        actor_pseudonym=askers[1].pseudonym if len(askers) > 1 else b"",
-        data_subject_pseudonyms=[person.pseudonym for person in data_subjects],
-        expires_time=None if decision.expires_time is None else to_timestamp(decision.expires_time),
-        allow_partial=asked.request.allow_partial,
-        row_given=asked.row is not None,
-        trace_id=asked.trace_id,
+        sealed.append(delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row)))
+    body = b"".join(
+        (
+            text(_DECISION_ID, decided.decision_id),
+            *_outcome(asked.request, decision),
+            delimited(_SUBJECT_PSEUDONYM, askers[0].pseudonym),
+            delimited(_ACTOR_PSEUDONYM, askers[1].pseudonym) if len(askers) > 1 else b"",
+            *[delimited(_DATA_SUBJECT_PSEUDONYMS, person.pseudonym) for person in data_subjects],
+            _expiry(decision.expires_time),
+            _ALLOW_PARTIAL_TRUE if asked.request.allow_partial else b"",
+            _ROW_GIVEN_TRUE if asked.row is not None else b"",
+            delimited(_TRACE_ID, asked.trace_id) if asked.trace_id else b"",
+        )
     )
-    entry.decision.MergeFrom(own)
-    return finish(stamp, entry)
+    return join(stamp, _KIND_DECISION, *sealed, delimited(_DECISION, body))
 
 
 def _outcome(request: AccessRequest, decision: Decision) -> Iterator[bytes]:
-    """Yields the encodings whose merger says what was decided, with known names alone.
+    """Yields encoded fields of a `DecisionEntry` that say what was decided, with known names alone.
 
     The same few come again and again, so that each is remembered.
     """
@@ -181,6 +191,12 @@ def _column(column: str, effect: Effect, reason: Reason, masks: tuple[MaskKind, 
 def _rule(file: str, line: int) -> bytes:
     rule = entry_pb2.RuleEntry(file=short_name(file), line=line)
     return entry_pb2.DecisionEntry(rules=[rule]).SerializeToString()
+
+
+@functools.lru_cache(maxsize=256)
+def _expiry(time: datetime | None) -> bytes:
+    """Returns the field for the end of an allow, which is the same for all of a group."""
+    return b"" if time is None else entry_pb2.DecisionEntry(expires_time=to_timestamp(time)).SerializeToString()
 
 
 def _person(entity: Entity, decision: Decision, role: str) -> PersonId:

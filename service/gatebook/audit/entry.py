@@ -22,6 +22,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gatebook.audit.people import Person
 from gatebook.audit.sealing import RandomPieces, seal
+from gatebook.audit.wire import delimited, tag
 from gatebook.errors import BookCorruptError, LimitExceededError
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import Finding, Revision
@@ -33,6 +34,7 @@ FILE_BYTES_MAX = 128
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _salts = RandomPieces(SALT_BYTES)
+_SALT = tag(entry_pb2.AuditEntry, "salt")
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -102,7 +104,7 @@ def encode_read(event: ReadEvent, stamp: Stamp, origin: str) -> bytes:
     entry = entry_pb2.AuditEntry(kind=entry_pb2.ENTRY_KIND_READ, read=body)
     if event.filter_json:
         field = entry_pb2.SEALED_FIELD_FILTER
-        entry.sealed.append(seal(field, origin, event.people, event.filter_json))
+        entry.sealed.add().MergeFromString(seal(field, origin, event.people, event.filter_json))
         entry.read.subject_pseudonym = event.people[0].pseudonym
     return finish(stamp, entry)
 
@@ -123,13 +125,21 @@ def encode_system(
 def finish(stamp: Stamp, entry: entry_pb2.AuditEntry) -> bytes:
     """Returns the exact bytes of an entry: its stamp, a fresh salt and the rest.
 
-    Two encodings of messages, one after the other, are an encoding of both together.
+    Raises:
+        LimitExceededError: it is over 65,535 bytes.
+    """
+    return join(stamp, entry.SerializeToString())
+
+
+def join(stamp: Stamp, *parts: bytes) -> bytes:
+    """Returns the exact bytes of an entry of encoded parts, which have no field in common.
+
+    Encodings of messages, one after the other, are an encoding of all of them together.
 
     Raises:
         LimitExceededError: it is over 65,535 bytes.
     """
-    entry.salt = _salts.draw()
-    encoded = stamp.head + entry.SerializeToString()
+    encoded = b"".join((stamp.head, delimited(_SALT, _salts.draw()), *parts))
     if len(encoded) > ENTRY_BYTES_MAX:
         raise LimitExceededError(
             f"the entry would be {len(encoded)} bytes, over {ENTRY_BYTES_MAX}: ask for fewer columns at once",

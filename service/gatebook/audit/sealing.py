@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatebook.audit.keyfile import derive_key
 from gatebook.audit.people import People, Person
+from gatebook.audit.wire import delimited, tag, varint
 from gatebook.errors import BookCorruptError
 from gatebook.v1 import entry_pb2
 
 FORMAT = "gatebook/sealed/v1"
 NONCE_BYTES = 12
-TAG_BYTES = 16
 PIECES_PER_DRAW = 512
 
 
@@ -54,19 +54,20 @@ class RandomPieces:
 
 
 _nonces = RandomPieces(NONCE_BYTES)
+_FIELD, _PSEUDONYMS, _NONCE, _CIPHERTEXT = (
+    tag(entry_pb2.Sealed, name) for name in ("field", "pseudonyms", "nonce", "ciphertext")
+)
 
 
-def seal(
-    field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[Person], plaintext: bytes
-) -> entry_pb2.Sealed:
-    """Seals personal data under the keys of all these people (at least one, each once)."""
+def seal(field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[Person], plaintext: bytes) -> bytes:
+    """Seals personal data under the keys of all these people (at least one, each once).
+
+    Returns an encoded `Sealed`.
+    """
     nonce = _nonces.draw()
-    return entry_pb2.Sealed(
-        field=field,
-        pseudonyms=[person.pseudonym for person in people],
-        nonce=nonce,
-        ciphertext=_cipher(people).encrypt(nonce, plaintext, _associated(origin, field)),
-    )
+    ciphertext = _cipher(people).encrypt(nonce, plaintext, _associated(origin, field))
+    pseudonyms = [delimited(_PSEUDONYMS, person.pseudonym) for person in people]
+    return b"".join((_FIELD, varint(field), *pseudonyms, delimited(_NONCE, nonce), delimited(_CIPHERTEXT, ciphertext)))
 
 
 def open_sealed(sealed: entry_pb2.Sealed, origin: str, people: People) -> bytes | None:
