@@ -120,13 +120,15 @@ def show(response: pb.CheckAccessResponse) -> None:
         people = ", ".join(decision.minimum_group.entity_columns)
         console.print(f"groups of at least {decision.minimum_group.k} distinct {people}", markup=False)
     for rule in decision.rules:
-        console.print(f"rule  {rule.file}:{rule.line}  {rule.rule}", markup=False)
+        console.print(f"rule  {rule.file}:{rule.line}  {rule.rule}", markup=False, soft_wrap=True)
     for near in response.explanation.near_rules:
-        console.print(f"near  {near.rule.file}:{near.rule.line}  {near.rule.rule}", markup=False)
+        console.print(f"near  {near.rule.file}:{near.rule.line}  {near.rule.rule}", markup=False, soft_wrap=True)
         for lacked in near.lacked:
-            console.print(f"      lacked {lacked}", markup=False)
+            console.print(f"      lacked {lacked}", markup=False, soft_wrap=True)
     receipt = decision.receipt
-    console.print(f"book  {receipt.origin} entry {receipt.index}  decision {decision.decision_id}", markup=False)
+    console.print(
+        f"book  {receipt.origin} entry {receipt.index}  decision {decision.decision_id}", markup=False, soft_wrap=True
+    )
 
 
 def column_row(outcome: types_pb2.ColumnOutcome) -> tuple[str, str, str, str]:
