@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gatebook.compiler.program import compile_program
 from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.bundle import digest, read_folder
 from gatebook.policy.policy_set import load
@@ -86,13 +87,14 @@ def is_place(files: Mapping[str, bytes], finding: Finding) -> bool:
 
 
 def load_or_refuse(files: Mapping[str, bytes]) -> None:
-    """Loads files; asserts that they are refused properly if they are."""
+    """Loads files; asserts that they are refused properly if they are, and can decide if they are not."""
     refusal: PolicySetRefusedError | None = None
     try:
         policy_set = load(files, "damaged")
     except PolicySetRefusedError as refused:
         refusal = refused
     else:
+        compile_program(policy_set, None)
         assert digest(files) == policy_set.digest
         assert all(finding.severity is Severity.WARNING for finding in policy_set.warnings)
     if refusal is not None:
