@@ -21,6 +21,7 @@ from gatebook.compiler.roles import Roles
 from gatebook.compiler.section import NOT_UNDERSTOOD, Section, check_matcher, read_rules
 from gatebook.compiler.split import calls_eval, reads_token
 from gatebook.errors import PolicySetRefusedError
+from gatebook.expression.tree import Expression
 from gatebook.expression.truth import Functions
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.directory import Directory
@@ -30,8 +31,7 @@ from gatebook.values import Finding, Rule
 
 ALLOW, DENY = "allow", "deny"
 EFFECT_FIELD = "eft"
-RESOURCE_TOKEN = "obj"  # noqa: S105 - a token of a Casbin request
-PURPOSE_TOKEN = "purpose"  # noqa: S105 - a token of a Casbin request
+SUBJECT, RESOURCE, ACTION, PURPOSE = "sub", "obj", "act", "purpose"
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -39,10 +39,12 @@ class Program(msgspec.Struct, frozen=True):
 
     `tokens` are the names of a request's parts, and `bindings` where a plain set takes them from, if
     not from the usual place. `rules` are all `p` rules of a plain set, `allows` and `denies` the
-    `p` rules of that effect; `granted` are the allows of a governed set without their conditions, and
-    `asked` those without the purpose too.
+    `p` rules of that effect. `granted` are the allows of a governed set without their conditions, and
+    `asked` those without the purpose too; `about_resource` and `about_subject` are all allows, matched by
+    their resource and action alone, or by their subject.
     """
 
+    main: Section
     tokens: tuple[str, ...]
     bindings: Mapping[str, str]
     effect: EffectKind
@@ -54,6 +56,8 @@ class Program(msgspec.Struct, frozen=True):
     groups: Candidates
     granted: Candidates
     asked: Candidates
+    about_resource: Candidates
+    about_subject: Candidates
 
 
 def compile_program(policy_set: PolicySet, directory: Directory | None) -> Program:
@@ -74,7 +78,7 @@ def compile_program(policy_set: PolicySet, directory: Directory | None) -> Progr
             read, unread = read_rules(model, key, rules_of(policy_set, key))
             findings += check_matcher(model, matcher, key) + unread
             names = model.policies[key].tokens
-            late_token = RESOURCE_TOKEN if governed else ""
+            late_token = RESOURCE if governed else ""
             sections[key] = Section(key, matcher, names, read, model, roles, functions, late_token)
     if governed and model.effects["e"].kind is not EffectKind.ALLOW_AND_DENY:
         message = f"a set with a catalogue has the effect `{EffectKind.ALLOW_AND_DENY.value}`"
@@ -119,7 +123,11 @@ def _program(policy_set: PolicySet, sections: Mapping[str, Section]) -> Program:
     def allows(rule: Rule) -> bool:
         return effect(rule) == ALLOW
 
+    def speaks_of(*tokens: str) -> Callable[[Expression], bool]:
+        return lambda part: not calls_eval(part) and any(reads_token(part, token) for token in tokens)
+
     return Program(
+        main=main,
         tokens=model.requests["r"].tokens,
         bindings=policy_set.settings.request,
         effect=model.effects["e"].kind,
@@ -130,7 +138,9 @@ def _program(policy_set: PolicySet, sections: Mapping[str, Section]) -> Program:
         masks=nothing if masks is None else masks.candidates(),
         groups=nothing if groups is None else groups.candidates(),
         granted=main.candidates(allows, lambda part: not calls_eval(part)) if governed else nothing,
-        asked=main.candidates(allows, lambda part: not calls_eval(part) and not reads_token(part, PURPOSE_TOKEN))
+        asked=main.candidates(allows, lambda part: not calls_eval(part) and not reads_token(part, PURPOSE))
         if governed
         else nothing,
+        about_resource=main.candidates(allows, speaks_of(RESOURCE, ACTION)),
+        about_subject=main.candidates(allows, speaks_of(SUBJECT)),
     )

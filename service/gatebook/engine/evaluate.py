@@ -53,9 +53,25 @@ def evaluate_columns(
 
     `row` has every column of the dataset, cast to its type; None means that it is not known.
     """
-    named = Named(subject, {**attributes, "id": subject})
-    request = _Request(program, {"sub": named, "act": action, "purpose": purpose, "ctx": context, "row": row})
+    tokens = governed_tokens(
+        subject=subject, attributes=attributes, action=action, purpose=purpose, context=context, row=row
+    )
+    request = _Request(program, tokens)
     return tuple([request.column(column) for column in columns])
+
+
+def governed_tokens(
+    *,
+    subject: str,
+    attributes: Mapping[str, Any],
+    action: str,
+    purpose: str,
+    context: Mapping[str, Any],
+    row: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns the tokens of a request to a governed set; `obj` is for its columns, one by one."""
+    named = Named(subject, {**attributes, "id": subject})
+    return {"sub": named, "act": action, "purpose": purpose, "ctx": context, "row": row}
 
 
 class _Request:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gatebook.compiler.index import Outcome
-from gatebook.compiler.program import ALLOW, DENY, PURPOSE_TOKEN, effect_of, rules_of
+from gatebook.compiler.program import ALLOW, DENY, PURPOSE, effect_of, rules_of
 from gatebook.compiler.roles import reach
 from gatebook.compiler.section import with_conditions
 from gatebook.compiler.split import alternatives, calls_eval, reads_token
@@ -90,7 +90,7 @@ class Reference:
             reason = Reason.EVALUATION_ERROR if in_error else Reason.DENIED_BY_RULE
             return ColumnVerdict(column, Effect.DENY, reason, tuple(rule for rule, _ in denies))
         if not allows:
-            granted = self._any_allow(tokens, but=()) or not self._any_allow(tokens, but=(PURPOSE_TOKEN,))
+            granted = self._any_allow(tokens, but=()) or not self._any_allow(tokens, but=(PURPOSE,))
             return ColumnVerdict(
                 column, Effect.DENY, Reason.NO_MATCHING_RULE if granted else Reason.PURPOSE_NOT_GRANTED
             )
