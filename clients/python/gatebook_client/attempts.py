@@ -75,6 +75,16 @@ class Line:
             raise error
         return wait
 
+    def raise_if_closed(self) -> None:
+        """Turns the cancellation of an awaited call into an error where the closed channel caused it.
+
+        grpc.aio cancels whoever awaits a call when its channel closes; a task that nobody asked to
+        stop is told so instead.
+        """
+        task = asyncio.current_task()
+        if not self.is_open and task is not None and not task.cancelling():
+            raise ConnectionClosedError from None
+
     def read_error(self, error: grpc.RpcError) -> GatebookClientError:
         """Reads the error of an attempt."""
         if not self.is_open:
@@ -100,12 +110,8 @@ async def call(
         except grpc.aio.UsageError as failure:
             raise ConnectionClosedError from failure
         except asyncio.CancelledError:
-            # grpc.aio cancels whoever awaits a call when its channel closes; a task that nobody
-            # asked to stop gets an error instead.
-            task = asyncio.current_task()
-            if line.is_open or task is None or task.cancelling():
-                raise
-            raise ConnectionClosedError from None
+            line.raise_if_closed()
+            raise
         else:
             # grpc.aio gives None for bytes that do not parse.
             if answer is None:

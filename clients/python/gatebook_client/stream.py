@@ -62,6 +62,9 @@ async def stream(
         outstanding.require_settled()
     except grpc.RpcError as failure:
         raise line.read_error(failure) from failure
+    except asyncio.CancelledError:
+        line.raise_if_closed()
+        raise
     finally:
         writing.cancel()
         call.cancel()

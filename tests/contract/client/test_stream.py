@@ -181,6 +181,29 @@ async def test_an_error_of_the_source_reaches_the_caller(access: ScriptedAccess,
         await all_of(gatebook.stream(source(), in_flight=1))
 
 
+async def test_closing_under_a_stream_is_an_error_and_no_cancellation(access: ScriptedAccess) -> None:
+    """A task whose connection closes under its stream gets an error; it is not cancelled behind its back."""
+    access.steps = [hang]
+    async with serving(access) as target:
+        async with gatebook_client.connect(target) as gatebook:
+            waiting = asyncio.create_task(all_of(gatebook.stream(checks(3), in_flight=1)))
+            await access.asked.wait()
+
+        with pytest.raises(gatebook_client.ConnectionClosedError):
+            await waiting
+
+
+async def test_a_cancelled_task_is_cancelled(access: ScriptedAccess, gatebook: Connection) -> None:
+    """Cancelling the caller's own task stays a cancellation."""
+    access.steps = [hang]
+    waiting = asyncio.create_task(all_of(gatebook.stream(checks(3), in_flight=1)))
+    await access.asked.wait()
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 async def test_nobody_listening_is_an_error() -> None:
     """A stream to nobody raises."""
     async with gatebook_client.connect("127.0.0.1:1") as gatebook:
