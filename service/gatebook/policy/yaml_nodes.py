@@ -34,7 +34,8 @@ from ruamel.yaml.reader import ReaderError
 
 from gatebook.values import Finding
 
-TEXT_BYTES_MAX = 4 * 1024 * 1024
+TEXT_BYTES_MAX = 1024 * 1024
+"""About 1,000 tables; reading it takes some seconds."""
 DEPTH_MAX = 32
 NODES_MAX = 500_000
 FINDINGS_MAX = 1_000
