@@ -97,16 +97,22 @@ def ignored_files(folder: Path) -> tuple[Finding, ...]:
     )
 
 
-def check_files(files: Mapping[str, bytes]) -> list[Finding]:
-    """Returns what is wrong with the names, number and size of the files of a policy set."""
+def check_size(files: Mapping[str, bytes]) -> list[Finding]:
+    """Returns a finding when a policy set has too many files or bytes."""
     findings = []
     if len(files) > FILES_MAX:
-        findings.append(
-            Finding("", 0, 0, "TOO_MANY_FILES", f"a policy set has at most {FILES_MAX} files, not {len(files)}")
-        )
+        message = f"a policy set has at most {FILES_MAX:,} files, not {len(files):,}; split it"
+        findings.append(Finding("", 0, 0, "TOO_MANY_FILES", message))
     size = sum(len(content) for content in files.values())
     if size > BYTES_MAX:
-        findings.append(Finding("", 0, 0, "TOO_LARGE", f"a policy set has at most {BYTES_MAX} bytes, not {size}"))
+        message = f"a policy set has at most {BYTES_MAX:,} bytes, not {size:,}; split it"
+        findings.append(Finding("", 0, 0, "TOO_LARGE", message))
+    return findings
+
+
+def check_names(files: Mapping[str, bytes]) -> list[Finding]:
+    """Returns a finding for each file that is no part of a policy set, or has an unsafe name."""
+    findings = []
     for path in files:
         if not belongs(path):
             message = "no such file belongs to a policy set; rename or remove it"

@@ -123,7 +123,7 @@ def _rules_never_read(draft: Draft) -> Iterator[Finding]:
     for ptype, count in Counter(rule.ptype for rule in draft.rules).items():
         if ptype not in read:
             first = next(rule for rule in draft.rules if rule.ptype == ptype)
-            message = f"the {count} rules of type `{ptype}` decide nothing here; only `p` rules are asked"
+            message = f"rules of type `{ptype}` decide nothing here ({count} of them); only `p` rules are asked"
             yield Finding(first.file, first.line, 1, "RULES_NEVER_READ", message, Severity.WARNING)
 
 

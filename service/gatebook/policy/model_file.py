@@ -16,7 +16,7 @@ be used to decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -54,8 +54,9 @@ class Option(msgspec.Struct, frozen=True):
 def parse_model(file: str, content: bytes) -> tuple[Model, list[Finding]]:
     """Returns the model and everything that is wrong with it, unsorted."""
     lines, findings = read_lines(file, content)
-    options = _Reader(file, findings).read(lines)
-    options = _known_keys(file, options, findings)
+    reader = _Reader(file, findings)
+    options = _known_keys(file, reader.read(lines), findings)
+    _require_definitions(file, reader.sections, options, findings)
     requests = _tokens(options, "r", findings)
     policies = _tokens(options, "p", findings)
     roles = _roles(options, findings)
@@ -76,7 +77,8 @@ class _Reader:
         self._file = file
         self._findings = findings
         self._letter: str | None = None
-        self._seen: dict[str, int] = {}
+        self.sections: dict[str, int] = {}
+        """The known and unknown sections of the file, by the line in which they begin."""
         self._parts: list[tuple[str, int, int]] = []
         self._options: list[Option] = []
 
@@ -102,7 +104,6 @@ class _Reader:
                 self._finish()
         if continued is not None:
             self._report_continuation(continued)
-        self._require_sections()
         return self._options
 
     def _report_continuation(self, line: Line) -> None:
@@ -117,10 +118,10 @@ class _Reader:
             message = f"Casbin never reads the section `[{name}]`; {hint}"
             self._add(line.number, column, "UNKNOWN_SECTION", message)
             self._letter = ""
-        elif name in self._seen:
-            message = f"the section `[{name}]` began already in line {self._seen[name]}; keep it in one place"
+        elif name in self.sections:
+            message = f"the section `[{name}]` began already in line {self.sections[name]}; keep it in one place"
             self._add(line.number, column, "DUPLICATE_SECTION", message)
-        self._seen.setdefault(name, line.number)
+        self.sections.setdefault(name, line.number)
 
     def _finish(self) -> None:
         parts, self._parts = self._parts, []
@@ -146,11 +147,6 @@ class _Reader:
             start = len(key) + 1 + len(value) - len(value.lstrip())
             end = len(passage.text.rstrip())
             self._options.append(Option(self._letter, key.strip(), passage.slice(start, max(start, end)), line))
-
-    def _require_sections(self) -> None:
-        for section in REQUIRED:
-            if section not in self._seen:
-                self._add(0, 0, "MISSING_SECTION", f"the section `[{section}]` is missing; add it")
 
     def _add(self, line: int, column: int, invariant: str, message: str) -> None:
         self._findings.append(Finding(self._file, line, column, invariant, message))
@@ -184,13 +180,20 @@ def _known_keys(file: str, options: list[Option], findings: list[Finding]) -> li
         elif number > 1 and before not in kept:
             message = f"Casbin never reads `{option.key}`, since there is no `{before}`; number the keys without a gap"
             findings.append(Finding(file, option.line, 0, "KEY_GAP", message))
-    for section in REQUIRED:
-        letter = SECTIONS[section]
-        if letter not in kept and any(option.letter == letter for option in options):
-            findings.append(
-                Finding(file, 0, 0, "MISSING_DEFINITION", f"`[{section}]` does not define `{letter}`; add it")
-            )
     return list(kept.values())
+
+
+def _require_definitions(
+    file: str, sections: Mapping[str, int], options: list[Option], findings: list[Finding]
+) -> None:
+    defined = {option.key for option in options}
+    for section in REQUIRED:
+        key = SECTIONS[section]
+        if section not in sections:
+            findings.append(Finding(file, 0, 0, "MISSING_SECTION", f"the section `[{section}]` is missing; add it"))
+        elif key not in defined:
+            message = f"`[{section}]` does not define `{key}`; add it"
+            findings.append(Finding(file, sections[section], 1, "MISSING_DEFINITION", message))
 
 
 def _tokens(options: list[Option], letter: str, findings: list[Finding]) -> dict[str, TokensDefinition]:

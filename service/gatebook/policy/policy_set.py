@@ -2,7 +2,8 @@
 
 Owns `load`, the only way from files to a `PolicySet`. Rules:
 
-1. all files are read before anything is refused, so that every finding is reported at once;
+1. all files are read before anything is refused, so that every finding is reported at once; only a
+   set that is too large is refused unread;
 2. a set with one finding of severity error is refused; nothing is ever loaded in part;
 3. a set with `catalogue.yaml` is governed and has purposes and settings too; one without is plain,
    and `model.conf` with `policy.csv` is enough.
@@ -22,7 +23,8 @@ from gatebook.policy.bundle import (
     MODEL_FILE,
     PURPOSES_FILE,
     SETTINGS_FILE,
-    check_files,
+    check_names,
+    check_size,
     digest,
     policy_test_files,
 )
@@ -74,9 +76,10 @@ def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
     Raises:
         PolicySetRefusedError: there are findings of severity error; it carries all findings, sorted.
     """
-    findings = check_files(files)
+    findings = check_size(files)
     if findings:
-        raise _refused(findings)
+        raise _refused(findings)  # before any work is done on so much
+    findings = check_names(files)
     governed = CATALOGUE_FILE in files
     settings = _parse(files, SETTINGS_FILE, partial(parse_settings, governed=governed), findings)
     purposes = _parse(files, PURPOSES_FILE, parse_purposes, findings)

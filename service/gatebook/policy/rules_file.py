@@ -93,7 +93,7 @@ class RulesReader:
         for (start, _), value, name in zip(spans, values, self._model.policies[key].tokens, strict=True):
             if name in self._conditions[key]:
                 yield from self._condition(key, start, value)
-            elif name == "eft" and value not in EFFECTS:
+            elif name == "eft" and value not in EFFECTS and not _COMMENT.search(value):
                 message = f"Casbin ignores a rule with the effect `{value}`; write `allow` or `deny`"
                 yield Remark(start, "UNKNOWN_EFFECT", message)
             elif name == "priority" and not _PRIORITY.fullmatch(value):

@@ -64,7 +64,7 @@ def test_misspelt_file_is_taken_along_so_that_loading_refuses_it(tmp_path: Path)
 
     files = bundle.read_folder(tmp_path)
 
-    assert [("guardrail.yaml", "UNKNOWN_FILE")] == [(f.file, f.invariant) for f in bundle.check_files(files)]
+    assert [("guardrail.yaml", "UNKNOWN_FILE")] == [(f.file, f.invariant) for f in bundle.check_names(files)]
 
 
 @pytest.mark.parametrize("link", ["policy.csv", "policy", "tests/first.yaml"])

@@ -10,14 +10,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from gatebook.errors import PolicySetRefusedError
-from gatebook.policy.bundle import read_folder
+from gatebook.policy.bundle import BYTES_MAX, FILES_MAX, read_folder
 from gatebook.policy.casbin_files import CasbinFiles, read_casbin
 from gatebook.policy.oracle import Oracle, compare_reading
 from gatebook.policy.policy_set import load
-from gatebook.values import Edge
+from gatebook.values import Edge, Severity
 
 ROOT = Path(__file__).parents[3]
 READINGS: dict[str, Any] = YAML(typ="safe").load((ROOT / "tests/cases/plain_readings.yaml").read_text())
+FINDINGS: dict[str, Any] = YAML(typ="safe").load((ROOT / "tests/cases/plain_findings.yaml").read_text())
 RBAC = read_folder(ROOT / "tests/cases/casbin/rbac")
 GOVERNED = read_folder(ROOT / "tests/cases/governed")
 
@@ -35,6 +36,21 @@ def test_set_is_read_as_it_looks(case: dict[str, Any]) -> None:
     assert case["rules"] == [[rule.ptype, *rule.fields] for rule in policy_set.rules]
     found = [f"{it.file}:{it.line}:{it.column} {it.invariant}" for it in policy_set.warnings]
     assert case.get("warnings", []) == found
+
+
+@pytest.mark.parametrize("case", FINDINGS["cases"], ids=lambda case: case["name"])
+def test_mistake_is_found_at_its_place(case: dict[str, Any]) -> None:
+    """Each mistake refuses the set, with the line and the column, in characters, where it stands."""
+    files = {
+        "model.conf": case.get("model", FINDINGS["model"]).encode(),
+        "policy.csv": case["policy"].replace("{long}", "x" * 20_000).encode(),
+    }
+
+    with pytest.raises(PolicySetRefusedError) as refused:
+        load(files)
+
+    found = [it for it in refused.value.findings if it.severity is Severity.ERROR]
+    assert sorted(case["findings"]) == sorted(f"{it.file}:{it.line}:{it.column} {it.invariant}" for it in found), found
 
 
 def test_rules_of_several_files_stand_in_the_order_of_their_paths() -> None:
@@ -80,6 +96,28 @@ def test_unknown_file_is_refused() -> None:
     """A file that belongs to no policy set is refused, since it may be a misspelt one."""
     with pytest.raises(PolicySetRefusedError, match=r"catalog\.yaml: no such file belongs to a policy set"):
         load({**RBAC, "catalog.yaml": b"datasets: {}\n"})
+
+
+def test_unsafe_file_name_is_refused() -> None:
+    """A file of a name that other systems read otherwise is refused."""
+    with pytest.raises(PolicySetRefusedError, match=r"policy/a b\.csv: name files with letters"):
+        load({**RBAC, "policy/a b.csv": b""})
+
+
+@pytest.mark.parametrize(
+    ("files", "invariant"),
+    [
+        ({f"policy/{number}.csv": b"" for number in range(FILES_MAX)}, "TOO_MANY_FILES"),
+        ({"policy/a.csv": bytes(BYTES_MAX)}, "TOO_LARGE"),
+    ],
+    ids=["files", "bytes"],
+)
+def test_too_large_a_set_is_refused_unread(files: dict[str, bytes], invariant: str) -> None:
+    """A set over a limit is refused before any file of it is read."""
+    with pytest.raises(PolicySetRefusedError) as refused:
+        load({**RBAC, **files})
+
+    assert [invariant] == [it.invariant for it in refused.value.findings]
 
 
 @pytest.mark.parametrize("part", ["rules", "edges"])
