@@ -27,7 +27,6 @@ from ruamel.yaml.events import (
     DocumentStartEvent,
     Event,
     MappingStartEvent,
-    NodeEvent,
     ScalarEvent,
 )
 from ruamel.yaml.reader import ReaderError
@@ -188,7 +187,7 @@ def _check_document(event: DocumentStartEvent, documents: int) -> None:
         raise _at(event, "a `%` directive is not allowed; the file is read as YAML 1.2")
 
 
-def _check_unadorned(event: NodeEvent) -> None:
+def _check_unadorned(event: ScalarEvent | CollectionStartEvent) -> None:
     if event.anchor is not None:
         raise _at(event, f"the anchor `&{event.anchor}` is not allowed; write the value out where it is needed")
     if event.tag is not None:
