@@ -67,7 +67,9 @@ def test(
 ) -> None:
     """Run the tests of the policy set in FOLDER, without a server."""
     with errors_told():
-        subjects = bundle.read_directory_folder(directory or folder / "directory")
+        own = folder / bundle.DIRECTORY_FOLDER
+        people = directory or (own if own.is_dir() else None)
+        subjects = None if people is None else bundle.read_directory_folder(people)
         found = validate(bundle.read_folder(folder), name or folder.resolve().name, directory_files=subjects)
     report(found, as_json=as_json)
 
@@ -130,6 +132,9 @@ def publish(
         refused = checked.test_failures or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
         if refused or dry_run:
             show_validation(checked, as_json=as_json)
+            if not as_json:
+                told = "refused, nothing was changed" if refused else "can be published"
+                stderr().print(f"{set_name} {checked.digest[:12]}: {told}", markup=False)
             sys.exit(NO if refused else YES)
         response = stub.PublishPolicySet(
             pb.PublishPolicySetRequest(request_id=request_id, policy_set=set_name, files=messages),
@@ -152,8 +157,9 @@ def show_validation(checked: pb.ValidatePolicySetResponse, *, as_json: bool) -> 
         place = f"{finding.file}:{finding.line}:{finding.column}"
         stderr().print(f"{place}: {finding.message} ({finding.invariant})", markup=False, soft_wrap=True)
     for failure in checked.test_failures:
-        stderr().print(f"{failure.file}:{failure.line}: {failure.test}: {failure.question}", markup=False)
-        stderr().print(f"    expected {failure.expected}, got {failure.actual}", markup=False)
+        told = f"{failure.file}:{failure.line}: {failure.test}: {failure.question}"
+        stderr().print(told, markup=False, soft_wrap=True)
+        stderr().print(f"    expected {failure.expected}, got {failure.actual}", markup=False, soft_wrap=True)
 
 
 @policy.command("list")
