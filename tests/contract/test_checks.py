@@ -10,11 +10,11 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from tests.serving import POLICIES, RunningServer, serving
 
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
-from tests.serving import POLICIES, RunningServer, serving
 
 
 @pytest.fixture
@@ -186,7 +186,14 @@ def test_what_a_caller_states_counts_only_where_it_is_believed(stub: AccessServi
 
 @pytest.mark.parametrize(
     "subject",
-    [("service", "kai"), ("user", "role:employee"), ("user", "kai "), ("", "kai"), ("user", "tag:content"), ("user", "*")],
+    [
+        ("service", "kai"),
+        ("user", "role:employee"),
+        ("user", "kai "),
+        ("", "kai"),
+        ("user", "tag:content"),
+        ("user", "*"),
+    ],
 )
 def test_only_subjects_of_the_directory_are_known(stub: AccessServiceStub, subject: tuple[str, str]) -> None:
     """A wrong type, a role, a tag or a near miss is nobody."""

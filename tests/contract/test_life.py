@@ -11,14 +11,14 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.contract.conftest import require_verified
+from tests.serving import POLICIES, RunningServer, gatebook, serving
 
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
-from tests.contract.conftest import require_verified
-from tests.serving import POLICIES, RunningServer, gatebook, serving
 
 BASIC = POLICIES / "basic"
 KILLS = 8
