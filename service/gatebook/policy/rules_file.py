@@ -31,6 +31,7 @@ _CLOSES = {")": "(", "]": "["}
 _SEPARATOR_IN_QUOTES = re.compile(r"'[^']*[,()\[\]][^']*'|\"[^\"]*[,()\[\]][^\"]*\"")
 _COMMENT = re.compile(r"\s#")
 _TRAILING_COMMENT = "Casbin takes a comment after a rule as part of its last field; put it into a line of its own"
+_QUOTE_OR_COMMENT = re.compile(r"[\"'#]")
 _QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'[^']*'")
 
 
@@ -75,7 +76,9 @@ class RulesReader:
         if names is None:
             return [_unknown_type(key, (*self._model.policies, *self._model.roles))]
         conditions = self._conditions.get(key, frozenset())
-        remarks = list(_plain_fields(spans[1:], values, tuple(name in conditions for name in names)))
+        remarks = []
+        if _QUOTE_OR_COMMENT.search(text):
+            remarks += _plain_fields(spans[1:], values, tuple(name in conditions for name in names))
         if len(values) != len(names):
             return [_wrong_count(key, text, names, values), *remarks]
         if key in self._model.roles:
