@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.audit_samples import DIRECTORY_REVISION, EVERYTHING_KNOWN, NOW, ORIGIN, decided, decision, request
 
 from gatebook.audit.book import Book
+from gatebook.audit.conditions import Condition, conditions, select
 from gatebook.audit.decision_entry import encode_decision, people_of
 from gatebook.audit.entry import PolicyEvent, ReadEvent, Stamp, encode_policy, encode_read, encode_system, to_timestamp
 from gatebook.audit.index import Index
@@ -213,6 +214,31 @@ def test_every_field_of_the_filter_is_claimed(field: str) -> None:
     """The properties here draw every field that the proto has."""
     assert field in {f.name for f in EntryFilter.DESCRIPTOR.fields}
     assert len(FIELDS) == len(EntryFilter.DESCRIPTOR.fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "askers", "plan"),
+    [
+        ({}, [1], "USING INDEX entries_by_subject"),
+        ({}, [1], "USING INDEX entries_by_actor"),
+        ({"resource_id": "mci.prompts"}, None, "USING INDEX entries_by_resource"),
+        ({"kind": entry_pb2.ENTRY_KIND_READ}, None, "USING INDEX entries_by_kind"),
+        ({"decision_id": "x"}, None, "USING INDEX entries_by_decision"),
+        ({"effect": types_pb2.EFFECT_DENY}, None, "USING INTEGER PRIMARY KEY"),
+    ],
+)
+def test_a_page_costs_what_it_holds(
+    library: Library, fields: dict[str, object], askers: list[int] | None, plan: str
+) -> None:
+    """A filter is searched in the order of the book by an index, and nothing but the few found is sorted."""
+    wanted = [*conditions(EntryFilter(**fields)), Condition("idx >= ? AND idx < ?", (0, SIZE))]  # type: ignore[arg-type]  # as above
+    sql, values = select(wanted, askers, 51, newest_first=True)
+    rows = library.index._connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    steps = [row[3] for row in rows]
+
+    assert any(plan in step for step in steps)
+    assert not any("SCAN entries" in step for step in steps)
+    assert askers or not any("USE TEMP B-TREE FOR ORDER BY" in step for step in steps)
 
 
 def test_entries_that_come_meanwhile_move_nothing(library: Library) -> None:

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from gatebook.audit.chain import Entries
 from gatebook.audit.entry import decode, nanoseconds
-from gatebook.audit.generations import Generations
 from gatebook.audit.people import People
 from gatebook.audit.record import open_request
 from gatebook.errors import BookUnavailableError
@@ -30,7 +29,10 @@ from gatebook.v1 import entry_pb2
 
 INDEX_VERSION = 1
 BATCH_ENTRIES_MAX = 2_048
-WORDS_CACHED_MAX = 65_536
+WAL_PAGES = 4_096
+"""After how many pages of 4 KiB the log of the index is folded in, which syncs."""
+NUMBERS_CACHED_MAX = 131_072
+"""Of words and column sets, beyond which all are forgotten before the next batch."""
 
 SCHEMA = """
 CREATE TABLE covered (origin TEXT NOT NULL, size INTEGER NOT NULL);
@@ -83,8 +85,9 @@ class Index:
         self._connection = connection
         self._people = people
         self._origin = origin
-        self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the words
-        self._words: Generations[Word, int] = Generations(WORDS_CACHED_MAX)
+        self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the numbers
+        self._numbers: dict[Word, int] = {}
+        self._set_numbers: dict[tuple[str, ...], int | None] = {}
         self._size: int = connection.execute("SELECT size FROM covered").fetchone()[0]
 
     @classmethod
@@ -130,12 +133,14 @@ class Index:
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
+                if len(self._numbers) + len(self._set_numbers) > NUMBERS_CACHED_MAX:
+                    self._forget()
                 rows = [self._row(i, raw, decode(raw, i)) for i, raw in enumerate(entries, start=self._size)]
                 places = ", ".join("?" * len(rows[0]))
                 self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
                 self._connection.execute("UPDATE covered SET size = ?", (end,))
         except BaseException:
-            self._words = Generations(WORDS_CACHED_MAX)  # numbers given in this transaction are void
+            self._forget()  # numbers given in this transaction are void
             raise
         self._size = end
 
@@ -153,7 +158,7 @@ class Index:
             self._word(subject),
             self._word(actor),
             self._word(decision.resource_id),
-            self._column_set({column.column for column in decision.columns if column.column}),
+            self._column_set(tuple([column.column for column in decision.columns])),
             self._word(decision.action),
             self._word(decision.purpose),
             decision.effect,
@@ -173,30 +178,32 @@ class Index:
                     words[i] = stranger_word(self._people.blind(stated))
         return words[0], words[1]
 
+    def _forget(self) -> None:
+        self._numbers.clear()
+        self._set_numbers.clear()
+
     def _word(self, word: Word) -> int | None:
         """Returns the number of a word, and gives it one if it is new; nothing has none."""
         if not word:
             return None
-        number = self._words.get(word)
+        number = self._numbers.get(word)
         if number is None:
-            number = self._number("words", "word", word)[0]
-            self._words.put(word, number)
+            number, _ = self._number("words", "word", word)
+            self._numbers[word] = number
         return number
 
-    def _column_set(self, columns: Iterable[str]) -> int | None:
-        """Returns the number of a set of columns, and its members their rows if it is new."""
-        members = sorted(filter(None, map(self._word, columns)))
-        if not members:
-            return None
-        text = " ".join(map(str, members))
-        number = self._words.get("\n" + text)
-        if number is None:
-            number, new = self._number("column_sets", "columns", text)
+    def _column_set(self, columns: tuple[str, ...]) -> int | None:
+        """Returns the number of the set of these columns, and gives it one, with its members, if it is new."""
+        if columns not in self._set_numbers:
+            members = sorted({number for column in columns if (number := self._word(column)) is not None})
+            number, new = (
+                self._number("column_sets", "columns", " ".join(map(str, members))) if members else (None, False)
+            )
             if new:
                 pairs = [(member, number) for member in members]
                 self._connection.executemany("INSERT INTO column_members VALUES (?, ?)", pairs)
-            self._words.put("\n" + text, number)
-        return number
+            self._set_numbers[columns] = number
+        return self._set_numbers[columns]
 
     def _number(self, table: str, field: str, value: Word) -> tuple[int, bool]:
         query = f"SELECT id FROM {table} WHERE {field} = ?"  # noqa: S608  # our own names
@@ -249,4 +256,5 @@ def _connect(path: Path) -> sqlite3.Connection:
     # A lost commit is made up for by the next `catch_up`; readers are not blocked.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     return connection
