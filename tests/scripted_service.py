@@ -91,6 +91,7 @@ class ScriptedAccess(access_grpc.AccessServiceServicer):
         self.steps: list[Step] = []
         self.requests: list[Any] = []
         self.asked = asyncio.Event()
+        self.at_end: Step | None = None
 
     async def _next(self, request: Message, context: object) -> Any:  # noqa: ANN401  # whatever the script says
         self.requests.append(request)
@@ -117,6 +118,8 @@ class ScriptedAccess(access_grpc.AccessServiceServicer):
             if response is None:
                 return
             yield response
+        if self.at_end is not None:
+            await self.at_end(None, context)
 
 
 class ScriptedAudit(audit_grpc.AuditServiceServicer):

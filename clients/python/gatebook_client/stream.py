@@ -110,17 +110,20 @@ async def _grouped(checks: Iterator[Check], slots: asyncio.Semaphore) -> AsyncIt
 async def _read(
     call: CheckCall, writing: asyncio.Task[None], outstanding: Outstanding, timeout_seconds: float
 ) -> access_pb2.StreamCheckAccessResponse | None:
-    """Returns the next message, or None at the end; an overdue check or a failed write raises."""
-    if outstanding.is_settled:
-        return None
+    """Returns the next message, or None at the end; an overdue check or a failed write raises.
+
+    When every check is answered the service ends the stream; one that does not is left after a while.
+    """
     reading = asyncio.ensure_future(call.read())
     try:
         while not reading.done():
             watched = {reading} if writing.done() else {reading, writing}
             left = min(timeout_seconds, outstanding.left_seconds())
-            await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(watched, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 break
+            if not done and outstanding.is_settled:
+                return None
             if writing.done():
                 writing.result()
             if outstanding.is_overdue():
@@ -155,8 +158,6 @@ def stream_blocking(
             for answered in sending.outstanding.settle(response):
                 sending.slots.release()
                 yield answered
-            if sending.outstanding.is_settled:
-                return
         if sending.failure is not None:
             raise sending.failure
         sending.outstanding.require_settled()

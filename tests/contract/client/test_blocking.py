@@ -245,3 +245,15 @@ def test_nobody_listening_is_an_error() -> None:
             gatebook.check(*QUESTION)
         with pytest.raises(gatebook_client.UnavailableError):
             list(gatebook.stream([Check(*QUESTION)]))
+
+
+def test_a_stream_that_never_ends_is_left(service: Service) -> None:
+    """When every check is answered, a service that keeps the stream open holds nobody."""
+    asked = stream_all(service, [Check(*QUESTION)], timeout_seconds=0.2)
+    _, call = service.channel.take_stream_stream(STREAM)
+    item = call.take_request().items[0]
+    result = access_pb2.CheckResult(correlation_id=item.correlation_id, decision=plain_answer())
+    call.send_response(access_pb2.StreamCheckAccessResponse(results=[result]))
+    call.requests_closed()
+
+    assert [True] == [decision.allowed for _, decision in asked.result()]

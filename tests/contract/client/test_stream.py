@@ -181,6 +181,20 @@ async def test_an_error_of_the_source_reaches_the_caller(access: ScriptedAccess,
         await all_of(gatebook.stream(source(), in_flight=1))
 
 
+async def test_a_stream_that_never_ends_is_left(access: ScriptedAccess) -> None:
+    """When every check is answered, a service that keeps the stream open holds nobody."""
+
+    async def linger(_request: object, _context: object) -> None:
+        await asyncio.Event().wait()
+
+    access.steps = [answer_backwards]
+    access.at_end = linger
+    async with serving(access) as target, gatebook_client.connect(target, timeout_seconds=0.2) as gatebook:
+        found = await all_of(gatebook.stream(checks(3)))
+
+    assert 3 == len(found)
+
+
 async def test_closing_under_a_stream_is_an_error_and_no_cancellation(access: ScriptedAccess) -> None:
     """A task whose connection closes under its stream gets an error; it is not cancelled behind its back."""
     access.steps = [hang]
