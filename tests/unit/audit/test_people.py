@@ -142,3 +142,12 @@ def test_a_person_does_not_show_its_key(tmp_path: Path) -> None:
     farah = People.open(tmp_path).ensure([FARAH])[FARAH]
 
     assert repr(farah) == f"Person({farah.pseudonym.hex()})"
+
+
+def test_a_person_is_durable_before_use(tmp_path: Path) -> None:
+    """The store syncs at each commit, and when `ensure` returns no commit is open."""
+    people = People.open(tmp_path)
+    people.ensure([FARAH])
+
+    assert people._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert not people._connection.in_transaction
