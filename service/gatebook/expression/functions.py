@@ -33,6 +33,8 @@ _OPTIONS.log_errors = False
 _COLON_NAME = re.compile(r"(.*?):[^\/]+(.*?)")
 _BRACE_NAME = re.compile(r"(.*?){[^\/]+?}(.*?)")
 _BRACE_REPEATED = re.compile(r"{([^/]+)}")
+# RE2 takes a repeated anchor for no anchor at all; Casbin has an error there.
+_ANCHOR_REPEATED = re.compile(r"(?<![\\\[])\^(?:[*+?]|\{\d)")
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -126,7 +128,7 @@ def glob_match(text: str, pattern: str) -> bool | None:
 
 @lru_cache(maxsize=_CACHED_PATTERNS)
 def _compile(pattern: str) -> Any:  # noqa: ANN401 - re2 has no types
-    if len(pattern) > _PATTERN_LENGTH_MAX:
+    if len(pattern) > _PATTERN_LENGTH_MAX or _ANCHOR_REPEATED.search(pattern):
         return None
     try:
         return re2.compile(pattern, _OPTIONS)

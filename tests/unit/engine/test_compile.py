@@ -1,0 +1,229 @@
+"""What the compiler promises beside its answers: refusal, flat cost, bounded memory, any depth."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+from tests.property.strategies import EFFECTS, SHAPES, governed_set, plain_set
+
+from gatebook.compiler.index import Index
+from gatebook.compiler.program import Program, compile_program
+from gatebook.compiler.roles import CLOSURES_MAX, Roles
+from gatebook.engine.evaluate import evaluate, evaluate_columns
+from gatebook.errors import PolicySetRefusedError
+from gatebook.expression.environment import Named
+from gatebook.policy.policy_set import PolicySet
+from gatebook.values import Edge, Effect, Finding, Rule
+
+RBAC = next(shape for shape in SHAPES if shape.name == "rbac").model
+GOVERNED_QUESTION: dict[str, Any] = {
+    "subject": "ana",
+    "attributes": {},
+    "columns": ["t.a"],
+    "action": "read",
+    "purpose": "train",
+    "context": {},
+    "row": None,
+}
+
+
+def conditioned(*conditions: str) -> PolicySet:
+    """Returns a governed set with one rule per condition, which no loader has seen."""
+    fields = [("ana", "t", "read", "*", condition, "allow") for condition in conditions]
+    rules = [Rule("p", its, "policy.csv", line, ", ".join(("p", *its))) for line, its in enumerate(fields, 1)]
+    return msgspec.structs.replace(governed_set(""), rules=tuple(rules))
+
+
+@pytest.mark.parametrize(
+    ("condition", "column", "message"),
+    [
+        ("r.sub.level >", 34, "unexpected end"),
+        ("r.level > 3", 21, "unknown name `r.level`"),
+        ("p.cond.x == 'a'", 21, "the field `p.cond` is a text and has no attributes"),
+        ("x == 1", 21, "unknown name `x`"),
+        ("True && timeMatch('a'; 'b')", 42, "unexpected character ';'"),
+        ("True && timeMatch('a')", 29, "unknown function `timeMatch`"),
+        ("keyMatch(r.sub.id)", 21, "`keyMatch` takes 2 arguments, not 1"),
+        ("g(r.sub.id)", 21, "`g` takes 2 arguments, not 1"),
+        ("eval(p.cond)", 21, "`eval` takes one field of the rule"),
+    ],
+)
+def test_refuses_what_it_does_not_understand(condition: str, column: int, message: str) -> None:
+    """A condition that means nothing refuses the set, with the place of what is wrong."""
+    with pytest.raises(PolicySetRefusedError) as caught:
+        compile_program(conditioned("True", condition), None)
+
+    (finding,) = caught.value.findings
+    assert ("policy.csv", 2, column) == (finding.file, finding.line, finding.column)
+    assert finding.message.startswith(message)
+
+
+def test_refuses_every_finding_at_once() -> None:
+    """All findings are reported, in the order of the file."""
+    with pytest.raises(PolicySetRefusedError) as caught:
+        compile_program(conditioned("True", "x", "1 +", "x"), None)
+
+    assert [2, 3, 4] == [finding.line for finding in caught.value.findings]
+
+
+def test_refuses_a_rule_of_another_length() -> None:
+    """A rule with a field too few or too many is never read as if it had the right number."""
+    policy_set = conditioned("True")
+    short = msgspec.structs.replace(policy_set.rules[0], fields=("ana", "t", "read"))
+
+    with pytest.raises(PolicySetRefusedError, match="the rule has 3 fields"):
+        compile_program(msgspec.structs.replace(policy_set, rules=(short,)), None)
+
+
+def test_refuses_a_matcher_that_means_nothing() -> None:
+    """A matcher that calls what is not defined refuses the set, at its line in the model."""
+    model = RBAC.replace("r.act == p.act", "lookup(r.act)")
+
+    with pytest.raises(PolicySetRefusedError) as caught:
+        compile_program(plain_set(model, "p, ana, data1, read\n"), None)
+
+    line = 1 + model.splitlines().index(next(text for text in model.splitlines() if text.startswith("m =")))
+    expected = Finding("model.conf", line, 38, "NOT_UNDERSTOOD", "matcher `m`: unknown function `lookup`")
+    (finding,) = caught.value.findings
+    assert (expected.file, expected.line, expected.column) == (finding.file, finding.line, finding.column)
+    assert finding.message.startswith(expected.message)
+
+
+class Counting(dict[Any, Any]):
+    """A level of an index that counts how often it is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, key: object) -> object:
+        """Counts a look-up."""
+        Counting.looks += 1
+        return super().__getitem__(key)
+
+    def get(self, key: object, default: object = None) -> object:
+        """Counts a look-up."""
+        Counting.looks += 1
+        return super().get(key, default)
+
+    def items(self) -> Any:  # noqa: ANN401 - as in a mapping
+        """Counts every item."""
+        Counting.looks += len(self)
+        return super().items()
+
+    def values(self) -> Any:  # noqa: ANN401 - as in a mapping
+        """Counts every value."""
+        Counting.looks += len(self)
+        return super().values()
+
+
+def _counted(node: Any) -> Any:  # noqa: ANN401 - a level or leaf of an index
+    return Counting({key: _counted(child) for key, child in node.items()}) if isinstance(node, dict) else node
+
+
+def _looks(program: Program, ask: Any) -> int:  # noqa: ANN401 - any question
+    """Counts what a question looks at in the indexes, and the rules that it finds."""
+    for candidates in (program.allows, program.denies, program.masks, program.groups, program.granted, program.asked):
+        for index in candidates._indexes:
+            index._root = _counted(index._root)
+    found: list[int] = []
+    original = Index.find
+
+    def counting_find(self: Index, *arguments: Any) -> Any:  # noqa: ANN401 - as in an index
+        entries = original(self, *arguments)
+        found.append(len(entries))
+        return entries
+
+    Counting.looks = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Index, "find", counting_find)
+        ask(program)
+    return Counting.looks + sum(found)
+
+
+@pytest.mark.parametrize("unrelated", [10, 1_000, 20_000])
+def test_the_cost_of_a_check_does_not_grow_with_unrelated_rules(unrelated: int) -> None:
+    """A check looks at as many rules and levels whether ten or twenty thousand rules concern others."""
+    policy = "p, role1, data1, read\ng, ana, role1\n" + "".join(
+        f"p, group{number}, data{number // 7 + 2}, read\ng, user{number}, group{number}\n"
+        for number in range(unrelated)
+    )
+    program = compile_program(plain_set(RBAC, policy), None)
+
+    tokens = {"sub": "ana", "obj": "data1", "act": "read"}
+    assert evaluate(program, tokens).effect is Effect.ALLOW
+    assert 3 >= _looks(program, lambda it: evaluate(it, tokens))
+
+
+@pytest.mark.parametrize("unrelated", [10, 3_000])
+def test_the_cost_of_columns_does_not_grow_with_unrelated_rules(unrelated: int) -> None:
+    """So it is in a governed set, for allowed and for denied columns."""
+    policy = "p, ana, t, read, train, r.row.x == 1 || True, allow\np2, ana, t.a, read, *, True, hash\n" + "".join(
+        f"p, role{number}, d{number}, read, train, r.sub.level > {number}, {effect}\n"
+        for number in range(unrelated)
+        for effect in ("allow", "deny")
+    )
+    program = compile_program(governed_set(policy), None)
+
+    assert 12 >= _looks(program, lambda it: evaluate_columns(it, **GOVERNED_QUESTION))
+    assert 12 >= _looks(program, lambda it: evaluate_columns(it, **{**GOVERNED_QUESTION, "purpose": "cost"}))
+
+
+def test_strangers_take_no_memory() -> None:
+    """Names without links are answered without being remembered, so that nobody can fill the memory with them."""
+    roles = Roles([Edge("g", "ana", "role1")])
+    within = roles.closure_within(frozenset({"role1", "mallory7"}))
+    answers = [within(f"mallory{number}") for number in range(1_000)]
+
+    assert frozenset({"mallory7"}) == answers[7]
+    assert not roles.linked("mallory7", "role1")
+    assert 0 == roles._closure.cache_info().currsize <= CLOSURES_MAX
+
+
+def test_roles_have_no_depth() -> None:
+    """A role is inherited over any number of steps, where Casbin stops at ten; a cycle does no harm."""
+    links = "".join(f"g, n{number}, n{number + 1}\n" for number in range(500)) + "g, n500, n0\n"
+    program = compile_program(plain_set(RBAC, f"p, n500, data1, read\n{links}"), None)
+
+    assert evaluate(program, {"sub": "n0", "obj": "data1", "act": "read"}).effect is Effect.ALLOW
+
+
+def test_attributes_are_not_kept() -> None:
+    """What is remembered of a subject is its id, never the attributes that came with a request."""
+    roles = Roles([Edge("g", "ana", "role1")])
+    within = roles.closure_within(frozenset({"ana", "role1"}))
+
+    assert frozenset({str}) == {type(name) for name in within(Named("ana", {"secret": 1}))}
+
+
+def test_threads_may_share_a_program() -> None:
+    """Many threads that ask one program at once get the answers that one thread gets."""
+    policy = "".join(f"p, role{n}, data{n % 5}, read\ng, user{n}, role{n}\n" for n in range(50))
+    program = compile_program(plain_set(RBAC, policy), None)
+    questions = [{"sub": f"user{n}", "obj": f"data{m}", "act": "read"} for n in range(50) for m in range(5)]
+    expected = [n % 5 == m for n in range(50) for m in range(5)]
+    answers: list[list[bool]] = []
+
+    def ask() -> None:
+        answers.append([evaluate(program, tokens).effect is Effect.ALLOW for tokens in questions])
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [expected] * 8 == answers
+
+
+def test_effects_without_rules() -> None:
+    """A matcher that needs no rule is asked once, as in Casbin; one that needs a condition allows nobody."""
+    model = RBAC.replace("g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act", "r.sub == 'ana'")
+    program = compile_program(plain_set(model, ""), None)
+    answers = [evaluate(program, {"sub": sub, "obj": "x", "act": "y"}) for sub in ("ana", "ben")]
+
+    assert [Effect.ALLOW, Effect.DENY] == [answer.effect for answer in answers]
+    assert "model.conf" == answers[0].rules[0].file
+    by_default = compile_program(plain_set(model.replace(EFFECTS["allow"], EFFECTS["deny"]), ""), None)
+    assert evaluate(by_default, {"sub": "ben", "obj": "x", "act": "y"}).effect is Effect.ALLOW
