@@ -87,6 +87,16 @@ def test_a_denial_names_its_rule(blocking: BlockingConnection) -> None:
     assert ("policy.csv", "p, role:contractor, report:incidents, read, deny") == (rule.file, rule.text)
 
 
+def test_a_denial_explains_itself_when_asked(blocking: BlockingConnection) -> None:
+    """With `explain` the nearest rule and what it lacked come along; without, nothing does."""
+    question = ("bob", "write", "report:weekly")
+    explained = blocking.check(*question, explain=True)
+
+    assert "p, role:editor, report:weekly, write, allow" in [near.rule.text for near in explained.near_rules]
+    assert all(near.lacked for near in explained.near_rules)
+    assert () == blocking.check(*question).near_rules
+
+
 async def test_an_error_of_one_item_denies_that_item(gatebook: Connection) -> None:
     """An empty subject in a batch is refused, and its neighbours are decided."""
     decisions = await gatebook.check_many([Check(*ALLOWED), Check("", "read", "report:weekly"), Check(*ALLOWED)])
@@ -133,9 +143,9 @@ async def test_a_receipt_leads_to_a_proof(gatebook: Connection) -> None:
 
 async def test_the_book_is_read_page_by_page(gatebook: Connection) -> None:
     """Every decision just made is found by filter, newest first, over several pages, and by its id."""
-    checks = [Check("bob", "read", "report:weekly") for _ in range(7)]
+    checks = [Check("erin", "read", "report:weekly") for _ in range(7)]
     decisions = await gatebook.check_many(checks)
-    entries = [entry async for entry in gatebook.entries(subject_id="bob", kind="decision", page_size=3)]
+    entries = [entry async for entry in gatebook.entries(subject_id="erin", kind="decision", page_size=3)]
     by_id = await gatebook.entry(decision_id=decisions[0].decision_id)
 
     assert [d.decision_id for d in reversed(decisions)] == [e.entry.decision.decision_id for e in entries]
