@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.serving import RunningServer, gatebook, serving
-from tests.telemetry import TELEMETRY, telemetry_without_consent
+from tests.telemetry_sets import TELEMETRY, telemetry_without_consent
 
 import gatebook_client
 from gatebook.v1 import audit_service_pb2, types_pb2

@@ -40,8 +40,8 @@ class Copied:
 
     def verify(self, *, remembered: bool = False, receipts: bool = False) -> tuple[int, str]:
         """Runs `gatebook audit verify`, and returns its exit code and all that it said."""
-        more = ("--checkpoint", str(self.remembered)) if remembered else ()
-        more += ("--receipts", str(self.folder / "receipts.jsonl")) if receipts else ()
+        more = ["--checkpoint", str(self.remembered)] if remembered else []
+        more += ["--receipts", str(self.folder / "receipts.jsonl")] if receipts else []
         key = self.folder / "trusted.vkey"
         done = gatebook("audit", "verify", str(self.book), "--vkey", str(key), *more)
         return done.returncode, done.stdout + done.stderr

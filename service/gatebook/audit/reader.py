@@ -131,9 +131,9 @@ class BookReader:
         await recorder.record_read(event, caller)
 
     def _named(self, asked: audit_service_pb2.EntryFilter) -> tuple[Person, ...]:
-        """Returns under whose keys a filter is sealed: the person it names, or the stranger."""
+        """Returns under whose keys a filter is sealed: everyone with the id that it names, or the stranger."""
         found = self._people.find(asked.subject_id) if asked.subject_id else ()
-        return found[:1] or (self._people.stranger,)
+        return found or (self._people.stranger,)
 
 
 def filter_json(asked: audit_service_pb2.EntryFilter) -> bytes:

@@ -125,6 +125,8 @@ def show(response: pb.CheckAccessResponse) -> None:
         console.print(f"near  {near.rule.file}:{near.rule.line}  {near.rule.rule}", markup=False, soft_wrap=True)
         for lacked in near.lacked:
             console.print(f"      lacked {lacked}", markup=False, soft_wrap=True)
+    if response.explanation.roles:
+        console.print(f"roles {', '.join(response.explanation.roles)}", markup=False, soft_wrap=True)
     receipt = decision.receipt
     console.print(
         f"book  {receipt.origin} entry {receipt.index}  decision {decision.decision_id}", markup=False, soft_wrap=True

@@ -84,8 +84,9 @@ class Dataset(msgspec.Struct, frozen=True):
     """One dataset of the catalogue.
 
     `subject_keys` are the columns that name the data subjects; none in a dataset that names nobody.
-    `purposes` are those that its notice permits for it, each with its sub-purposes. `group_minimum` says, of a derived dataset,
-    over how many data subjects each of its rows is aggregated at least; 0 where rows are about one.
+    `purposes` are those that its notice permits for it, each with its sub-purposes. `group_minimum` says, of
+    a derived dataset, over how many data subjects each of its rows is aggregated at least; 0 where rows
+    are about one.
     """
 
     id: str

@@ -12,6 +12,7 @@ from gatebook.authorize import Answer, Question, authorize, question_of
 from gatebook.config import Limits
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import GatebookError, InvalidRequestError
+from gatebook.explanation import explain_question
 from gatebook.revisions.active import Revisions
 from gatebook.rpc import decode, encode, status
 from gatebook.rpc.edge import Call, Edge, ServicerContext
@@ -46,6 +47,9 @@ class AccessServicer(AccessServiceServicer):
                 [answer] = await authorize(self._recorder, snapshot, [question])
             tell(call, [answer])
             response = pb.CheckAccessResponse(decision=self._decision(answer, request.receipt_level))
+            if request.explain:
+                near, roles = explain_question(snapshot, question)
+                response.explanation.CopyFrom(encode.explanation(near, roles))
             return response
         raise AssertionError  # the block above returns or aborts
 
