@@ -17,7 +17,6 @@ _NAME = r"[^/.][^/]*"
 _TOKEN = re.compile(r"(?P<quoted>\\.)|(?P<set>\[[!^]?\]?[^\]/]*\])|(?P<stars>\*+)|(?P<other>.)", re.DOTALL)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _REPEATED = re.compile(r"(?<![^/])\*\*(?:/\*\*)+(?![^/])")
-_STARS_FIRST = re.compile(r"(\*+)(\?+)")
 _ALTERNATIVES_MAX = 64
 
 
@@ -66,23 +65,32 @@ def _translate(pattern: str) -> str:
 
 
 def _segment(segment: str) -> str:
+    stars = len(segment) - len(segment.lstrip("*"))
+    rest = segment[stars:]
+    if not stars:
+        return _tail(segment, at_start=True)
+    if not rest:
+        return _NAME
+    some = _NAME + _tail(rest, at_start=False)
+    # A dot at the beginning is matched by a dot only, and not by a star that stands for nothing.
+    return some if rest.startswith(".") else f"(?:{some}|{_tail(rest, at_start=True)})"
+
+
+def _tail(text: str, *, at_start: bool) -> str:
     parts = []
-    segment = _STARS_FIRST.sub(r"\2*", segment)
-    for match in _TOKEN.finditer(segment):
-        kind, text = match.lastgroup, match.group()
-        at_start = match.start() == 0
+    for match in _TOKEN.finditer(text):
+        kind, token = match.lastgroup, match.group()
+        first = at_start and match.start() == 0
         if kind == "stars":
-            alone = match.end() == len(segment)
-            empty = "" if alone or segment.startswith(".", match.end()) else "?"
-            parts.append(f"(?:{_NAME}){empty}" if at_start else "[^/]*")
+            parts.append("[^/]*")
         elif kind == "quoted":
-            parts.append(re.escape(text[1:]))
+            parts.append(re.escape(token[1:]))
         elif kind == "set":
-            parts.append(_set(text, but="/." if at_start else "/"))
-        elif text == "?":
-            parts.append("[^/.]" if at_start else "[^/]")
+            parts.append(_set(token, but="/." if first else "/"))
+        elif token == "?":
+            parts.append("[^/.]" if first else "[^/]")
         else:
-            parts.append(re.escape(text))
+            parts.append(re.escape(token))
     return "".join(parts)
 
 
