@@ -27,7 +27,7 @@ from gatebook.audit.opening import Layout, check_book, create_book
 from gatebook.audit.recovery import Recovery, recover
 from gatebook.audit.segment import HEADER_BYTES, group_bytes
 from gatebook.audit.tile_folder import TileFolder
-from gatebook.audit.wal import Wal
+from gatebook.audit.wal import RetiredError, Wal
 from gatebook.errors import (
     BookCorruptError,
     BookFailedError,
@@ -88,6 +88,7 @@ class Book:
         self._signed = opened.signed  # replaced by the thread that publishes
         self._failure = ""
         self._publish_trouble = ""
+        self._closed = False
 
     @classmethod
     def open(
@@ -214,6 +215,7 @@ class Book:
             EntryNotFoundError: the book does not reach so far.
             LimitExceededError: these are too many at once.
             BookCorruptError: one is not what was written.
+            BookUnavailableError: the book is closed.
         """
         if not 0 <= start <= end <= self.size:
             raise EntryNotFoundError(f"the book has no entries {start} to {end}: it ends at {self.size}")
@@ -227,7 +229,9 @@ class Book:
                 continue
             try:
                 entries += self.wal.read(at, end)
-            except LookupError as err:
+            except RetiredError as err:
+                if self._closed:
+                    raise BookUnavailableError("the book is closed") from err
                 # Published and retired in between, so that the tiles have it; or lost.
                 if self._signed.checkpoint.size <= at:
                     raise BookCorruptError(f"entry {at} is nowhere: restore the book from a backup", at) from err
@@ -274,5 +278,6 @@ class Book:
     def close(self) -> None:
         """Closes the files and lets others in. Who writes and publishes must have stopped."""
         self._failure = self._failure or "the book is closed"
+        self._closed = True
         self.wal.close()
         self._lock.release()

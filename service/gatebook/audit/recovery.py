@@ -227,6 +227,7 @@ def _write_base(
         files.sync_directory(folder)
     except BaseException:
         os.close(segment.descriptor)
+        temporary.unlink(missing_ok=True)
         raise
     return segment, places
 

@@ -29,6 +29,10 @@ SEGMENT_SUFFIX = ".wal"
 TEMPORARY_SUFFIX = ".new"
 
 
+class RetiredError(Exception):
+    """An entry is no longer in the write-ahead log, since it is published."""
+
+
 @dataclass(slots=True)
 class Segment:
     """An open segment file. `header` is None while it is a spare."""
@@ -200,7 +204,7 @@ class Wal:
         """Returns durable entries that are still here.
 
         Raises:
-            LookupError: some were retired.
+            RetiredError: some were retired.
             BookCorruptError: one does not check.
         """
         entries: list[bytes] = []
@@ -212,7 +216,7 @@ class Wal:
         """Returns the entries of one group, from an index in it on.
 
         Raises:
-            LookupError: the group was retired.
+            RetiredError: the group was retired.
             BookCorruptError: an entry does not check.
         """
         first_index, seed, content = self._read_group(index)
@@ -226,7 +230,7 @@ class Wal:
         with self._lock:
             at = bisect_right(self._places, index, key=lambda place: place.first_index) - 1
             if at < 0 or index >= self._places[at].size_after:
-                raise LookupError(index)
+                raise RetiredError(index)
             place = self._places[at]
             segment = place.segment
             group = os.pread(segment.descriptor, place.end - place.offset, place.offset)

@@ -129,16 +129,26 @@ class BookWriter:
         if not self._closing:
             self._closing = True
             self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
         # The last answers were put into the loop before the thread ended, so they come before this.
         await asyncio.sleep(0)
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            calls, last = self._take()
-            if calls and not self._write(calls):
-                return
+        calls: list[_Call] = []
+        ended = False
+        try:
+            while not ended:
+                calls, last = self._take()
+                ended = last
+                if calls and not self._write(calls):
+                    ended = True
+        finally:
+            # INVARIANT: nobody waits for a writer that is gone, even if a bug has ended it.
+            if not ended:
+                error = BookFailedError("the writer has ended")
+                self._book.mark_failed(error.message)
+                self._fail(calls, error)
 
     def _take(self) -> tuple[list[_Call], bool]:
         """Waits for a call and returns it with all that wait behind it, as far as a group reaches."""

@@ -281,3 +281,45 @@ async def test_trouble_in_publishing_stops_the_writing(tmp_path: Path) -> None:
     assert 0 == (await writer.submit([b"entry"])).first_index
     await writer.close()
     book.close()
+
+
+class Defective(Files):
+    """A file system with a bug in it."""
+
+    broken = False
+
+    def sync_content(self, descriptor: int) -> None:
+        """Fails as a bug does."""
+        if self.broken:
+            raise RuntimeError
+        super().sync_content(descriptor)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_nobody_waits_for_a_writer_that_is_gone(tmp_path: Path) -> None:
+    """If a bug ends the writer's thread, the waiting calls fail, later ones are refused, and the process ends."""
+    files, ended = Defective(), threading.Event()
+    book = open_book(tmp_path, files=files)
+    writer = BookWriter(book, on_failure=ended.set)
+    writer.start()
+    files.broken = True
+    answers = [writer.submit([b"a"]), writer.submit([b"b"])]
+    failures = await asyncio.gather(*answers, return_exceptions=True)
+
+    assert [BookFailedError] * 2 == [type(failure) for failure in failures]
+    assert await asyncio.to_thread(ended.wait, 10)
+    with pytest.raises(GatebookError):
+        writer.submit([b"late"])
+    await asyncio.to_thread(writer._thread.join)
+    book.close()
+
+
+async def test_a_writer_that_never_began_closes(tmp_path: Path) -> None:
+    """Closing is safe at any time, also twice."""
+    book = open_book(tmp_path)
+    await BookWriter(book).close()
+    writer = BookWriter(book)
+    writer.start()
+    await writer.close()
+    await writer.close()
+    book.close()
