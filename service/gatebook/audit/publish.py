@@ -7,7 +7,7 @@ Owns the way from the write-ahead log to a signed checkpoint, in this order and 
 3. sign. It signs no size that a completed sync does not cover;
 4. store the checkpoint by compare-and-swap: from here on it is the newest, whatever happens;
 5. replace the published checkpoint;
-6. let go of segments that it covers, and tell the listeners.
+6. tell the listeners, and let go of segments that it covers.
 
 Where there is no space, the book stops being written until publishing works again. After a failed
 sync, or where disk and memory differ, it stops for good, and the process ends or waits to be ended.
@@ -105,14 +105,16 @@ class Publisher:
             return self._newest
 
     def _publish(self) -> None:
-        book, old = self._book, self._newest
+        book = self._book
+        old = max(self._newest, book.signed, key=lambda signed: signed.checkpoint.size)
         # INVARIANT: the head is set after the sync of its last group, so its size is durable.
         head = book.head
         if head.size > old.checkpoint.size:
             self._write_tiles(old.checkpoint.size, head)
             signed = sign(book.key, head.size, head.root, max(self._clock_ns(), old.time_ns))
             book.checkpoints.advance(old.checkpoint, signed)  # the commit point of the checkpoint
-            self._newest = signed
+            old = signed
+        self._newest = old
         self._announce()
 
     def _announce(self) -> None:
@@ -124,9 +126,9 @@ class Publisher:
             files.replace_content(layout.checkpoint, newest.note, layout.temporary / "checkpoint")
             files.sync_directory(layout.book)
             book.mark_published(newest)
-            book.wal.retire(new_size)
             for listener in self._listeners:
                 listener(old_size, new_size)
+            book.wal.retire(new_size)
         book.mark_publish_trouble("")
 
     def _write_tiles(self, old_size: int, head: Head) -> None:
