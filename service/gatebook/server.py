@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
 
 import grpc.aio
+import msgspec
 import structlog
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -157,15 +159,16 @@ async def watch_book(service: Service, checks: health.aio.HealthServicer) -> Non
 
 def configure_log(*, as_json: bool) -> None:
     """Sets up structlog: one line per event on standard error, JSON for programs or text for people."""
-    renderer = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    encode = msgspec.json.Encoder(enc_hook=repr).encode
+    to_json = structlog.processors.JSONRenderer(serializer=lambda event, **_: encode(event).decode())
+    to_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            to_json if as_json else to_text,
         ],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,

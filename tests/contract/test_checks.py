@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -36,7 +37,7 @@ def access(subject: str = "kai", resource: str = "ai_usage.team_daily") -> types
 
 def refusal(error: grpc.RpcError) -> tuple[str, error_details_pb2.ErrorInfo, list[str]]:
     """Returns code, `ErrorInfo` and the kinds of the other details of an error."""
-    metadata = dict(error.trailing_metadata())
+    metadata: dict[str, bytes] = dict(error.trailing_metadata())  # type: ignore[arg-type]  # pairs, say the docs
     status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
     status.details[0].Unpack(info)
@@ -109,7 +110,7 @@ def test_attributes_may_come_as_a_struct_or_as_json(stub: AccessServiceStub) -> 
     assert refusal(refused.value)[0] == "INVALID_ARGUMENT"
 
 
-MALFORMED = {
+MALFORMED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no subject": ({"subject": {"type": "user", "id": ""}}, "INVALID_ARGUMENT", "INVALID_REQUEST"),
     "no action": ({"action": {"name": ""}}, "INVALID_ARGUMENT", "INVALID_REQUEST"),
     "no resource": ({"resource": {"id": ""}}, "INVALID_ARGUMENT", "INVALID_REQUEST"),

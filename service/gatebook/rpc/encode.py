@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from google.protobuf import struct_pb2, timestamp_pb2
+from google.protobuf import struct_pb2
 
 from gatebook import values
+from gatebook.audit.entry import to_timestamp
 from gatebook.expression import tree
 from gatebook.v1 import policy_service_pb2, types_pb2
-
-
-def timestamp(time: datetime) -> timestamp_pb2.Timestamp:
-    """Returns an aware time as a Timestamp."""
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
 
 
 def revision(value: values.Revision) -> types_pb2.Revision:
@@ -35,7 +27,7 @@ def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receip
         must_apply=[int(kind) for kind in value.must_apply],  # type: ignore[misc]  # as above
         rules=[rule_ref(rule) for rule in value.rules],
         receipt=receipt,
-        decide_time=timestamp(value.decide_time),
+        decide_time=to_timestamp(value.decide_time),
         notice_id=value.notice_id,
     )
     kind = types_pb2.ROW_FILTER_KIND_ALL_ROWS if value.allowed else types_pb2.ROW_FILTER_KIND_NO_ROWS
@@ -46,7 +38,7 @@ def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receip
         message.minimum_group.k = value.minimum_group.k
         message.minimum_group.entity_columns.extend(value.minimum_group.entity_columns)
     if value.expires_time is not None:
-        message.expires_time.CopyFrom(timestamp(value.expires_time))
+        message.expires_time.CopyFrom(to_timestamp(value.expires_time))
     return message
 
 

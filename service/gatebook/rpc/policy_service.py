@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from gatebook.audit.entry import to_timestamp
 from gatebook.config import Limits
 from gatebook.errors import InvalidPageTokenError, InvalidRequestError
 from gatebook.revisions.active import Activation, Revisions
@@ -142,7 +143,7 @@ class PolicyServicer(PolicyServiceServicer):
         return pb.RevisionRecord(
             policy_set=activation.policy_set,
             revision=encode.revision(activation.revision),
-            create_time=encode.timestamp(activation.create_time),
+            create_time=to_timestamp(activation.create_time),
             active=activation == newest,
             index=activation.index,
         )

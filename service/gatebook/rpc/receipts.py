@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gatebook.audit.entry import nanoseconds
+from gatebook.audit.entry import nanoseconds, to_timestamp
 from gatebook.audit.recorder import Written
-from gatebook.rpc import encode
 from gatebook.tlog.receipt import Receipt
 from gatebook.v1 import types_pb2
 
@@ -31,7 +30,7 @@ class Receipts:
             origin=self._origin,
             index=written.index,
             leaf_hash=written.leaf_hash,
-            entry_time=encode.timestamp(written.entry_time),
+            entry_time=to_timestamp(written.entry_time),
         )
 
     def full(self, written: Written) -> types_pb2.Receipt:
