@@ -6,6 +6,7 @@ Promises: a closure gives what `expression.truth.evaluate` gives, for the same t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ from gatebook.expression.environment import Named, attribute
 from gatebook.expression.operations import STRICT
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions, call, function_of
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")
+}
 
 Tokens = Mapping[str, Any]
 Fields = tuple[str, ...]
@@ -33,6 +38,10 @@ def compile_expression(expression: Expression, fields: Mapping[str, int], functi
             return _any([compile_expression(operand, fields, functions) for operand in operands])
         case Call("eq", (left, Literal(str() as text))):
             return _equals_text(compile_expression(left, fields, functions), text)
+        case Call(op, (left, Literal(int() | float() as number))) if op in _COMPARISONS and not isinstance(
+            number, bool
+        ):
+            return _compares_number(compile_expression(left, fields, functions), op, number)
         case Call(op, operands):
             return _apply(op, [compile_expression(operand, fields, functions) for operand in operands], functions)
 
@@ -105,6 +114,16 @@ def _equals_text(operand: Closure, text: str) -> Closure:
         return value == text if isinstance(value, str) else None
 
     return equals
+
+
+def _compares_number(operand: Closure, op: str, number: float) -> Closure:
+    compare, general = _COMPARISONS[op], STRICT[op]
+
+    def compares(tokens: Tokens, fields: Fields) -> object:
+        value = operand(tokens, fields)
+        return compare(value, number) if type(value) is int else general(value, number)
+
+    return compares
 
 
 def _apply(op: str, operands: list[Closure], functions: Functions) -> Closure:

@@ -2,7 +2,7 @@
 
 Owns what is prepared once so that a request need not do it. Promises:
 
-1. a program is immutable, and any number of threads may read it at once;
+1. a program is immutable but for bounded memos, and any number of threads may read it at once;
 2. it answers what `engine.reference` answers, whatever the rules;
 3. what a request costs does not depend on the rules that do not concern it;
 4. what is not understood is refused, with file, line and column, never left out.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gatebook.compiler.candidates import Candidates
+from gatebook.compiler.plan import Planner
 from gatebook.compiler.roles import Roles
 from gatebook.compiler.section import NOT_UNDERSTOOD, Section, check_matcher, read_rules
 from gatebook.compiler.split import calls_eval, reads_token
@@ -37,11 +37,14 @@ SUBJECT, RESOURCE, ACTION, PURPOSE = "sub", "obj", "act", "purpose"
 class Program(msgspec.Struct, frozen=True):
     """A compiled policy set, for one directory.
 
-    `tokens` are the names of a request's parts, and `bindings` where a plain set takes them from, if
-    not from the usual place. `rules` are all `p` rules of a plain set, `allows` and `denies` the
-    `p` rules of that effect. `granted` are the allows of a governed set without their conditions, and
-    `asked` those without the purpose too; `about_resource` and `about_subject` are all allows, matched by
-    their resource and action alone, or by their subject.
+    `tokens` are the names of a request's parts, and `bindings` where a plain set takes them from, if not
+    from the usual place. The planners know these groups of rules:
+
+        rules            all `p` rules, of a plain set whose effect is by priority
+        allows, denies   the `p` rules of that effect
+        masks, groups    the `p2` and `p3` rules of a governed set
+        granted, asked   the allows of a governed set without their conditions; without the purpose too
+        about_resource, about_subject   (of `near`) allows, by their resource and action, or subject, alone
     """
 
     main: Section
@@ -49,15 +52,8 @@ class Program(msgspec.Struct, frozen=True):
     bindings: Mapping[str, str]
     effect: EffectKind
     effect_of: Callable[[Rule], str]
-    rules: Candidates
-    allows: Candidates
-    denies: Candidates
-    masks: Candidates
-    groups: Candidates
-    granted: Candidates
-    asked: Candidates
-    about_resource: Candidates
-    about_subject: Candidates
+    planner: Planner
+    near: Planner
 
 
 def compile_program(policy_set: PolicySet, directory: Directory | None) -> Program:
@@ -79,14 +75,14 @@ def compile_program(policy_set: PolicySet, directory: Directory | None) -> Progr
             findings += check_matcher(model, matcher, key) + unread
             names = model.policies[key].tokens
             late_token = RESOURCE if governed else ""
-            sections[key] = Section(key, matcher, names, read, model, roles, functions, late_token)
+            sections[key] = Section(key, matcher, names, read, model, functions, late_token)
     if governed and model.effects["e"].kind is not EffectKind.ALLOW_AND_DENY:
         message = f"a set with a catalogue has the effect `{EffectKind.ALLOW_AND_DENY.value}`"
         findings.append(Finding(MODEL_FILE, model.effects["e"].line, 1, NOT_UNDERSTOOD, message))
     if findings:
         message = f"policy set `{policy_set.name}` is not understood: {findings[0].message}"
         raise PolicySetRefusedError(message, sorted(findings))
-    return _program(policy_set, sections)
+    return _program(policy_set, sections, roles)
 
 
 def rules_of(policy_set: PolicySet, key: str) -> tuple[Rule, ...]:
@@ -112,35 +108,36 @@ def effect_of(model: Model) -> Callable[[Rule], str]:
     return lambda rule: rule.fields[position]
 
 
-def _program(policy_set: PolicySet, sections: Mapping[str, Section]) -> Program:
-    model = policy_set.model
-    main, masks, groups = (sections.get(key) for key in ("p", "p2", "p3"))
-    assert main is not None  # noqa: S101 - every model defines `p`
+def _program(policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Roles]) -> Program:
+    model, main = policy_set.model, sections["p"]
     effect = effect_of(model)
-    nothing = Candidates(())
-    governed = policy_set.kind == GOVERNED
 
     def allows(rule: Rule) -> bool:
         return effect(rule) == ALLOW
 
-    def speaks_of(*tokens: str) -> Callable[[Expression], bool]:
-        return lambda part: not calls_eval(part) and any(reads_token(part, token) for token in tokens)
+    def unconditional(part: Expression) -> bool:
+        return not calls_eval(part)
 
+    def speaks_of(*tokens: str) -> Callable[[Expression], bool]:
+        return lambda part: unconditional(part) and any(reads_token(part, token) for token in tokens)
+
+    groups = {"allows": main.indexes(allows), "denies": main.indexes(lambda rule: effect(rule) == DENY)}
+    if policy_set.kind == GOVERNED:
+        groups["masks"], groups["groups"] = (sections[key].indexes() if key in sections else () for key in ("p2", "p3"))
+        groups["granted"] = main.indexes(allows, unconditional)
+        groups["asked"] = main.indexes(allows, lambda part: unconditional(part) and not reads_token(part, PURPOSE))
+    elif model.effects["e"].kind is EffectKind.PRIORITY:
+        groups = {"rules": main.indexes()}
+    near = {
+        "about_resource": main.indexes(allows, speaks_of(RESOURCE, ACTION)),
+        "about_subject": main.indexes(allows, speaks_of(SUBJECT)),
+    }
     return Program(
         main=main,
         tokens=model.requests["r"].tokens,
         bindings=policy_set.settings.request,
         effect=model.effects["e"].kind,
         effect_of=effect,
-        rules=nothing if governed else main.candidates(),
-        allows=main.candidates(allows),
-        denies=main.candidates(lambda rule: effect(rule) == DENY),
-        masks=nothing if masks is None else masks.candidates(),
-        groups=nothing if groups is None else groups.candidates(),
-        granted=main.candidates(allows, lambda part: not calls_eval(part)) if governed else nothing,
-        asked=main.candidates(allows, lambda part: not calls_eval(part) and not reads_token(part, PURPOSE))
-        if governed
-        else nothing,
-        about_resource=main.candidates(allows, speaks_of(RESOURCE, ACTION)),
-        about_subject=main.candidates(allows, speaks_of(SUBJECT)),
+        planner=Planner(groups, roles, main.late_token),
+        near=Planner(near, roles),
     )

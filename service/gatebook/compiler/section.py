@@ -1,6 +1,6 @@
 """Compiles the rules of one type (`p`, `p2`, ...) under their matcher.
 
-Owns the way from rules to candidates: conditions are parsed once per text, what is left of the
+Owns the way from rules to indexes: conditions are parsed once per text, what is left of the
 matcher is compiled once per combination of conditions, and every rule becomes one entry of the
 index of each alternative.
 """
@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from gatebook.compiler.candidates import Candidates
-from gatebook.compiler.closure import Closure, compile_expression
-from gatebook.compiler.index import Blind, Entry, Index
-from gatebook.compiler.roles import Roles
-from gatebook.compiler.split import EVAL, Alternative, reads_token, split
+from gatebook.compiler.closure import Closure, Fields, Tokens, compile_expression
+from gatebook.compiler.index import Blind, Entry, Index, Outcome
+from gatebook.compiler.split import EVAL, Alternative, conjuncts, reads_token, split
 from gatebook.compiler.understand import not_understood
 from gatebook.expression.parse import ParseError, parse
 from gatebook.expression.residual import ROW, reads_row, residual
@@ -47,18 +45,16 @@ class Section(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     rules: tuple[ReadRule, ...]
     model: Model
-    roles: Mapping[str, Roles]
     functions: Functions
     late_token: str
 
-    def candidates(
+    def indexes(
         self, chosen: Callable[[Rule], bool] = lambda _: True, keep: Callable[[Expression], bool] = lambda _: True
-    ) -> Candidates:
-        """Compiles the chosen rules, under the parts of the matcher that are kept."""
+    ) -> tuple[Index, ...]:
+        """Compiles the chosen rules, under the parts of the matcher that are kept: one index per alternative."""
         rules = [rule for rule in self.rules if chosen(rule.rule)]
-        alternatives = split(self.matcher.expression, self.model.roles, keep, self.late_token)
-        indexes = [self._index(alternative, rules) for alternative in alternatives]
-        return Candidates(indexes)
+        alternatives = split(self.matcher.expression, self.model.roles, keep)
+        return tuple(self._index(alternative, rules) for alternative in alternatives)
 
     def _index(self, alternative: Alternative, rules: Sequence[ReadRule]) -> Index:
         positions = {name: position for position, name in enumerate(self.names)}
@@ -71,13 +67,7 @@ class Section(msgspec.Struct, frozen=True):
             rest = compiled[texts]
             entries.append(Entry(read.order, read.rule, rest.closure, rest.blind, rest.late))
         guard = compile_expression(Call("and", alternative.guards), positions, self.functions)
-        return Index(
-            [(key, positions[key.field]) for key in alternative.keys],
-            guard if alternative.guards else None,
-            entries,
-            self.roles,
-            self.late_token,
-        )
+        return Index(alternative.keys, self.names, guard if alternative.guards else None, entries)
 
     def _rest(
         self, parts: Sequence[Expression], conditions: Mapping[str, Expression], positions: Mapping[str, int]
@@ -88,18 +78,25 @@ class Section(msgspec.Struct, frozen=True):
             return _Rest()
         whole = left[0] if len(left) == 1 else Call("and", tuple(left))
         closure = compile_expression(whole, positions, self.functions)
-        blind = self._blind(whole) if reads_row(whole) else None
+        blind = self._blind(whole, positions) if reads_row(whole) else None
         return _Rest(closure, blind, reads_token(whole, self.late_token))
 
-    def _blind(self, whole: Expression) -> Blind:
+    def _blind(self, whole: Expression, positions: Mapping[str, int]) -> Blind:
         """Returns what gives the outcome without a row: prepared, where the rest reads nothing else."""
         if all(node.names[:2] == ROW for node in walk(whole) if isinstance(node, Path)):
             constant = residual(whole, {}, self.functions)
             return lambda _tokens, _fields: constant
         key, names, functions = self.key, self.names, self.functions
-        return lambda tokens, fields: residual(
-            whole, {"r": tokens, key: dict(zip(names, fields, strict=True))}, functions
-        )
+        seen = Call("and", tuple(part for part in conjuncts(whole) if not reads_row(part)))
+        fails = compile_expression(seen, positions, functions)
+
+        def blind(tokens: Tokens, fields: Fields) -> Outcome:
+            # One part that is False makes the whole False, whatever the row: the usual case, and cheap.
+            if fails(tokens, fields) is False:
+                return False
+            return residual(whole, {"r": tokens, key: dict(zip(names, fields, strict=True))}, functions)
+
+        return blind
 
 
 class _Rest(msgspec.Struct, frozen=True):

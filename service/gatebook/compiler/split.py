@@ -46,23 +46,20 @@ class Alternative(msgspec.Struct, frozen=True):
 
 
 def split(
-    matcher: Expression,
-    roles: Mapping[str, RoleDefinition],
-    keep: Callable[[Expression], bool],
-    late_token: str = "",
+    matcher: Expression, roles: Mapping[str, RoleDefinition], keep: Callable[[Expression], bool]
 ) -> tuple[Alternative, ...]:
-    """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept.
-
-    Of the keys that read `late_token`, one per alternative stays a key, and its domain is not late.
-    """
-    return tuple(
-        _alternative([part for part in parts if keep(part)], roles, late_token) for parts in alternatives(matcher)
-    )
+    """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept."""
+    return tuple(_alternative([part for part in parts if keep(part)], roles) for parts in alternatives(matcher))
 
 
 def alternatives(matcher: Expression) -> list[list[Expression]]:
     """Returns the conjunctions of which one must hold, each as its parts."""
-    return [list(_parts(alternative, "and")) for alternative in _parts(matcher, "or")]
+    return [conjuncts(alternative) for alternative in _parts(matcher, "or")]
+
+
+def conjuncts(expression: Expression) -> list[Expression]:
+    """Returns the parts that must all hold."""
+    return list(_parts(expression, "and"))
 
 
 def reads_rule(expression: Expression) -> bool:
@@ -88,26 +85,17 @@ def _parts(expression: Expression, op: str) -> Iterator[Expression]:
         yield expression
 
 
-def _alternative(parts: list[Expression], roles: Mapping[str, RoleDefinition], late_token: str) -> Alternative:
-    keys: list[Key] = []
-    guards, rest = [], []
-    has_late = False
+def _alternative(parts: list[Expression], roles: Mapping[str, RoleDefinition]) -> Alternative:
+    keys, guards, rest = [], [], []
     for part in parts:
         key = _key(part, roles)
-        late = reads_token(part, late_token)
-        if key is not None and not (late and (has_late or not _is_late(key, late_token))):
+        if key is not None:
             keys.append(key)
-            has_late = has_late or late
         elif reads_rule(part) or reads_row(part):
             rest.append(part)
         else:
             guards.append(part)
     return Alternative(tuple(keys), tuple(guards), tuple(rest))
-
-
-def _is_late(key: Key, late_token: str) -> bool:
-    """Tells whether a key reads the late token for its value, and only there."""
-    return key.request.names[1] == late_token and (key.domain is None or not reads_token(key.domain, late_token))
 
 
 def _key(part: Expression, roles: Mapping[str, RoleDefinition]) -> Key | None:

@@ -6,11 +6,12 @@ that the program's indexes name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatebook.compiler.candidates import Candidates, Memo
-from gatebook.compiler.index import Entry, Outcome, Walk
+from gatebook.compiler.index import Entry, Outcome
+from gatebook.compiler.outcomes import Memo, column_outcomes, outcomes
+from gatebook.compiler.plan import Found, Plan
 from gatebook.compiler.program import ALLOW, DENY, Program
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
@@ -19,15 +20,25 @@ from gatebook.values import Effect, Reason, Rule
 
 __all__ = ["Applicable", "ColumnVerdict", "Verdict", "evaluate", "evaluate_columns"]
 
-Tokens = dict[str, Any]
+_TURNS: Mapping[EffectKind, tuple[str, ...]] = {
+    EffectKind.ALLOW_OVERRIDE: ("allows",),
+    EffectKind.DENY_OVERRIDE: ("denies",),
+    EffectKind.ALLOW_AND_DENY: ("denies", "allows"),
+    EffectKind.PRIORITY: ("rules",),
+}
+"""The groups of rules to ask, in turn: the first rule that applies decides."""
 
 
 def evaluate(program: Program, tokens: Mapping[str, Any]) -> Verdict:
     """Answers a request to a plain set, whose tokens `bind` made."""
     kind = program.effect
+    planner = program.planner
+    plan = planner.plan(planner.read(tokens), tokens)
     unknown: list[Rule] = []
-    for candidates in _turns(program):
-        for entry, outcome in candidates.outcomes(candidates.walk(tokens), tokens):
+    for group in _TURNS[kind]:
+        if not plan[group]:
+            continue
+        for entry, outcome in outcomes(plan[group], tokens):
             effect = program.effect_of(entry.rule)
             if outcome is None and effect in (ALLOW, DENY):
                 unknown.append(entry.rule)
@@ -77,50 +88,34 @@ def governed_tokens(
 class _Request:
     """One request to a governed set; what its columns share is done once. Lives for one call."""
 
-    def __init__(self, program: Program, tokens: Tokens) -> None:
-        self._program = program
+    def __init__(self, program: Program, tokens: dict[str, Any]) -> None:
+        self._planner = program.planner
         self._tokens = tokens
+        self._early = program.planner.read(tokens)
         self._memo: Memo = {}
-        self._walks: dict[int, list[Walk]] = {}
 
     def column(self, column: str) -> ColumnVerdict:
         self._tokens["obj"] = column
-        denies = list(self._outcomes(self._program.denies))
+        plan = self._planner.plan(self._early, self._tokens)
+        denies = self._outcomes(plan["denies"])
         if denies:
             in_error = all(outcome is None for _, outcome in denies)
             reason = Reason.EVALUATION_ERROR if in_error else Reason.DENIED_BY_RULE
             return ColumnVerdict(column, Effect.DENY, reason, tuple([entry.rule for entry, _ in denies]))
-        allows = tuple([entry.rule for entry, outcome in self._outcomes(self._program.allows) if outcome is True])
+        allows = tuple([entry.rule for entry, outcome in self._outcomes(plan["allows"]) if outcome is True])
         if not allows:
-            return ColumnVerdict(column, Effect.DENY, self._no_rule())
-        masks, groups = self._applicable(self._program.masks), self._applicable(self._program.groups)
+            return ColumnVerdict(column, Effect.DENY, self._no_rule(plan))
+        masks, groups = self._applicable(plan["masks"]), self._applicable(plan["groups"])
         return ColumnVerdict(column, Effect.ALLOW, Reason.ALLOWED, allows, masks, groups)
 
-    def _no_rule(self) -> Reason:
-        if any(outcome is True for _, outcome in self._outcomes(self._program.granted)):
-            return Reason.NO_MATCHING_RULE
-        if any(outcome is True for _, outcome in self._outcomes(self._program.asked)):
-            return Reason.PURPOSE_NOT_GRANTED
-        return Reason.NO_MATCHING_RULE
+    def _no_rule(self, plan: Plan) -> Reason:
+        asked, granted = (
+            any(outcome is True for _, outcome in self._outcomes(plan[group])) for group in ("asked", "granted")
+        )
+        return Reason.PURPOSE_NOT_GRANTED if asked and not granted else Reason.NO_MATCHING_RULE
 
-    def _applicable(self, candidates: Candidates) -> tuple[Applicable, ...]:
-        return tuple([Applicable.of(entry.rule, outcome) for entry, outcome in self._outcomes(candidates)])
+    def _applicable(self, found: tuple[Found, ...]) -> tuple[Applicable, ...]:
+        return tuple([Applicable.of(entry.rule, outcome) for entry, outcome in self._outcomes(found)])
 
-    def _outcomes(self, candidates: Candidates) -> Iterator[tuple[Entry, Outcome]]:
-        walks = self._walks.get(id(candidates))
-        if walks is None:
-            walks = self._walks[id(candidates)] = candidates.walk(self._tokens)
-        return candidates.outcomes(walks, self._tokens, self._memo)
-
-
-def _turns(program: Program) -> tuple[Candidates, ...]:
-    """Returns the rules to ask, in turn: the first that applies decides."""
-    match program.effect:
-        case EffectKind.ALLOW_OVERRIDE:
-            return (program.allows,)
-        case EffectKind.DENY_OVERRIDE:
-            return (program.denies,)
-        case EffectKind.ALLOW_AND_DENY:
-            return program.denies, program.allows
-        case EffectKind.PRIORITY:
-            return (program.rules,)
+    def _outcomes(self, found: tuple[Found, ...]) -> list[tuple[Entry, Outcome]]:
+        return column_outcomes(found, self._tokens, self._memo)

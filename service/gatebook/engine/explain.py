@@ -12,9 +12,10 @@ from itertools import islice
 from typing import Any
 
 from gatebook.compiler.index import Entry, Outcome
+from gatebook.compiler.outcomes import outcomes
 from gatebook.compiler.program import Program
 from gatebook.compiler.section import Section, with_conditions
-from gatebook.compiler.split import EVAL, alternatives
+from gatebook.compiler.split import EVAL, alternatives, conjuncts
 from gatebook.expression.residual import residual
 from gatebook.expression.text import to_text
 from gatebook.expression.tree import Call, Expression, Path
@@ -34,9 +35,10 @@ def explain(program: Program, tokens: Mapping[str, Any]) -> tuple[NearRule, ...]
     `tokens` are those of `bind`, or of `governed_tokens` with `obj`, the node of a column.
     """
     near: dict[int, Entry] = {}
-    for candidates in (program.about_resource, program.about_subject):
-        found = candidates.outcomes(candidates.walk(tokens), tokens)
-        near |= {entry.order: entry for entry, outcome in islice(found, LOOKED_AT_MAX) if outcome is True}
+    plan = program.near.plan(program.near.read(tokens), tokens)
+    for group in ("about_resource", "about_subject"):
+        found = islice(outcomes(plan[group], tokens), LOOKED_AT_MAX)
+        near |= {entry.order: entry for entry, outcome in found if outcome is True}
     judged = [(_lacked(program.main, entry, tokens), entry) for entry in near.values()]
     judged.sort(key=lambda it: (len(it[0]), it[1].order))
     return tuple(
@@ -79,7 +81,7 @@ class _Judge:
         """Opens conditions, so that each of their parts is named on its own."""
         for part in parts:
             if isinstance(part, Call) and part.op == EVAL:
-                yield from _conjuncts(with_conditions(part, self._conditions))
+                yield from conjuncts(with_conditions(part, self._conditions))
             else:
                 yield with_conditions(part, self._conditions)
 
@@ -91,7 +93,9 @@ class _Judge:
 
     def _words(self, part: Expression, outcome: Outcome) -> str:
         match part:
-            case Call(op, (Path() as child, Path() as parent, *_)) if op in self._section.roles and outcome is False:
+            case Call(op, (Path() as child, Path() as parent, *_)) if (
+                op in self._section.model.roles and outcome is False
+            ):
                 return f"{self._value(child)} does not inherit {self._value(parent)} by `{op}`"
             case Call("eq", (Path() as left, Path() as right)) if outcome is False:
                 request, field = (right, left) if left.names[0] == self._section.key else (left, right)
@@ -107,9 +111,3 @@ class _Judge:
         if path.names[0] == self._section.key or len(path.names) == _ROLE_OPERANDS or path.names[2:] == ("id",):
             return f"`{evaluate(path, self._environment)}`"
         return f"`{to_text(path)}`"
-
-
-def _conjuncts(condition: Expression) -> list[Expression]:
-    """Returns the parts of a condition that must all hold."""
-    found = alternatives(condition)
-    return found[0] if len(found) == 1 else [condition]

@@ -79,18 +79,18 @@ def _segment(segment: str) -> str:
 def _tail(text: str, *, at_start: bool) -> str:
     parts = []
     for match in _TOKEN.finditer(text):
-        kind, token = match.lastgroup, match.group()
+        kind, found = match.lastgroup, match.group()
         first = at_start and match.start() == 0
         if kind == "stars":
             parts.append("[^/]*")
         elif kind == "quoted":
-            parts.append(re.escape(token[1:]))
+            parts.append(re.escape(found[1:]))
         elif kind == "set":
-            parts.append(_set(token, but="/." if first else "/"))
-        elif token == "?":
+            parts.append(_set(found, but="/." if first else "/"))
+        elif found == "?":
             parts.append("[^/.]" if first else "[^/]")
         else:
-            parts.append(re.escape(token))
+            parts.append(re.escape(found))
     return "".join(parts)
 
 

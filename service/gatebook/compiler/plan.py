@@ -1,0 +1,91 @@
+"""Plans which rules to ask for a request.
+
+Owns what the indexes have in common: each key is read once per request, and what the indexes give for
+the same values is remembered, so that most requests need one look-up. Promises: immutable but for that
+memo, which is bounded, changes no answer and holds no value that is not a field of some rule.
+
+Keys that read the late token (the resource, of which one request may have many) are read apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from gatebook.compiler.closure import Closure, Tokens
+from gatebook.compiler.index import Entry, Index
+from gatebook.compiler.lookups import Values, lookup
+from gatebook.compiler.roles import Roles
+from gatebook.compiler.split import Key, reads_token
+from gatebook.expression.tree import Literal, Path
+
+PLANS_MAX = 16_384
+
+
+class Found(NamedTuple):
+    """Rules of one alternative of a matcher that come into question, under its guard, in order."""
+
+    guard: Closure | None
+    entries: tuple[Entry, ...]
+
+
+Plan = Mapping[str, tuple[Found, ...]]
+"""For each group of rules, what its alternatives found."""
+
+
+class Planner:
+    """Plans requests to one policy set."""
+
+    def __init__(self, groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Roles], late_token: str = "") -> None:
+        """Takes the indexes of each group of rules."""
+        used: dict[_Identity, frozenset[str]] = {}
+        keys: dict[_Identity, Key] = {}
+        for index in (index for indexes in groups.values() for index in indexes):
+            for key, values in zip(index.keys, index.used, strict=True):
+                identity = _identity(key)
+                keys[identity] = key
+                used[identity] = used.get(identity, frozenset()) | values
+        early = [it for it, key in keys.items() if not reads_token(key.part, late_token)]
+        late = [it for it, key in keys.items() if reads_token(key.part, late_token)]
+        self._early = tuple(lookup(keys[it], roles, used[it]) for it in early)
+        self._late = tuple(lookup(keys[it], roles, used[it]) for it in late)
+        position = {identity: at for at, identity in enumerate((*early, *late))}
+        self._groups = {
+            name: tuple((index, tuple(position[_identity(key)] for key in index.keys)) for index in indexes)
+            for name, indexes in groups.items()
+        }
+        self._remembered: Callable[[tuple[Values, ...]], Plan] = lru_cache(maxsize=PLANS_MAX)(self._make)
+
+    def read(self, tokens: Tokens) -> tuple[Values, ...]:
+        """Reads the keys that do not depend on the late token."""
+        return tuple([read(tokens) for read in self._early])
+
+    def plan(self, early: tuple[Values, ...], tokens: Tokens) -> Plan:
+        """Reads the other keys, and returns the rules to ask."""
+        values = (*early, *[read(tokens) for read in self._late]) if self._late else early
+        return self._make(values) if None in values else self._remembered(values)
+
+    def _make(self, values: tuple[Values, ...]) -> Plan:
+        return {
+            name: tuple(
+                Found(index.guard, entries)
+                for index, positions in indexes
+                if (entries := index.reach([values[at] for at in positions]))
+            )
+            for name, indexes in self._groups.items()
+        }
+
+
+_Identity = tuple[tuple[str, ...], str, tuple[str, ...] | str]
+
+
+def _identity(key: Key) -> _Identity:
+    """Names what a key reads, wherever in a matcher it stands."""
+    match key.domain:
+        case Path(names):
+            return key.request.names, key.role, names
+        case Literal(value):
+            return key.request.names, key.role, str(value)
+        case None:
+            return key.request.names, key.role, ()
