@@ -76,6 +76,9 @@ async def serve(config: Config) -> int:
         await publish_folders(service, config)
         async with listening(service, config) as port:
             names = sorted(service.revisions.state.policy_sets)
+            recovery = service.book.recovery
+            if recovery.torn_bytes:
+                log.warning("dropped a group that was never acknowledged", bytes=recovery.torn_bytes)
             log.info("serving", listen=f"{config.listen.rpartition(':')[0]}:{port}", origin=service.origin, sets=names)
             await stopping.wait()
             log.info("draining", seconds=config.limits.drain_seconds)

@@ -92,7 +92,8 @@ def test_a_refused_publish_changes_nothing(server: RunningServer, name: str) -> 
             )
         after = allowed(channel, "alice")
         steps = policy_steps(channel)
-    status = status_pb2.Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"])
+    metadata: dict[str, bytes] = dict(refused.value.trailing_metadata())  # type: ignore[arg-type]  # pairs, in fact
+    status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
     info, failure = error_details_pb2.ErrorInfo(), error_details_pb2.PreconditionFailure()
 
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
