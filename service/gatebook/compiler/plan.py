@@ -9,7 +9,7 @@ Keys that read the late token (the resource, of which one request may have many)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ class Planner:
             name: tuple((index, tuple(position[_identity(key)] for key in index.keys)) for index in indexes)
             for name, indexes in groups.items()
         }
-        self._remembered: Callable[[tuple[Values, ...]], Plan] = lru_cache(maxsize=PLANS_MAX)(self._make)
+        self._remembered = lru_cache(maxsize=PLANS_MAX)(self._make)
 
     def read(self, tokens: Tokens) -> tuple[Values, ...]:
         """Reads the keys that do not depend on the late token."""

@@ -71,7 +71,7 @@ def compile_program(policy_set: PolicySet, directory: Directory | None) -> Progr
     for key in ("p", "p2", "p3") if governed else ("p",):
         if key in model.policies:
             matcher = model.matchers[f"m{key[1:]}"]
-            read, unread = read_rules(model, key, rules_of(policy_set, key))
+            read, unread = read_rules(model, matcher, key, rules_of(policy_set, key))
             findings += check_matcher(model, matcher, key) + unread
             names = model.policies[key].tokens
             late_token = RESOURCE if governed else ""

@@ -14,7 +14,7 @@ import msgspec
 from gatebook.compiler.closure import Closure, Fields, Tokens, compile_expression
 from gatebook.compiler.index import Blind, Entry, Index, Outcome
 from gatebook.compiler.split import EVAL, Alternative, conjuncts, reads_token, split
-from gatebook.compiler.understand import not_understood
+from gatebook.compiler.understand import is_pattern, not_understood, pattern_fields
 from gatebook.expression.parse import ParseError, parse
 from gatebook.expression.residual import ROW, reads_row, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
@@ -107,10 +107,13 @@ class _Rest(msgspec.Struct, frozen=True):
     late: bool = False
 
 
-def read_rules(model: Model, key: str, rules: Sequence[Rule]) -> tuple[tuple[ReadRule, ...], list[Finding]]:
-    """Parses the conditions of rules of one type; each text once."""
+def read_rules(
+    model: Model, matcher: Matcher, key: str, rules: Sequence[Rule]
+) -> tuple[tuple[ReadRule, ...], list[Finding]]:
+    """Parses the conditions of rules of one type, each text once, and checks their patterns."""
     names = model.policies[key].tokens
     fields = sorted(model.condition_fields(key))
+    patterns = [(function, names.index(field)) for function, field in pattern_fields(matcher.expression)]
     parsed: dict[str, Expression | Finding] = {}
     read, findings = [], []
     for order, rule in enumerate(rules):
@@ -118,6 +121,10 @@ def read_rules(model: Model, key: str, rules: Sequence[Rule]) -> tuple[tuple[Rea
             message = f"the rule has {len(rule.fields)} fields, but `{key}` has {len(names)}: {', '.join(names)}"
             findings.append(Finding(rule.file, rule.line, 1, NOT_UNDERSTOOD, message))
             continue
+        for function, position in patterns:
+            if not is_pattern(function, text := rule.fields[position]):
+                message = f"`{text}` is no pattern of `{function}`: patterns are RE2, without look-around"
+                findings.append(Finding(rule.file, rule.line, rule.text.find(text) + 1, NOT_UNDERSTOOD, message))
         conditions = {}
         for field in fields:
             text = rule.fields[names.index(field)]

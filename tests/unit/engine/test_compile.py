@@ -50,6 +50,10 @@ def conditioned(*conditions: str) -> PolicySet:
         ("True && timeMatch('a')", 29, "unknown function `timeMatch`"),
         ("keyMatch(r.sub.id)", 21, "`keyMatch` takes 2 arguments, not 1"),
         ("g(r.sub.id)", 21, "`g` takes 2 arguments, not 1"),
+        ("regexMatch(r.sub.id; '(')", 40, "unexpected character ';'"),
+        ("regexMatch(r.sub.id, '(?=x)')", 42, "`(?=x)` is no pattern of `regexMatch`"),
+        ("!keyMatch2(r.sub.id, '/a(')", 42, "`/a(` is no pattern of `keyMatch2`"),
+        ("ipMatch(r.ctx.address, 'ten')", 44, "`ten` is no pattern of `ipMatch`"),
         ("eval(p.cond)", 21, "`eval` takes one field of the rule"),
     ],
 )
@@ -69,6 +73,17 @@ def test_refuses_every_finding_at_once() -> None:
         compile_program(conditioned("True", "x", "1 +", "x"), None)
 
     assert [2, 3, 4] == [finding.line for finding in caught.value.findings]
+
+
+def test_refuses_a_malformed_pattern_of_a_rule() -> None:
+    """A rule whose pattern no function understands is refused, instead of never matching."""
+    shape = next(shape for shape in SHAPES if shape.name == "restful")
+
+    with pytest.raises(PolicySetRefusedError) as caught:
+        compile_program(plain_set(shape.model, "p, ana, /a/*, GET\np, ben, /b/:id, G**\n"), None)
+
+    expected = [("policy.csv", 2, 17, "`G**` is no pattern of `regexMatch`: patterns are RE2, without look-around")]
+    assert expected == [(it.file, it.line, it.column, it.message) for it in caught.value.findings]
 
 
 def test_refuses_a_rule_of_another_length() -> None:
@@ -183,6 +198,15 @@ def test_strangers_take_no_memory() -> None:
     assert frozenset({"mallory7"}) == answers[7]
     assert not roles.linked("mallory7", "role1")
     assert 0 == roles._closure.cache_info().currsize <= CLOSURES_MAX
+
+
+def test_what_strangers_ask_takes_no_memory() -> None:
+    """A program remembers what values of its rules lead to, not what anybody ever asked for."""
+    program = compile_program(plain_set(RBAC, "p, role1, data1, read\ng, ana, role1\n"), None)
+    for number in range(1_000):
+        evaluate(program, {"sub": f"stranger{number}", "obj": f"data{number}", "act": f"act{number}"})
+
+    assert program.planner._remembered.cache_info().currsize <= 3
 
 
 def test_roles_have_no_depth() -> None:
