@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ from gatebook.v1 import types_pb2
 
 _decode_json = msgspec.json.Decoder().decode
 MASK_KINDS = frozenset(values.MaskKind) - {values.MaskKind.UNSPECIFIED}
+DECLARED_MAX = 100
+ENFORCERS_CACHED_MAX = 1_024
 OBLIGATION_KINDS = frozenset(values.ObligationKind) - {values.ObligationKind.UNSPECIFIED}
 
 
@@ -82,12 +85,21 @@ def entity(message: types_pb2.Subject, limits: Limits, field: str) -> values.Ent
 
 def enforcer(message: types_pb2.Enforcer, limits: Limits, field: str) -> values.Enforcer:
     """Returns what an enforcer declares; kinds that this version does not know are left out."""
+    id_ = text(message.id, limits.subject_id_bytes_max, f"{field}.id")
+    for name in ("supported_masks", "supported_obligations"):
+        count = len(getattr(message, name))
+        if count > DECLARED_MAX:
+            raise over_limit(f"{field}.{name}", "kinds", DECLARED_MAX, count)
+    return _declared(id_, tuple(message.supported_masks), tuple(message.supported_obligations))
+
+
+@functools.lru_cache(maxsize=ENFORCERS_CACHED_MAX)
+def _declared(id_: str, masks: tuple[int, ...], obligations: tuple[int, ...]) -> values.Enforcer:
+    """Builds what an enforcer declares, which the same few declare with every request."""
     return values.Enforcer(
-        id=text(message.id, limits.subject_id_bytes_max, f"{field}.id"),
-        supported_masks=frozenset(values.MaskKind(k) for k in message.supported_masks if int(k) in MASK_KINDS),
-        supported_obligations=frozenset(
-            values.ObligationKind(k) for k in message.supported_obligations if int(k) in OBLIGATION_KINDS
-        ),
+        id=id_,
+        supported_masks=frozenset(values.MaskKind(kind) for kind in masks if kind in MASK_KINDS),
+        supported_obligations=frozenset(values.ObligationKind(k) for k in obligations if k in OBLIGATION_KINDS),
     )
 
 
@@ -129,7 +141,7 @@ def require_depth(value: object, levels: int, field: str) -> None:
 
 def text(value: str, bytes_max: int, field: str) -> str:
     """Returns the text if it is within its limit and free of control characters."""
-    if len(value) > bytes_max or len(value.encode()) > bytes_max:
+    if len(value) > bytes_max or (not value.isascii() and len(value.encode()) > bytes_max):
         raise over_limit(field, "bytes", bytes_max, len(value.encode()))
     if not value.isprintable():
         raise InvalidRequestError(field, "holds a control character")
