@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gatebook.compiler.index import Outcome
@@ -47,22 +47,21 @@ class Reference:
         """Takes what `compile_program` takes."""
         edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
         self._set, self._model = policy_set, policy_set.model
-        self._functions = {gtype: _Links(edge for edge in edges if edge.gtype == gtype) for gtype in self._model.roles}
+        self._links = {gtype: _Links(edge for edge in edges if edge.gtype == gtype) for gtype in self._model.roles}
         self._effect = effect_of(policy_set.model)
 
     def evaluate(self, tokens: Mapping[str, Any]) -> Verdict:
         """Answers a request to a plain set."""
-        kind, unknown = self._model.effects["e"].kind, []
+        kind, judged, unknown = self._model.effects["e"].kind, self._judge("p", tokens), []
         for turn in TURNS[kind]:
-            for rule in rules_of(self._set, "p"):
-                if self._effect(rule) in turn:
-                    outcome = self._outcome(rule, tokens, self._matcher("p"))
-                    if outcome is UNKNOWN:
-                        unknown.append(rule)
-                    if self._effect(rule) == DENY and outcome is not FALSE:
-                        return Verdict(Effect.DENY, (rule,), tuple(unknown))
-                    if self._effect(rule) == ALLOW and outcome is TRUE:
-                        return Verdict(Effect.ALLOW, (rule,), tuple(unknown))
+            for rule, outcome in judged:
+                effect = self._effect(rule)
+                if effect in turn and outcome is UNKNOWN:
+                    unknown.append(rule)
+                if effect in turn and effect == DENY and outcome is not FALSE:
+                    return Verdict(Effect.DENY, (rule,), tuple(unknown))
+                if effect in turn and effect == ALLOW and outcome is TRUE:
+                    return Verdict(Effect.ALLOW, (rule,), tuple(unknown))
         return Verdict(Effect.ALLOW if kind.allows_by_default else Effect.DENY, (), tuple(unknown))
 
     def evaluate_columns(
@@ -82,52 +81,49 @@ class Reference:
         return tuple(self._column(column, {**request, "obj": column}) for column in columns)
 
     def _column(self, column: str, tokens: Mapping[str, Any]) -> ColumnVerdict:
-        outcomes = [(rule, self._outcome(rule, tokens, self._matcher("p"))) for rule in rules_of(self._set, "p")]
-        denies = [(rule, it) for rule, it in outcomes if self._effect(rule) == DENY and it is not FALSE]
-        allows = tuple(rule for rule, it in outcomes if self._effect(rule) == ALLOW and it is TRUE)
+        judged = self._judge("p", tokens)
+        denies = [(rule, it) for rule, it in judged if self._effect(rule) == DENY and it is not FALSE]
+        allows = [rule for rule, it in judged if self._effect(rule) == ALLOW and it is TRUE]
         if denies:
             in_error = all(outcome is UNKNOWN for _, outcome in denies)
             reason = Reason.EVALUATION_ERROR if in_error else Reason.DENIED_BY_RULE
             return ColumnVerdict(column, Effect.DENY, reason, tuple(rule for rule, _ in denies))
         if not allows:
-            granted = self._any_allow(tokens, but=()) or not self._any_allow(tokens, but=(PURPOSE,))
-            return ColumnVerdict(
-                column, Effect.DENY, Reason.NO_MATCHING_RULE if granted else Reason.PURPOSE_NOT_GRANTED
-            )
-        masks, groups = self._applicable("p2", tokens), self._applicable("p3", tokens)
-        return ColumnVerdict(column, Effect.ALLOW, Reason.ALLOWED, allows, masks, groups)
-
-    def _applicable(self, key: str, tokens: Mapping[str, Any]) -> tuple[Applicable, ...]:
-        if key not in self._model.policies:
-            return ()
-        outcomes = [(rule, self._outcome(rule, tokens, self._matcher(key))) for rule in rules_of(self._set, key)]
-        return tuple(Applicable.of(rule, outcome) for rule, outcome in outcomes if outcome is not FALSE)
-
-    def _any_allow(self, tokens: Mapping[str, Any], but: tuple[str, ...]) -> bool:
-        """Tells whether an allow matches, its condition and these tokens of the request left out."""
-        matcher = Call(
-            "or",
-            tuple(
-                Call(
-                    "and", tuple(it for it in parts if not calls_eval(it) and not any(reads_token(it, t) for t in but))
-                )
-                for parts in alternatives(self._matcher("p"))
-            ),
+            asked = self._allows_but_for(tokens, lambda part: calls_eval(part) or reads_token(part, PURPOSE))
+            granted = self._allows_but_for(tokens, calls_eval)
+            reason = Reason.PURPOSE_NOT_GRANTED if asked and not granted else Reason.NO_MATCHING_RULE
+            return ColumnVerdict(column, Effect.DENY, reason)
+        masks, groups = (
+            tuple(Applicable.of(rule, it) for rule, it in self._judge(key, tokens) if it is not FALSE)
+            for key in ("p2", "p3")
         )
-        rules = (rule for rule in rules_of(self._set, "p") if self._effect(rule) == ALLOW)
-        return any(self._outcome(rule, tokens, matcher) is TRUE for rule in rules)
+        return ColumnVerdict(column, Effect.ALLOW, Reason.ALLOWED, tuple(allows), masks, groups)
+
+    def _allows_but_for(self, tokens: Mapping[str, Any], left_out: Callable[[Expression], bool]) -> bool:
+        """Tells whether an allow would match, were these parts of the matcher left out."""
+        kept = [[part for part in parts if not left_out(part)] for parts in alternatives(self._matcher("p"))]
+        matcher = Call("or", tuple(Call("and", tuple(parts)) for parts in kept))
+        return any(self._effect(rule) == ALLOW and it is TRUE for rule, it in self._judge("p", tokens, matcher))
 
     def _matcher(self, key: str) -> Expression:
         return self._model.matchers[f"m{key[1:]}"].expression
 
+    def _judge(
+        self, key: str, tokens: Mapping[str, Any], matcher: Expression | None = None
+    ) -> list[tuple[Rule, Outcome]]:
+        """Evaluates the matcher of every rule of one type."""
+        if key not in self._model.policies:
+            return []
+        matcher = matcher or self._matcher(key)
+        return [(rule, self._outcome(rule, tokens, matcher)) for rule in rules_of(self._set, key)]
+
     def _outcome(self, rule: Rule, tokens: Mapping[str, Any], matcher: Expression) -> Outcome:
         fields = dict(zip(self._model.policies[rule.ptype].tokens, rule.fields, strict=True))
         conditions = {field: parse(fields[field]) for field in self._model.condition_fields(rule.ptype)}
-        expression = with_conditions(matcher, conditions)
-        environment = {"r": tokens, rule.ptype: fields}
+        expression, environment = with_conditions(matcher, conditions), {"r": tokens, rule.ptype: fields}
         if self._set.kind == GOVERNED and tokens["row"] is None:
-            return residual(expression, environment, self._functions)
-        truth = truth_of(expression, environment, self._functions)
+            return residual(expression, environment, self._links)
+        truth = truth_of(expression, environment, self._links)
         return truth if isinstance(truth, bool) else UNKNOWN
 
 
