@@ -1,0 +1,143 @@
+"""A reader at a terminal: types what a document says into a folder that has nothing but the shipped policies.
+
+Owns what is done for each kind of command. All run in bash, with these exceptions, each with its reason:
+
+    gatebook serve   runs beside the commands that follow, until the next one or the end of the document;
+                     its port is any free one, and the port that the document names leads there
+    make TARGET      is not run: the target must exist (it makes environments, or is a test run of its own)
+    source .venv     is not run: the environment of the tests is that environment already
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.documents import ROOT
+
+TIMEOUT_SECONDS = 60
+COLUMNS = 100
+DEFAULT_LISTEN = "127.0.0.1:7443"
+
+_SERVE = re.compile(r"gatebook serve( |$)")
+_LISTEN = re.compile(r" --listen (\S+)")
+_SERVING = re.compile(r" serving .*listen=(\S+)")
+_MAKE = re.compile(r"make( ([a-z-]+))?")
+_ACTIVATE = "source .venv/bin/activate"
+
+
+@dataclass
+class Session:
+    """The folder, the environment and the server of one reader."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    shown_listen: str = DEFAULT_LISTEN
+    server: subprocess.Popen[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Gives the reader the shipped policies and the commands of the environment."""
+        shutil.copytree(ROOT / "policies", self.folder / "policies")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEBOOK_")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        terminal = {"PATH": path, "COLUMNS": str(COLUMNS), "GATEBOOK_LOG": "text", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
+        self.environment = {**kept, **terminal}
+
+    def run(self, command: str) -> tuple[str, int]:
+        """Runs a command; returns what it printed and how it ended."""
+        made = _MAKE.fullmatch(command)
+        if made is not None:
+            return self._require_target(made[2] or "help")
+        if command == _ACTIVATE:
+            print(f"not run: `{command}`: the tests run in that environment")  # noqa: T201  # shown with -s and on failure
+            return "", 0
+        if _SERVE.match(command):
+            return self._serve(command)
+        return self._finish(["bash", "-euo", "pipefail", "-c", self._redirected(command)])
+
+    def run_python(self, program: str) -> tuple[str, int]:
+        """Runs a program; returns what it printed and how it ended."""
+        return self._finish([sys.executable, "-c", self._redirected(program)])
+
+    def write(self, path: str, content: str) -> None:
+        """Makes a file of the reader's."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+
+    def stop_server(self) -> None:
+        """Presses Ctrl-C where the server runs."""
+        if self.server is None:
+            return
+        self.server.terminate()
+        code = self.server.wait(TIMEOUT_SECONDS)
+        self.server = None
+        assert code == 0, f"the server ended with {code}"
+
+    def _require_target(self, target: str) -> tuple[str, int]:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"no target `{target}`"
+        print(f"not run: `make {target}`: it makes environments, or is a test run of its own; the target exists")  # noqa: T201  # as above
+        return "", 0
+
+    def _finish(self, words: list[str]) -> tuple[str, int]:
+        done = subprocess.run(
+            words,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        return self._as_shown(done.stdout), done.returncode
+
+    def _serve(self, command: str) -> tuple[str, int]:
+        self.stop_server()
+        listen = _LISTEN.search(command)
+        self.shown_listen = listen[1] if listen else DEFAULT_LISTEN
+        if self.shown_listen.startswith("127.0.0.1:"):
+            command = f"{_LISTEN.sub('', command)} --listen 127.0.0.1:0"
+        self.server = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        printed: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read, args=(self.server, printed), daemon=True).start()
+        told = ""
+        while (line := printed.get(timeout=TIMEOUT_SECONDS)) is not None:
+            told += line
+            serving = _SERVING.search(line)
+            if serving is not None:
+                self.environment["GATEBOOK_TARGET"] = serving[1]
+                return self._as_shown(told), 0
+        code = self.server.wait(TIMEOUT_SECONDS)
+        self.server = None
+        return told, code
+
+    def _redirected(self, text: str) -> str:
+        return text.replace(self.shown_listen, self.environment.get("GATEBOOK_TARGET", self.shown_listen))
+
+    def _as_shown(self, printed: str) -> str:
+        target = self.environment.get("GATEBOOK_TARGET")
+        return printed.replace(target, self.shown_listen) if target else printed
+
+
+def _read(server: subprocess.Popen[str], printed: queue.Queue[str | None]) -> None:
+    assert server.stdout is not None
+    for line in server.stdout:
+        printed.put(line)
+    printed.put(None)
