@@ -91,10 +91,10 @@ def load_or_refuse(files: Mapping[str, bytes]) -> None:
     refusal: PolicySetRefusedError | None = None
     try:
         policy_set = load(files, "damaged")
+        compile_program(policy_set, None)
     except PolicySetRefusedError as refused:
         refusal = refused
     else:
-        compile_program(policy_set, None)
         assert digest(files) == policy_set.digest
         assert all(finding.severity is Severity.WARNING for finding in policy_set.warnings)
     if refusal is not None:

@@ -1,6 +1,6 @@
 """What is wrong with a governed policy set across its files.
 
-Owns the shape of the governed model (see `MODEL`) and the vocabulary of its rules: subjects are
+Owns the vocabulary of its rules (`governed_model` owns the shape of its model): subjects are the set's
 roles, objects are nodes of the catalogue, actions, purposes, masks and minimum groups are known
 ones, and conditions read `r.sub`, `r.ctx` and `r.row` alone.
 """
@@ -14,72 +14,20 @@ from gatebook.expression.parse import parse
 from gatebook.expression.tokens import ParseError
 from gatebook.expression.tree import Expression, Path
 from gatebook.policy import names
-from gatebook.policy.bundle import CATALOGUE_FILE, MODEL_FILE, PURPOSES_FILE, SETTINGS_FILE
+from gatebook.policy.bundle import CATALOGUE_FILE, PURPOSES_FILE, SETTINGS_FILE
 from gatebook.policy.catalogue import Catalogue, Column
 from gatebook.policy.draft import Draft
+from gatebook.policy.governed_model import RULES, model_findings
 from gatebook.policy.masks import MaskError, castable, parse_group, parse_mask
-from gatebook.policy.model import EffectKind, Matcher, walk, without_spans
+from gatebook.policy.model import walk
 from gatebook.policy.rules_file import field_column
 from gatebook.policy.suggest import did_you_mean
 from gatebook.values import Finding, Rule, Severity
 
-REQUEST = ("sub", "obj", "act", "purpose", "ctx", "row")
-RULES = {
-    "p": ("sub", "obj", "act", "purpose", "cond", "eft"),
-    "p2": ("sub", "obj", "act", "purpose", "cond", "mask"),
-    "p3": ("sub", "obj", "act", "purpose", "cond", "k"),
-}
-ROLES = ("g", "g2", "g3")
-MATCHER = (
-    "g(r.sub.id, {p}.sub) && g2(r.obj, {p}.obj) && r.act == {p}.act && g3(r.purpose, {p}.purpose) && eval({p}.cond)"
-)
-MATCHERS = {"m": MATCHER.format(p="p"), "m2": MATCHER.format(p="p2"), "m3": MATCHER.format(p="p3")}
 CONDITION_TOKENS = ("sub", "ctx", "row")
-LONELY_ROLES_MAX = 200
+UNDEFINED_ROLE = "UNDEFINED_ROLE"
 
 _CONDITION_DEPTH = 3
-
-
-def _shape_of_request(draft: Draft) -> Iterator[Finding]:
-    for key, definition in draft.model.requests.items():
-        if key != "r" or definition.tokens != REQUEST:
-            yield _shape(definition.line, f"[request_definition] r = {', '.join(REQUEST)}")
-
-
-def _shape_of_rules(draft: Draft) -> Iterator[Finding]:
-    for key, tokens in RULES.items():
-        definition = draft.model.policies.get(key)
-        if definition is None or definition.tokens != tokens:
-            yield _shape(definition.line if definition else 0, f"[policy_definition] {key} = {', '.join(tokens)}")
-    for key, definition in draft.model.policies.items():
-        if key not in RULES:
-            yield _shape(definition.line, f"[policy_definition] {', '.join(RULES)} and no other than these")
-
-
-def _shape_of_roles(draft: Draft) -> Iterator[Finding]:
-    for key in ROLES:
-        role = draft.model.roles.get(key)
-        if role is None or role.arity != 2:  # noqa: PLR2004  # child and parent
-            yield _shape(role.line if role else 0, f"[role_definition] {key} = _, _")
-    for key, role in draft.model.roles.items():
-        if key not in ROLES:
-            yield _shape(role.line, f"[role_definition] {', '.join(ROLES)} and no other than these")
-
-
-def _shape_of_effect(draft: Draft) -> Iterator[Finding]:
-    for effect in draft.model.effects.values():
-        if effect.kind is not EffectKind.ALLOW_AND_DENY:
-            yield _shape(effect.line, f"[policy_effect] e = {EffectKind.ALLOW_AND_DENY.value}")
-
-
-def _shape_of_matchers(draft: Draft) -> Iterator[Finding]:
-    for key, text in MATCHERS.items():
-        matcher = draft.model.matchers.get(key)
-        if matcher is None or not _is_same(matcher, text):
-            yield _shape(matcher.line if matcher else 0, f"[matchers] {key} = {text}")
-    for key, matcher in draft.model.matchers.items():
-        if key not in MATCHERS:
-            yield _shape(matcher.line, f"[matchers] {', '.join(MATCHERS)} and no other than these")
 
 
 def _subjects(draft: Draft) -> Iterator[Finding]:
@@ -90,21 +38,45 @@ def _subjects(draft: Draft) -> Iterator[Finding]:
             yield _at(draft, rule, "sub", "UNKNOWN_ROLE", message)
 
 
-def _unassigned_roles(draft: Draft) -> Iterator[Finding]:
-    """Finds roles that one rule alone ever mentions and that look like another: they may be misspelt."""
-    edges = {name for edge in draft.edges if edge.gtype == "g" for name in (edge.child, edge.parent)}
-    known = edges | _ceiling_roles(draft.catalogue)
-    uses: dict[str, list[Rule]] = {}
+def _roles_of_rules(draft: Draft) -> Iterator[Finding]:
+    """Finds roles that `gatebook.yaml` does not list: a misspelt one would lose a deny in silence."""
     for rule in draft.rules:
-        uses.setdefault(_field(draft, rule, "sub") or "", []).append(rule)
-    lonely = [
-        role for role, rules in uses.items() if len(rules) == 1 and role not in known and names.ROLE.fullmatch(role)
-    ]
-    for role in lonely[:LONELY_ROLES_MAX]:
-        near = did_you_mean(role, (known | uses.keys()) - {role})
-        if near:
-            message = f"the role `{role}` stands in this rule alone{near}"
-            yield _at(draft, uses[role][0], "sub", "UNASSIGNED_ROLE", message, Severity.WARNING)
+        role = _field(draft, rule, "sub") or ""
+        if _is_undefined(draft, role):
+            yield _at(draft, rule, "sub", UNDEFINED_ROLE, _undefined(draft, role))
+
+
+def _roles_of_links(draft: Draft) -> Iterator[Finding]:
+    for edge in draft.edges:
+        for role in (edge.child, edge.parent) if edge.gtype == "g" else ():
+            if _is_undefined(draft, role):
+                yield Finding(edge.file, edge.line, 1, UNDEFINED_ROLE, _undefined(draft, role))
+
+
+def _roles_of_ceilings(draft: Draft) -> Iterator[Finding]:
+    for dataset in draft.catalogue.datasets.values() if draft.catalogue else ():
+        ceilings = (dataset.ceiling, *dataset.ceiling.actions.values())
+        for role in dict.fromkeys(role for ceiling in ceilings for role in ceiling.roles):
+            if _is_undefined(draft, role):
+                message = f"the ceiling of `{dataset.id}`: {_undefined(draft, role)}"
+                yield Finding(CATALOGUE_FILE, dataset.line, 0, UNDEFINED_ROLE, message)
+
+
+def _roles_of_zones(draft: Draft) -> Iterator[Finding]:
+    for zone in draft.settings.zones.values():
+        for role in zone.administrators:
+            if _is_undefined(draft, role):
+                message = f"the zone `{zone.name}`: {_undefined(draft, role)}"
+                yield Finding(SETTINGS_FILE, 0, 0, UNDEFINED_ROLE, message)
+
+
+def _is_undefined(draft: Draft, role: str) -> bool:
+    return names.ROLE.fullmatch(role) is not None and role not in draft.settings.roles
+
+
+def _undefined(draft: Draft, role: str) -> str:
+    hint = did_you_mean(role, draft.settings.roles) or "; add it there if it is meant"
+    return f"`{role}` is none of the `roles` of `{SETTINGS_FILE}`{hint}"
 
 
 def _edges(draft: Draft) -> Iterator[Finding]:
@@ -195,6 +167,21 @@ def _conditions(draft: Draft) -> Iterator[Finding]:
                 yield _at(draft, rule, "cond", "UNKNOWN_ATTRIBUTE", message, offset=path.span.start)
 
 
+def _context_keys(draft: Draft) -> Iterator[Finding]:
+    """Finds circumstances that no caller may state: such a condition is never known to hold."""
+    believed = {key for source in draft.settings.attribute_sources.values() for key in source.context}
+    for rule in draft.rules:
+        condition = _field(draft, rule, "cond")
+        tree = None if condition is None else _parsed(condition)
+        for path in () if tree is None else walk(tree):
+            if isinstance(path, Path) and path.names[:2] == ("r", "ctx") and path.names[2:3]:
+                key = path.names[2]
+                if key not in believed:
+                    hint = did_you_mean(key, believed) or "; name who may state it"
+                    message = f"`attribute_sources` of `{SETTINGS_FILE}` let no caller state the context `{key}`{hint}"
+                    yield _at(draft, rule, "cond", "UNKNOWN_ATTRIBUTE", message, offset=path.span.start)
+
+
 def _row_columns(draft: Draft) -> Iterator[Finding]:
     columns = _row_columns_by_node(draft)
     for rule in draft.rules:
@@ -216,13 +203,12 @@ def _row_columns(draft: Draft) -> Iterator[Finding]:
 
 GovernedRule = Callable[[Draft], Iterator[Finding]]
 GOVERNED_RULES: tuple[GovernedRule, ...] = (
-    _shape_of_request,
-    _shape_of_rules,
-    _shape_of_roles,
-    _shape_of_effect,
-    _shape_of_matchers,
+    model_findings,
     _subjects,
-    _unassigned_roles,
+    _roles_of_rules,
+    _roles_of_links,
+    _roles_of_ceilings,
+    _roles_of_zones,
     _edges,
     _objects,
     _actions,
@@ -230,17 +216,9 @@ GOVERNED_RULES: tuple[GovernedRule, ...] = (
     _masks,
     _groups,
     _conditions,
+    _context_keys,
     _row_columns,
 )
-
-
-def _shape(line: int, wanted: str) -> Finding:
-    message = f"a governed set has the governed model; write `{wanted}`"
-    return Finding(MODEL_FILE, line, 0, "GOVERNED_MODEL", message)
-
-
-def _is_same(matcher: Matcher, text: str) -> bool:
-    return without_spans(matcher.expression) == without_spans(parse(text))
 
 
 def _field(draft: Draft, rule: Rule, token: str) -> str | None:
@@ -294,9 +272,3 @@ def _row_columns_by_node(draft: Draft) -> dict[str, frozenset[str]]:
         for node in seen:
             reached.setdefault(node, set()).update(dataset.columns)
     return {node: frozenset(columns) for node, columns in reached.items()}
-
-
-def _ceiling_roles(catalogue: Catalogue | None) -> frozenset[str]:
-    datasets = catalogue.datasets.values() if catalogue else ()
-    ceilings = [one for dataset in datasets for one in (dataset.ceiling, *dataset.ceiling.actions.values())]
-    return frozenset(role for ceiling in ceilings for role in ceiling.roles)

@@ -4,14 +4,15 @@ Owns the settings of one policy set:
 
     name                what the set is called in requests
     owners              whom to ask
-    actions             the closed vocabulary of a governed set
+    actions             what can be done: the closed vocabulary of a governed set
+    roles               who can be spoken of: every role that its rules, ceilings and zones name
     zones               which datasets a role may administer (kept for delegated administration)
     attribute_sources   which caller may state which context keys and subject properties; what another
                         caller states does not count (design section 5.11)
     request             of a plain set: which part of a request supplies which token of the model
     acknowledged        hazards of the model that the owners accept by name
 
-Every key may be left out, except that a governed set needs its actions.
+Every key may be left out, except that a governed set needs its actions and roles.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ALLOW_BY_DEFAULT: Final = "allow-by-default"
 HAZARDS: Final = (ALLOW_BY_DEFAULT,)
 """The hazards that can be acknowledged: a policy effect that allows what no rule mentions."""
 
-KEYS: Final = ("name", "owners", "actions", "zones", "attribute_sources", "request", "acknowledged")
+KEYS: Final = ("name", "owners", "actions", "roles", "zones", "attribute_sources", "request", "acknowledged")
 REQUEST_SOURCES: Final = ("subject", "actor", "resource", "action", "purpose", "context.KEY")
 
 _SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -67,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True):
     name: str = ""
     owners: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     zones: Mapping[str, Zone] = {}
     attribute_sources: Mapping[str, AttributeSource] = {}
     request: Mapping[str, str] = {}
@@ -102,6 +104,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         name=_set_name(reader, found.get("name")),
         owners=_listed(reader, found.get("owners"), "owners", _OWNER, "privacy-office"),
         actions=_listed(reader, found.get("actions"), "actions", names.WORD, "read"),
+        roles=_listed(reader, found.get("roles"), "roles", names.ROLE, "role:researcher"),
         zones=_zones(reader, found.get("zones")),
         attribute_sources=_sources(reader, found.get("attribute_sources")),
         request=_bindings(reader, found.get("request")),
@@ -109,6 +112,8 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
     )
     if governed and "actions" not in found:
         reader.refuse(root, MISSING_KEY, "a set with a catalogue needs `actions`, such as `[read, export, share]`")
+    if governed and "roles" not in found:
+        reader.refuse(root, MISSING_KEY, "a set with a catalogue needs `roles`, such as `[role:employee]`")
     if governed and "request" in found:
         message = "`request` binds the tokens of a plain set; this set has a catalogue"
         reader.refuse(found["request"], WRONG_VALUE, message)
