@@ -142,6 +142,14 @@ SHAPES = (
         "both",
         {"g": 3},
     ),
+    Shape(
+        "two domains",
+        {"sub": "sub", "dom": "dom", "home": "dom", "obj": "obj"},
+        {"sub": "sub", "obj": "obj", "eft": "eft"},
+        "g(r.sub, p.sub, r.dom) && r.obj == p.obj || g(r.sub, p.sub, r.home) && g(r.sub, p.sub, 'hr')",
+        "both",
+        {"g": 3},
+    ),
     Shape("one domain", _TRIPLE, _TRIPLE, "g(r.sub, p.sub, 'hr') && r.obj == p.obj", roles={"g": 3}),
     Shape(
         "resource roles",
