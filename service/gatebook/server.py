@@ -112,7 +112,7 @@ async def listening(service: Service, config: Config) -> AsyncIterator[int]:
         options=[
             ("grpc.max_receive_message_length", limits.message_bytes_max),
             ("grpc.max_send_message_length", limits.answer_bytes_max),
-            ("grpc.max_concurrent_streams", limits.calls_in_flight_max),
+            ("grpc.max_concurrent_streams", 2 * limits.calls_in_flight_max),  # calls over the limit are told why
             ("grpc.so_reuseport", 0),
         ]
     )
