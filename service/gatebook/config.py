@@ -1,8 +1,8 @@
 """Every setting and every limit of the service.
 
-Owns the environment: no other module reads it. A setting comes from the command line, else from
-the environment variable `GATEBOOK_<NAME>`, else from the default here. Limits are constants of a
-deployment, and every queue, loop, cache and size of the service names one of them.
+Owns the environment: no other module reads it. A server is told everything on its command line; of the
+environment only `GATEBOOK_TARGET` (whom the commands ask) and `GATEBOOK_LOG` count. Limits are constants of
+a deployment, and every queue, loop, cache and size of the service names one of them.
 """
 
 from __future__ import annotations

@@ -168,8 +168,10 @@ def test_revisions_are_listed_and_shown_with_their_files(server: RunningServer) 
         (pb.ListRevisionsRequest(page_size=-1), grpc.StatusCode.INVALID_ARGUMENT),
         (pb.ListRevisionsRequest(page_size=1_001), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (pb.PublishPolicySetRequest(policy_set="basic"), grpc.StatusCode.INVALID_ARGUMENT),
+        (pb.PublishPolicySetRequest(files=files({})), grpc.StatusCode.INVALID_ARGUMENT),
+        (pb.PublishPolicySetRequest(policy_set="My Set", files=files({})), grpc.StatusCode.INVALID_ARGUMENT),
         (
-            pb.PublishPolicySetRequest(files=[pb.PolicyFile(path="../model.conf", content=b"x")]),
+            pb.PublishPolicySetRequest(policy_set="basic", files=[pb.PolicyFile(path="../model.conf", content=b"x")]),
             grpc.StatusCode.FAILED_PRECONDITION,
         ),
         (

@@ -247,7 +247,8 @@ class Book:
         published = self._signed.checkpoint.size
         size = size or published
         if not 0 <= index < size <= published:
-            raise EntryNotFoundError(f"no entry {index} in a tree of {size}: {published} entries are published")
+            message = f"no entry {index} in a tree of {size}: {published} entries are published"
+            raise EntryNotFoundError(message, index=str(index), size=str(published))
         return self.tiles.inclusion_proof(index, size, published)
 
     def consistency_proof(self, old_size: int, new_size: int = 0) -> list[bytes]:

@@ -111,7 +111,9 @@ class Query:
             EntryNotFoundError: there is none.
         """
         if index >= size:
-            raise EntryNotFoundError(f"there is no entry {index}: the book has {size}", index=str(index))
+            raise EntryNotFoundError(
+                f"there is no entry {index}: the book has {size}", index=str(index), size=str(size)
+            )
         return open_record(index, self._book.read(index, index + 1)[0], self._origin, self._people)
 
     def decision(self, decision_id: str, size: int) -> audit_service_pb2.EntryRecord:

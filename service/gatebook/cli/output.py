@@ -85,6 +85,11 @@ def table(*columns: str, rows: Iterable[Iterable[str]], title: str | None = None
     return made
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number of things in words, such as `1 error` or `2 errors`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Prints an error and ends the command."""
     click.echo(f"gatebook: {message}", err=True)

@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import click
+import grpc
+import msgspec
 
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
     NO,
     YES,
     channel,
+    counted,
+    error_info,
     errors_told,
     json_option,
     print_json,
@@ -21,7 +25,7 @@ from gatebook.cli.output import (
     target_option,
 )
 from gatebook.policy import bundle
-from gatebook.revisions.validate import Validation, validate
+from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.rpc import encode
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
@@ -51,7 +55,8 @@ def lint(folder: Path, name: str, as_json: bool) -> None:  # noqa: FBT001  # cli
     """Report everything that is wrong with the policy set in FOLDER, with file, line and column."""
     with errors_told():
         found = validate(bundle.read_folder(folder), name or folder.resolve().name, test=False)
-    report(found, as_json=as_json)
+        beside = bundle.ignored_files(folder)
+    report(msgspec.structs.replace(found, findings=(*found.findings, *beside)), as_json=as_json)
 
 
 @policy.command()
@@ -97,9 +102,9 @@ def report(found: Validation, *, as_json: bool) -> None:
         console.print(f"    - expected {failure.expected}", style="red", markup=False, soft_wrap=True)
         console.print(f"    + actual   {failure.actual}", style="green", markup=False, soft_wrap=True)
     errors = sum(f.severity is Severity.ERROR for f in found.findings)
-    told = [f"{errors} errors", f"{len(found.findings) - errors} warnings"]
+    told = [counted(errors, "error"), counted(len(found.findings) - errors, "warning")]
     if found.tests_run:
-        told.append(f"{found.tests_run} expectations, {len(found.test_failures)} failed")
+        told.append(f"{counted(found.tests_run, 'expectation')}, {len(found.test_failures)} failed")
     console.print(f"{found.name} {found.digest[:12]}: {', '.join(told)}", markup=False)
     sys.exit(YES if found.passed else NO)
 
@@ -122,30 +127,43 @@ def publish(
     """Validate, test, store and activate the policy set in FOLDER."""
     with errors_told():
         files = bundle.read_folder(folder)
-    messages = [pb.PolicyFile(path=path, content=content) for path, content in sorted(files.items())]
-    set_name = name or folder.resolve().name
+    set_name = declared_name(files, name or folder.resolve().name)
+    draft = pb.PublishPolicySetRequest(
+        request_id=request_id,
+        policy_set=set_name,
+        files=[pb.PolicyFile(path=path, content=content) for path, content in sorted(files.items())],
+    )
     with channel(target) as opened:
         stub = PolicyServiceStub(opened)
-        checked = stub.ValidatePolicySet(
-            pb.ValidatePolicySetRequest(policy_set=set_name, files=messages), timeout=ASK_TIMEOUT_SECONDS
-        )
-        refused = checked.test_failures or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
-        if refused or dry_run:
+        response = None if dry_run else publish_or_none(stub, draft)
+        if response is None:
+            asked = pb.ValidatePolicySetRequest(policy_set=set_name, files=draft.files)
+            checked = stub.ValidatePolicySet(asked, timeout=ASK_TIMEOUT_SECONDS)
+            refused = checked.test_failures or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
             show_validation(checked, as_json=as_json)
             if not as_json:
                 told = "refused, nothing was changed" if refused else "can be published"
                 stderr().print(f"{set_name} {checked.digest[:12]}: {told}", markup=False)
-            sys.exit(NO if refused else YES)
-        response = stub.PublishPolicySet(
-            pb.PublishPolicySetRequest(request_id=request_id, policy_set=set_name, files=messages),
-            timeout=ASK_TIMEOUT_SECONDS,
-        )
+            sys.exit(NO if refused or not dry_run else YES)
     if as_json:
         print_json(response)
         return
     revision = response.revision
     what = "is now active" if response.changed else "was active already"
     stdout().print(f"{set_name} revision {revision.number} {revision.digest[:12]} {what}", markup=False)
+
+
+def publish_or_none(stub: PolicyServiceStub, draft: pb.PublishPolicySetRequest) -> pb.PublishPolicySetResponse | None:
+    """Publishes a draft; None when it is refused, of which validation then tells every finding."""
+    try:
+        response = stub.PublishPolicySet(draft, timeout=ASK_TIMEOUT_SECONDS)
+    except grpc.RpcError as error:
+        info = error_info(error)
+        if info is None or info.reason != "POLICY_SET_REFUSED":
+            raise
+        return None
+    assert isinstance(response, pb.PublishPolicySetResponse)  # noqa: S101  # the stubs do not say it
+    return response
 
 
 def show_validation(checked: pb.ValidatePolicySetResponse, *, as_json: bool) -> None:

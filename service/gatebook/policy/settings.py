@@ -84,6 +84,11 @@ class Settings(msgspec.Struct, frozen=True):
         return self.attribute_sources.get(caller, NOTHING_BELIEVED)
 
 
+def is_set_name(name: str) -> bool:
+    """Tells whether a policy set can be called so."""
+    return _SET_NAME.fullmatch(name) is not None
+
+
 def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tuple[Settings | None, list[Finding]]:
     """Reads `gatebook.yaml`.
 

@@ -15,10 +15,11 @@ import msgspec
 
 from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.recorder import Recorder, Written
-from gatebook.errors import DirectoryRefusedError
+from gatebook.errors import DirectoryRefusedError, InvalidRequestError
 from gatebook.policy.directory import load_directory
+from gatebook.policy.settings import is_set_name
 from gatebook.revisions.active import Activation, Revisions, State
-from gatebook.revisions.validate import Validation, validate
+from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.v1 import entry_pb2
 from gatebook.values import Finding, Revision
 
@@ -50,7 +51,7 @@ class Publishing:
     async def validate(self, files: Mapping[str, bytes], name: str, caller: str) -> Validation:
         """Judges a draft under the active directory, and writes that it was asked."""
         found = await self._judge(files, name)
-        await self._recorder.record_policy(_event(entry_pb2.POLICY_STEP_VALIDATED, found), caller)
+        await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_VALIDATED, found), caller)
         return found
 
     async def publish(self, files: Mapping[str, bytes], name: str, caller: str, *, request_id: str = "") -> Published:
@@ -83,7 +84,7 @@ class Publishing:
         async with self._turn:
             found = await self._judge(files, name)
             if not found.passed or found.policy_set is None:
-                await self._recorder.record_policy(_event(entry_pb2.POLICY_STEP_REFUSED, found), caller)
+                await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_REFUSED, found), caller)
                 raise found.refusal()
             policy_set = found.policy_set
             newest = self._revisions.newest(policy_set.name)
@@ -93,7 +94,7 @@ class Publishing:
             revision = Revision(found.digest, 1 if newest is None else newest.revision.number + 1)
             await asyncio.to_thread(self._revisions.store.put_policy_set, files)
             snapshot = await self._revisions.build(policy_set, revision)
-            event = _event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
+            event = self._event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
             written = await self._recorder.record_policy(event, caller)
             # The commit point: from here on the revision is active, here and after a restart.
             state = self._revisions.state
@@ -144,6 +145,10 @@ class Publishing:
         return Published(revision, changed=True, subjects=subjects, written=written)
 
     async def _judge(self, files: Mapping[str, bytes], name: str) -> Validation:
+        name = declared_name(files, name)
+        if not is_set_name(name):
+            message = f"`{name}` is no name of a policy set: use lower-case letters, digits, `_` and `-`"
+            raise InvalidRequestError("policy_set", message)
         return await asyncio.to_thread(
             validate, files, name, directory=self._revisions.state.directory, now=self._recorder.now()
         )
@@ -159,19 +164,24 @@ class Publishing:
         same = (a for a in self._revisions.state.activations if a.policy_set == name and a.request_id_hash == wanted)
         return next((a for a in same if a.revision.digest == digest), None)
 
-
-def _event(
-    step: entry_pb2.PolicyStep.ValueType, found: Validation, revision: Revision | None = None, request_id: str = ""
-) -> PolicyEvent:
-    return PolicyEvent(
-        step=step,
-        policy_set="" if found.policy_set is None else found.policy_set.name,
-        revision=revision or Revision(found.digest, 0),
-        findings=found.findings,
-        tests_run=found.tests_run,
-        tests_failed=len(found.test_failures),
-        request_id_hash=_hash(request_id),
-    )
+    def _event(
+        self,
+        step: entry_pb2.PolicyStep.ValueType,
+        found: Validation,
+        revision: Revision | None = None,
+        request_id: str = "",
+    ) -> PolicyEvent:
+        # A name that nothing was ever published under may be anything, and stays out of the book.
+        known = found.policy_set is not None or found.name in self._revisions.state.policy_sets
+        return PolicyEvent(
+            step=step,
+            policy_set=found.name if known else "",
+            revision=revision or Revision(found.digest, 0),
+            findings=found.findings,
+            tests_run=found.tests_run,
+            tests_failed=len(found.test_failures),
+            request_id_hash=_hash(request_id),
+        )
 
 
 def _activation(name: str, revision: Revision, written: Written, request_id: str) -> Activation:
