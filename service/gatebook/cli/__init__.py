@@ -8,7 +8,7 @@ import click
 
 from gatebook import __version__
 
-COMMANDS = ("serve", "check", "policy", "directory", "audit", "keys")
+COMMANDS = ("serve", "check", "policy", "directory", "audit", "keys", "demo")
 
 
 class LazyGroup(click.Group):

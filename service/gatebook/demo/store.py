@@ -6,7 +6,7 @@ columns and types, filled by `telemetry.sql`. The same seed, scale and directory
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +44,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def build_store(
-    path: Path, catalogue: Catalogue, directory: Directory, *, seed: int = SEED, scale: float = 1.0
+    path: Path,
+    catalogue: Catalogue,
+    directory: Directory,
+    *,
+    seed: int = SEED,
+    scale: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Builds the store in a new file; returns the number of rows of each table.
 
@@ -54,6 +60,7 @@ def build_store(
         directory: The people whom the rows are about; the named ones come first.
         seed: What the rows depend on.
         scale: The share of the usual few hundred thousand rows, for tests.
+        progress: Is told how many statements are done, and of how many.
     """
     connection = duckdb.connect(str(path))
     try:
@@ -61,8 +68,11 @@ def build_store(
         _create_tables(connection, catalogue)
         _bring_people(connection, directory)
         _set_variables(connection, directory, seed, scale)
-        for statement in connection.extract_statements(SQL.read_text(encoding="utf-8")):
+        statements = connection.extract_statements(SQL.read_text(encoding="utf-8"))
+        for done, statement in enumerate(statements, start=1):
             connection.execute(statement)
+            if progress is not None:
+                progress(done, len(statements))
         return {
             dataset: _one(connection, f"SELECT count(*) FROM {_quoted(dataset)}")  # noqa: S608  # a catalogued name
             for dataset in catalogue.datasets
