@@ -1,7 +1,7 @@
 """Says which rules came near to allowing a request, and what they lacked.
 
-Owns the explanation of a denial. Near are the allow rules about the same resource and action, and
-those about the same subject; the nearest lack the fewest parts of their matcher. An explanation names
+Owns the explanation of a denial. Near are the allow rules about the same resource and action, else, where
+there are none, those about the same subject; the nearest lack the fewest parts of their matcher. An explanation names
 ids and rules, never the values of attributes or rows.
 """
 
@@ -34,12 +34,12 @@ def explain(program: Program, tokens: Mapping[str, Any]) -> tuple[NearRule, ...]
 
     `tokens` are those of `bind`, or of `governed_tokens` with `obj`, the node of a column.
     """
-    near: dict[int, Entry] = {}
+    near: list[Entry] = []
     plan = program.near.plan(program.near.read(tokens), tokens)
     for group in ("about_resource", "about_subject"):
         found = islice(outcomes(plan[group], tokens), LOOKED_AT_MAX)
-        near |= {entry.order: entry for entry, outcome in found if outcome is True}
-    judged = [(_lacked(program.main, entry, tokens), entry) for entry in near.values()]
+        near = near or [entry for entry, outcome in found if outcome is True]
+    judged = [(_lacked(program.main, entry, tokens), entry) for entry in near]
     judged.sort(key=lambda it: (len(it[0]), it[1].order))
     return tuple(
         NearRule(RuleRef(entry.rule.text, entry.rule.file, entry.rule.line, program.effect_of(entry.rule)), lacked)
