@@ -234,6 +234,11 @@ m = g(r.sub.id, p.sub) && g2(r.obj, p.obj) && r.act == p.act && g3(r.purpose, p.
 m2 = g(r.sub.id, p2.sub) && g2(r.obj, p2.obj) && r.act == p2.act && g3(r.purpose, p2.purpose) && eval(p2.cond)
 m3 = g(r.sub.id, p3.sub) && g2(r.obj, p3.obj) && r.act == p3.act && g3(r.purpose, p3.purpose) && eval(p3.cond)
 """
+TWO_WAYS = GOVERNED_MODEL.replace(
+    "\nm = ", "\nm = r.ctx.owner == p.sub && g2(r.obj, p.obj) && r.row.active && eval(p.cond) || "
+)
+"""A governed model whose rules match in two ways: by keys that may be unknown, and under a part on the row."""
+
 CATALOGUE = """
 g2, t.a, t
 g2, t.b, t
@@ -258,7 +263,7 @@ def governed_policies(draw: st.DrawFn) -> str:
         st.sampled_from(("t", "t.a", "t.b", "x.*", "tag:secret", "tag:secret.key")),
         st.sampled_from(("read", "read", "export")),
         st.sampled_from(("*", "train", "train.eval", "cost")),
-        st.just("True") | conditions("r.sub", "r.ctx", "r.row"),
+        st.just("True") | conditions("r.sub", "r.ctx", "r.row") | st.just("r.obj != 't.a' || r.sub.active"),
     )
     rules = st.one_of(
         st.tuples(st.just("p"), *common, st.sampled_from(("allow", "allow", "deny"))),
@@ -270,9 +275,22 @@ def governed_policies(draw: st.DrawFn) -> str:
     return "".join(f"{', '.join(line)}\n" for line in lines)
 
 
-def governed_set(policy: str) -> PolicySet:
+def governed_set(policy: str, model: str = GOVERNED_MODEL) -> PolicySet:
     """Reads a governed set; its catalogue and purposes stand as edges among the rules."""
-    return _read(GOVERNED, {"model.conf": GOVERNED_MODEL.encode(), "policy.csv": (policy + CATALOGUE).encode()})
+    return _read(GOVERNED, {"model.conf": model.encode(), "policy.csv": (policy + CATALOGUE).encode()})
+
+
+def holed(attributes: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Draws attributes of which some are missing, null or strange."""
+    return st.builds(
+        lambda whole, holes: {name: value for name, value in {**whole, **holes}.items() if value != "missing"},
+        attributes,
+        st.dictionaries(
+            st.sampled_from(("level", "score", "team", "active", "owner")),
+            st.sampled_from((None, "missing")) | strange_values(),
+            max_size=3,
+        ),
+    )
 
 
 def strange_values() -> st.SearchStrategy[Any]:

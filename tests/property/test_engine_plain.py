@@ -12,7 +12,7 @@ import pytest
 from casbin.persist.adapters import StringAdapter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.property.strategies import ATTRIBUTES, REQUESTS, SHAPES, Shape, plain_set, policies, strange_values
+from tests.property.strategies import ATTRIBUTES, REQUESTS, SHAPES, Shape, holed, plain_set, policies, strange_values
 
 from gatebook.compiler.program import compile_program
 from gatebook.engine.evaluate import evaluate
@@ -75,19 +75,15 @@ def test_compiled_equals_reference_equals_casbin(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_strange_values_never_part_them(shape: Shape) -> None:
     """Whatever a caller sends as token or attribute, the compiled program answers what the reference does."""
-    strange = st.one_of(
-        st.builds(
-            Named,
-            st.sampled_from(("ana", "data1", "read")),
-            st.dictionaries(st.sampled_from(("level", "team")), strange_values()),
-        ),
-        strange_values(),
-    )
+    tokens_of = {
+        token: st.builds(Named, st.sampled_from(REQUESTS[kind]), holed(ATTRIBUTES)) | strange_values()
+        for token, kind in shape.request.items()
+    }
 
     @settings(max_examples=30)
     @given(
         policies(shape),
-        st.lists(st.fixed_dictionaries(dict.fromkeys(shape.request, strange)), min_size=5, max_size=5),
+        st.lists(st.fixed_dictionaries(tokens_of), min_size=8, max_size=8),
     )
     def check(policy: str, requests: list[dict[str, Any]]) -> None:
         policy_set = plain_set(shape.model, policy)
