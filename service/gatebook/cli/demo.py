@@ -16,6 +16,7 @@ import click
 
 from gatebook.cli.output import COULD_NOT_ASK, NO, USAGE, YES, fail
 from gatebook.errors import GatebookError
+from gatebook_client import GatebookClientError
 
 EMPLOYEES_MIN = 100
 EMPLOYEES_MAX = 100_000
@@ -40,6 +41,7 @@ def demo(*, keep: Path | None, employees: int, scale: str, seed: int, as_json: b
     if find_spec("duckdb") is None:
         fail("the demo needs the package duckdb: run `make demo`, or `pip install 'gatebook[demo]'`", USAGE)
     from gatebook.demo.ending import tell_where_next  # noqa: PLC0415  # after the check for duckdb
+    from gatebook.demo.processes import BrokenOffError  # noqa: PLC0415  # as above
     from gatebook.demo.stage import Stage  # noqa: PLC0415  # as above
     from gatebook.demo.story import SCALES, tell_story  # noqa: PLC0415  # as above
 
@@ -47,8 +49,8 @@ def demo(*, keep: Path | None, employees: int, scale: str, seed: int, as_json: b
     try:
         with signals_unwind(), folder_for(keep) as folder:
             told = tell_story(stage, folder, employees=employees, scale=SCALES[scale], seed=seed)
-    except GatebookError as error:
-        fail(f"the demo broke off: {error.message}", COULD_NOT_ASK)
+    except (BrokenOffError, GatebookError, GatebookClientError) as error:
+        fail(f"the demo broke off: {error}", COULD_NOT_ASK)
     if as_json:
         import msgspec  # noqa: PLC0415  # as above
 

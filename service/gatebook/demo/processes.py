@@ -13,17 +13,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from gatebook.errors import GatebookError
-
 END_SECONDS = 5.0
 RUN_SECONDS = 120.0
 COLUMNS = "96"
 
 
-class BrokenOffError(GatebookError):
-    """The demo cannot go on; the message says why and what to do."""
-
-    reason = "BROKEN_OFF"
+class BrokenOffError(Exception):
+    """The demo cannot go on; the text says why and what to do. No server ever answers with it."""
 
 
 class Processes:

@@ -22,6 +22,7 @@ INDENT = 3
 DEEP = 9
 """How far what belongs to one answer is indented."""
 GAP = 2
+BAR_WIDTH = 30
 CUT = "..."
 Cell = str | Text
 
@@ -80,7 +81,14 @@ class Stage:
         cells = [[_text(cell) for cell in row] for row in rows]
         natural = [max(map(len, texts)) for texts in zip(columns, *(map(str, row) for row in cells), strict=True)]
         widths = fitted(natural, self._console.width - indent - (GAP + 1) * (len(columns) - 1))
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
+        made = Table(
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=False,
+            header_style="dim",
+            border_style="dim",
+            padding=(0, GAP, 0, 0),
+        )
         for column, width in zip(columns, widths, strict=True):
             justify = "right" if column in right else "left"
             made.add_column(Text(column), justify=justify, no_wrap=True, min_width=width)  # type: ignore[arg-type]  # rich's own literal
@@ -91,7 +99,8 @@ class Stage:
     @contextmanager
     def working(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Shows progress within the block, on a terminal; yields what to tell of it: done, and of how many."""
-        columns = (TextColumn(" " * (INDENT - 1) + "{task.description}"), BarColumn(30), TimeElapsedColumn())
+        bar = BarColumn(BAR_WIDTH, complete_style="green", finished_style="green", pulse_style="bar.back")
+        columns = (TextColumn(" " * (INDENT - 1) + "{task.description}"), bar, TimeElapsedColumn())
         terminal = self._console.is_terminal
         with Progress(*columns, console=self._console, transient=True, disable=not terminal) as bars:
             task = bars.add_task(what, total=None)

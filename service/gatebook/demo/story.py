@@ -59,7 +59,7 @@ def tell_story(stage: Stage, folder: Path, *, employees: int, scale: Scale, seed
     """Tells the whole story in a folder; returns what came of it.
 
     Raises:
-        GatebookError: it cannot go on; the message says why.
+        BrokenOffError: it cannot go on; the message says why.
     """
     began = time.monotonic()
     promises = Promises()
