@@ -3,8 +3,9 @@
 It does what every service behind the gate does, with the client library alone:
 
 1. ask; a denial ends it, and the store is not even opened;
-2. read the allowed columns, and the one that says whom a row is about where groups are counted;
-3. let out what the decision's own `enforce` or `aggregate` returns, and nothing else.
+2. read the allowed columns, and those that say whom a row is about where the answer depends on it;
+3. where only some rows are allowed, ask about each row that was read, with all of its values;
+4. let out what the decision's own `enforce` or `aggregate` returns, and nothing else.
 
 The keys of its hashes come on standard input, as `gatebook keys export` prints them; what it asked, was told and
 got goes to standard output as JSON.
@@ -90,9 +91,23 @@ def outcome_of(actor: Actor, question: Question, target: str, store: Store, keys
             explain=True,
             receipt="full",
         )
-    group = decision.minimum_group
+        told = told_of(decision)
+        if not decision.allowed:
+            return told
+        group = decision.minimum_group
+        about = (*(() if group is None else group.entity_columns), *(question.row or ()))
+        rows = store.read(question, tuple(dict.fromkeys((*decision.allowed_columns, *about))))
+        try:
+            got = let_out(gatebook, decision, actor, question, rows, keys)
+        except gatebook_client.EnforcementError as error:
+            return msgspec.structs.replace(told, rows_read=len(rows), refused=error.message)
+    return msgspec.structs.replace(told, rows_read=len(rows), got=tuple(got))
+
+
+def told_of(decision: gatebook_client.Decision) -> Outcome:
+    """Returns what an answer says."""
     nearest = decision.near_rules[0] if decision.reason in UNRULED and decision.near_rules else None
-    told = Outcome(
+    return Outcome(
         allowed=decision.allowed,
         reason=decision.reason,
         message=decision.message,
@@ -100,27 +115,31 @@ def outcome_of(actor: Actor, question: Question, target: str, store: Store, keys
         nearest="" if nearest is None else f"{nearest.rule.file}:{nearest.rule.line}",
         lacked=() if nearest is None else nearest.lacked,
         masks={column: masks[0].kind for column, masks in decision.masks.items()},
-        group=0 if group is None else group.k,
+        group=0 if decision.minimum_group is None else decision.minimum_group.k,
         receipt=json_format.MessageToDict(decision.raw.receipt, preserving_proto_field_name=True),
     )
-    if not decision.allowed:
-        return told
-    people = () if group is None else group.entity_columns
-    rows = store.read(question, tuple(dict.fromkeys((*decision.allowed_columns, *people))))
-    try:
-        got = let_out(decision, question, rows, keys)
-    except gatebook_client.EnforcementError as error:
-        return msgspec.structs.replace(told, rows_read=len(rows), refused=error.message)
-    return msgspec.structs.replace(told, rows_read=len(rows), got=tuple(got))
 
 
 def let_out(
-    decision: gatebook_client.Decision, question: Question, rows: list[dict[str, Any]], keys: Mapping[str, bytes]
+    gatebook: gatebook_client.BlockingConnection,
+    decision: gatebook_client.Decision,
+    actor: Actor,
+    question: Question,
+    rows: list[dict[str, Any]],
+    keys: Mapping[str, bytes],
 ) -> list[dict[str, Any]]:
     """Returns what may leave of the rows."""
     if question.by:
         return decision.aggregate(rows, by=question.by, measures=question.measures, keys=keys)
-    return decision.enforce(rows, keys=keys)
+    if question.row is None:
+        return decision.enforce(rows, keys=keys)
+    subject = (actor.type, actor.subject)
+    checks = [
+        gatebook_client.Check(subject, question.action, question.dataset, question.columns, question.purpose, row=row)
+        for row in rows
+    ]
+    answers = zip(gatebook.check_many(checks), rows, strict=True)
+    return [left for answer, row in answers if answer.allowed for left in answer.enforce([row], keys=keys)]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from gatebook.demo.groups import small_groups
 from gatebook.demo.processes import BrokenOffError, Processes, finish
 from gatebook.demo.promises import Promises
 from gatebook.demo.question import Actor, Outcome, Question
-from gatebook.demo.rows import leaks, shown_groups, shown_rows
+from gatebook.demo.rows import hidden, leaks, shown_groups, shown_rows
 from gatebook.demo.stage import DEEP, Stage, count, verdict
 
 AT_ONCE = 2
@@ -85,7 +85,7 @@ def tell(stage: Stage, company: Company, asked: Asked, before: Actor | None) -> 
     stage.pairs(
         [
             (verdict(allowed=outcome.allowed), f"{question.action} {columns}{question.dataset}{purpose}"),
-            ("", Text(why(outcome), "dim")),
+            ("", Text(why(question, outcome), "dim")),
         ]
     )
     if outcome.got:
@@ -94,14 +94,14 @@ def tell(stage: Stage, company: Company, asked: Asked, before: Actor | None) -> 
         stage.table(headings, rows, right=right, indent=DEEP)
 
 
-def why(outcome: Outcome) -> str:
+def why(question: Question, outcome: Outcome) -> str:
     """Says in a line why an answer was given."""
     entry = f"entry {outcome.receipt.get('index', '0')}"
     if not outcome.allowed:
         return f"{entry} · {outcome.reason}: {cause(outcome)}"
     masks = ", ".join(f"{kind.lower()} {column}" for column, kind in outcome.masks.items() if kind != "NONE")
     group = f"groups of {outcome.group} people or more" if outcome.group else ""
-    read = f"{count(outcome.rows_read, 'row')} read"
+    read = f"{count(outcome.rows_read, 'row')} read{', each asked about' if question.row else ''}"
     return " · ".join(filter(None, (entry, f"allowed by {outcome.rules[0]}", masks, group, read)))
 
 
@@ -140,9 +140,8 @@ def check(promises: Promises, company: Company, asked: Sequence[Asked]) -> None:
 
 
 def masked_values(asked: Sequence[Asked]) -> str:
-    """Returns how many values left under a mask that hides something."""
-    hidden = (len(o.got) * sum(kind != "NONE" for kind in o.masks.values()) for _, q, o in asked if not q.by)
-    return count(sum(hidden))
+    """Returns how many values left under a mask that hides them."""
+    return count(sum(len(outcome.got) * len(hidden(outcome)) for _, question, outcome in asked if not question.by))
 
 
 def summary(asked: Asked) -> dict[str, Any]:

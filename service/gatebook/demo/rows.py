@@ -59,16 +59,20 @@ def shown_groups(company: Company, question: Question, outcome: Outcome) -> Show
     return (*question.by, *question.measures), table, tuple(question.measures)
 
 
+def hidden(outcome: Outcome) -> tuple[str, ...]:
+    """Returns the columns whose values must not be those that are stored."""
+    return tuple(column for column, kind in outcome.masks.items() if kind not in KEEPING | COARSE)
+
+
 def leaks(company: Company, question: Question, outcome: Outcome) -> Iterator[str]:
     """Yields each masked value that left as it is stored."""
-    hidden = [column for column, kind in outcome.masks.items() if kind not in KEEPING | COARSE]
     if question.by or not outcome.got:
         return
     stored_rows = company.rows(question, tuple(outcome.got[0]), len(outcome.got))
     if len(stored_rows) != len(outcome.got):
         yield f"{len(outcome.got)} rows left, but {len(stored_rows)} are stored"
     for stored, got in zip(stored_rows, outcome.got, strict=False):
-        for column in hidden:
+        for column in hidden(outcome):
             if got[column] is not None and got[column] == stored[column]:
                 yield f"`{question.dataset}.{column}` left in clear"
     yield from (

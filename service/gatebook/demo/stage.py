@@ -6,6 +6,7 @@ terminal it writes plain lines, without control characters, and shows nothing th
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ class Stage:
     @classmethod
     def open(cls, *, quiet: bool = False) -> Stage:
         """Returns a stage on standard output; a quiet one shows nothing."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a dash that an old locale lacks is no reason to stop
         return cls(Console(highlight=False, quiet=quiet, file=sys.stdout))
 
     def chapter(self, title: str, why: str) -> None:
