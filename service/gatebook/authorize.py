@@ -35,7 +35,7 @@ from gatebook.engine.decision import Denial, allowed, data_subjects, denied
 from gatebook.engine.evaluate import ColumnVerdict, evaluate, evaluate_columns
 from gatebook.engine.obligations import Obliged, oblige
 from gatebook.engine.snapshot import Snapshot
-from gatebook.errors import LimitExceededError
+from gatebook.errors import InvalidRequestError, LimitExceededError
 from gatebook.policy.casts import cast_row
 from gatebook.policy.dataset import Dataset, Notice
 from gatebook.policy.directory import Subject
@@ -94,8 +94,12 @@ def question_of(
 
     Raises:
         TokenMissingError: the model of a plain set needs a token that the request does not supply.
+        InvalidRequestError: it asks for columns or a row of a plain set, which knows neither.
         LimitExceededError: no entry could hold it.
     """
+    if not snapshot.governed and (request.columns or request.row is not None):
+        field = "access.resource.columns" if request.columns else "access.row"
+        raise InvalidRequestError(field, f"policy set `{snapshot.policy_set.name}` has no catalogue, and so no columns")
     people = len(data_subjects(snapshot, request))
     if people > DATA_SUBJECTS_MAX:
         message = f"the row names {people} data subjects, at most {DATA_SUBJECTS_MAX} are taken"

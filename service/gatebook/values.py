@@ -229,8 +229,9 @@ class NearRule(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """What the gate decided, before it is written and numbered.
 
-    `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose` and `subject`
-    the policy set knows: only those may stand in clear in the book.
+    `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose`, `subject` and `actor`
+    the policy set knows: only those may stand in clear in the book. With `row_given` the decision is
+    about the row that was asked about, and no other.
     """
 
     effect: Effect
@@ -248,6 +249,7 @@ class Decision(msgspec.Struct, frozen=True):
     expires_time: datetime | None = None
     vocabulary_known: frozenset[str] = frozenset()
     data_subjects: tuple[str, ...] = ()
+    row_given: bool = False
 
     @property
     def allowed(self) -> bool:

@@ -94,6 +94,18 @@ def test_a_stream_lives_as_long_as_its_caller(stub: AccessServiceStub) -> None:
     responses.cancel()
 
 
+def test_a_refused_message_ends_a_stream_after_what_was_asked_before(stub: AccessServiceStub) -> None:
+    """A message that is refused ends the stream with its error, once all earlier ones are answered."""
+    asked = [pb.StreamCheckAccessRequest(items=[pb.CheckItem(access=access())] * 20) for _ in range(5)]
+    responses = stub.StreamCheckAccess(iter([*asked, pb.StreamCheckAccessRequest()]))
+    answered: list[pb.CheckResult] = []
+    with pytest.raises(grpc.RpcError) as refused:
+        answered.extend(result for response in responses for result in response.results)
+
+    assert len(answered) == 100
+    assert refusal(refused.value)[1].reason == "INVALID_REQUEST"
+
+
 def test_attributes_may_come_as_a_struct_or_as_json(stub: AccessServiceStub) -> None:
     """The Struct and its JSON sibling say the same; both at once are refused."""
     as_struct, as_json = access(), access()
@@ -231,3 +243,46 @@ def test_a_token_that_the_model_needs_must_be_sent(tmp_path_factory: pytest.Temp
         request.context_json = b'{"dom": "hr"}'
         allowed = domains.CheckAccess(pb.CheckAccessRequest(access=request)).decision
         assert allowed.effect == types_pb2.EFFECT_ALLOW
+
+
+@pytest.mark.parametrize("change", [{"resource": {"columns": ["title"]}}, {"row": {"owner": "alice"}}])
+def test_a_plain_set_refuses_columns_and_rows(tmp_path_factory: pytest.TempPathFactory, change: dict[str, Any]) -> None:
+    """Columns and rows mean nothing to a set without catalogue, and are refused instead of being passed over."""
+    question = types_pb2.AccessRequest(
+        subject=types_pb2.Subject(id="alice"),
+        action=types_pb2.Action(name="read"),
+        resource=types_pb2.Resource(id="report:weekly"),
+    )
+    with (
+        serving(tmp_path_factory.mktemp("plain"), [POLICIES / "basic"]) as server,
+        server.channel() as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        AccessServiceStub(channel).CheckAccess(pb.CheckAccessRequest(access=json_format.ParseDict(change, question)))
+
+    code, info, _ = refusal(refused.value)
+    assert (code, info.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_one_malformed_item_harms_no_other(stub: AccessServiceStub, number: float) -> None:
+    """Bytes that are no UTF-8 and numbers that JSON does not have are errors of their items alone."""
+    no_text, no_number = access(), access()
+    no_text.context_json = b'{"a": "\xff"}'
+    no_number.context.fields["a"].number_value = number
+    items = [pb.CheckItem(access=one) for one in (no_text, access(), no_number)]
+    results = stub.BatchCheckAccess(pb.BatchCheckAccessRequest(items=items)).results
+
+    assert [r.WhichOneof("outcome") for r in results] == ["error", "decision", "error"]
+    assert {r.error.code for r in results if r.HasField("error")} == {code_pb2.INVALID_ARGUMENT}
+
+
+def test_an_answer_about_a_row_covers_that_row_alone(stub: AccessServiceStub) -> None:
+    """Who asked about their own row is not told that every row is covered."""
+    own = access(subject="ana", resource="ai_usage.token_usage")
+    own.purpose = "subject_access"
+    own.row_json = b'{"subject_id": "ana"}'
+    decision = stub.CheckAccess(pb.CheckAccessRequest(access=own)).decision
+
+    assert decision.effect == types_pb2.EFFECT_ALLOW
+    assert decision.row_filter.kind == types_pb2.ROW_FILTER_KIND_ASKED_ROW

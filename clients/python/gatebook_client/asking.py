@@ -100,6 +100,7 @@ class Asking:
         """Returns what the answer to a check has to fit."""
         return Asked(
             columns=tuple(check.columns),
+            row=None if check.row is None else dict(check.row),
             allow_partial=check.allow_partial,
             masks=self.enforcer.masks,
             obligations=self.enforcer.obligations,

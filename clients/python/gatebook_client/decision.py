@@ -48,7 +48,7 @@ LOCAL_MESSAGES: Mapping[str, str] = {
     "CLIENT_OBLIGATION_NOT_DECLARED": "the answer has an obligation that the enforcer did not declare",
     "CLIENT_UNKNOWN_MASK": "the answer has a mask that this client does not know; upgrade gatebook",
     "CLIENT_MASK_NOT_DECLARED": "the answer has a mask that the enforcer did not declare",
-    "CLIENT_ROW_FILTER": "the answer covers some rows only, which this client cannot filter",
+    "CLIENT_ROW_FILTER": "the answer covers other rows than were asked about",
     "CLIENT_COLUMNS_MISMATCH": "the answer is not about the columns that were asked for",
     EXPIRED: "the allow has expired; check again",
 }
@@ -68,11 +68,13 @@ class Decision:
         error: why there is no answer; set only on denials of batch items, of streams, and with
             `on_error="deny"`.
         explanation: the explanation, when it was asked for.
+        asked_row: the row that was asked about, to which the answer is bound; None for a whole dataset.
     """
 
     raw: types_pb2.Decision
     error: GatebookClientError | None
     explanation: types_pb2.Explanation | None
+    asked_row: Mapping[str, Any] | None
     _local_reason: str
     _usable_until: float
 
@@ -226,9 +228,9 @@ def read_decision(
     if not allows and answer.effect != types_pb2.EFFECT_DENY:
         local_reason = "CLIENT_UNKNOWN_EFFECT"
     usable_until = asked.sent_clock + lifetime_seconds(answer) if allows else 0.0
-    return Decision(answer, None, explanation, local_reason, usable_until)
+    return Decision(answer, None, explanation, asked.row, local_reason, usable_until)
 
 
 def denied_by(error: GatebookClientError) -> Decision:
     """Returns the denial that stands for an error."""
-    return Decision(types_pb2.Decision(), error, None, "", 0.0)
+    return Decision(types_pb2.Decision(), error, None, None, "", 0.0)

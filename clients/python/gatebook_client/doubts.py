@@ -8,8 +8,9 @@ never turn a denial into anything else. Read the tuple at the end from top to bo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gatebook.v1 import types_pb2
 
@@ -30,6 +31,7 @@ class Asked:
     """
 
     columns: tuple[str, ...] = ()
+    row: Mapping[str, Any] | None = None
     allow_partial: bool = False
     masks: frozenset[int] = frozenset()
     obligations: frozenset[int] = frozenset()
@@ -123,9 +125,10 @@ def _minimum_group_is_malformed(answer: types_pb2.Decision, _asked: Asked) -> bo
     return answer.minimum_group.k < 1 or not answer.minimum_group.entity_columns
 
 
-def _rows_are_not_all_covered(answer: types_pb2.Decision, _asked: Asked) -> bool:
-    """Tells whether a row filter would be needed, which this version cannot apply."""
-    return answer.row_filter.kind != types_pb2.ROW_FILTER_KIND_ALL_ROWS
+def _rows_are_not_those_asked(answer: types_pb2.Decision, asked: Asked) -> bool:
+    """Tells whether the allow covers other rows than were asked about, or a filter that this version cannot apply."""
+    about_one = types_pb2.ROW_FILTER_KIND_ASKED_ROW
+    return answer.row_filter.kind != (types_pb2.ROW_FILTER_KIND_ALL_ROWS if asked.row is None else about_one)
 
 
 def _columns_are_not_those_asked(answer: types_pb2.Decision, asked: Asked) -> bool:
@@ -165,7 +168,7 @@ DOUBTS: tuple[tuple[str, Callable[[types_pb2.Decision, Asked], bool]], ...] = (
     ("CLIENT_COLUMNS_MISMATCH", _columns_are_not_those_asked),
     ("CLIENT_CONTRADICTION", _obligation_is_not_listed),
     ("CLIENT_MALFORMED_DECISION", _minimum_group_is_malformed),
-    ("CLIENT_ROW_FILTER", _rows_are_not_all_covered),
+    ("CLIENT_ROW_FILTER", _rows_are_not_those_asked),
     ("CLIENT_CONTRADICTION", _column_is_denied),
     ("CLIENT_EXPIRED", _lifetime_is_over),
 )

@@ -2,7 +2,7 @@
 
 Owns `enforce` and the reading of a decision's obligations. Anything not understood is refused:
 
-1. only an allow, not expired, that covers every row, lets rows out;
+1. only an allow, not expired, lets rows out: every row, or only the one that was asked about;
 2. every obligation, mask, parameter and condition is read before the first row is;
 3. a column leaves only if its own outcome is an allow; every other column of a row is dropped;
 4. of a column's masks the first applies whose condition on the row is true or unknown;
@@ -14,12 +14,16 @@ of the decision speak of; one that is missing is unknown, and then the mask appl
 
 from __future__ import annotations
 
+import datetime as dt
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Protocol
 
 from gatebook.v1 import types_pb2
+from gatebook_client.canonical import canonical_text
 from gatebook_client.expression import Row, compile_condition
 from gatebook_client.masks import MaskValue, compile_mask, supported_masks
 from gatebook_client.refusal import EnforcementError
@@ -29,6 +33,12 @@ __all__ = ["EnforcementError", "Plan", "enforce", "plan", "supported_masks", "su
 MASKS_OF_COLUMN_MAX: Final = 256
 
 _OBLIGATIONS: Final = frozenset({types_pb2.OBLIGATION_KIND_MASKS, types_pb2.OBLIGATION_KIND_MINIMUM_GROUP})
+_READ_TEXT: Final[Mapping[type, Callable[[str], object]]] = {
+    dt.datetime: dt.datetime.fromisoformat,
+    dt.date: dt.date.fromisoformat,
+    uuid.UUID: uuid.UUID,
+    Decimal: Decimal,
+}
 _NO_KEYS: Final[Mapping[str, bytes]] = {}
 
 
@@ -46,6 +56,10 @@ class Wrapped(Protocol):
     @property
     def reason(self) -> str:
         """Names why."""
+
+    @property
+    def asked_row(self) -> Row | None:
+        """The row that was asked about, to which the decision is bound; None for a whole dataset."""
 
 
 Answer = types_pb2.Decision | Wrapped
@@ -70,12 +84,19 @@ class Plan:
     columns: Mapping[str, tuple[Choice, ...]] | None
     k: int
     entity_columns: tuple[str, ...]
+    asked_row: Row | None = None
 
     def apply(self, row: Row) -> dict[str, Any]:
         """Returns what may leave of a row."""
+        self.require_asked(row)
         if self.columns is None:
             return dict(row)
         return {name: self.masked(name, row) for name in self.columns if name in row}
+
+    def require_asked(self, row: Row) -> None:
+        """Refuses a row that is not the one that was asked about: the answer is about no other."""
+        if self.asked_row is not None and not is_same_row(row, self.asked_row):
+            raise EnforcementError("CLIENT_OTHER_ROW", "the decision is about another row; ask about this one")
 
     def masked(self, column: str, row: Row) -> Any:  # noqa: ANN401 - a row holds anything
         """Returns the value of an allowed column, masked."""
@@ -116,8 +137,10 @@ def plan(decision: Answer, keys: Mapping[str, bytes]) -> Plan:
         EnforcementError: It is no allow, has expired, or holds something that this client does not know.
     """
     raw = _allow(decision)
-    if raw.row_filter.kind != types_pb2.ROW_FILTER_KIND_ALL_ROWS:
-        raise EnforcementError("CLIENT_ROW_FILTER", "the decision covers some rows only; ask per row")
+    asked_row = None if isinstance(decision, types_pb2.Decision) else decision.asked_row
+    covered = types_pb2.ROW_FILTER_KIND_ALL_ROWS if asked_row is None else types_pb2.ROW_FILTER_KIND_ASKED_ROW
+    if raw.row_filter.kind != covered:
+        raise EnforcementError("CLIENT_ROW_FILTER", "the decision covers other rows than were asked about")
     if any(kind not in _OBLIGATIONS for kind in raw.must_apply):
         message = "the decision has an obligation that this client does not know; upgrade gatebook"
         raise EnforcementError("CLIENT_UNKNOWN_OBLIGATION", message)
@@ -127,7 +150,27 @@ def plan(decision: Answer, keys: Mapping[str, bytes]) -> Plan:
     if grouped and (raw.minimum_group.k < 1 or not raw.minimum_group.entity_columns):
         raise _malformed("its minimum group counts nobody")
     group = raw.minimum_group
-    return Plan(_columns(raw, keys), group.k, tuple(group.entity_columns))
+    return Plan(_columns(raw, keys), group.k, tuple(group.entity_columns), asked_row)
+
+
+def is_same_row(row: Row, asked: Row) -> bool:
+    """Tells whether a row is the one that was asked about: every value of it was asked, and is equal in its store."""
+    return all(name in asked and _is_same_value(value, asked[name]) for name, value in row.items())
+
+
+def _is_same_value(value: object, asked: object) -> bool:
+    if value is None or asked is None:
+        return value is asked
+    try:
+        return canonical_text(value) == canonical_text(_read_as(type(value), asked))
+    except (ValueError, ArithmeticError):
+        return False
+
+
+def _read_as(type_: type, asked: object) -> object:
+    """Returns what a text that was sent as JSON stands for in a store that has types of its own."""
+    read = _READ_TEXT.get(type_)
+    return read(asked) if read is not None and isinstance(asked, str) else asked
 
 
 def _allow(decision: Answer) -> types_pb2.Decision:

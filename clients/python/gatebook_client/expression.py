@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import operator
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -30,6 +31,7 @@ INTEGER_MAX = 2**127
 DIGITS_MAX = 39
 """More digits than any integer below `INTEGER_MAX` has."""
 ROW = "row"
+_UUID_TEXT = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "lt": operator.lt,
     "le": operator.le,
@@ -179,7 +181,16 @@ def _equal(left: Any, right: Any) -> bool | None:  # noqa: ANN401 - any two valu
 
 
 def _equal_items(left: Any, right: Any) -> bool | None:  # noqa: ANN401 - any two values
-    return bool(left == right) if _comparable(left, right) else UNKNOWN
+    if not _comparable(left, right) or _differ_as_texts_alone(left, right):
+        return UNKNOWN
+    return bool(left == right)
+
+
+def _differ_as_texts_alone(left: Any, right: Any) -> bool:  # noqa: ANN401 - any two values
+    """Tells whether two texts are one UUID in different letters, which are equal in a column of UUIDs alone."""
+    if not (isinstance(left, str) and isinstance(right, str)) or left == right:
+        return False
+    return left.lower() == right.lower() and _UUID_TEXT.fullmatch(left) is not None
 
 
 def _member(value: Any, values: Any) -> bool | None:  # noqa: ANN401 - any two values

@@ -83,6 +83,7 @@ def aggregate(
     needed = tuple(dict.fromkeys((*by, *(column for _, column in measures.values() if column != EVERY_ROW))))
     groups: dict[Key, _Group] = {}
     for row in rows:
+        read.require_asked(row)
         people = [_people(row, column) for column in read.entity_columns]
         masked = {column: _masked(read, column, row) for column in needed}
         key = tuple(_key(masked[column], column) for column in by)

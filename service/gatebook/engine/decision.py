@@ -48,6 +48,7 @@ def denied(
         notice_id="" if notice is None else notice.id,
         vocabulary_known=vocabulary(snapshot, request),
         data_subjects=data_subjects(snapshot, request),
+        row_given=request.row is not None,
     )
 
 
@@ -80,6 +81,7 @@ def allowed(
         expires_time=expires,
         vocabulary_known=vocabulary(snapshot, request),
         data_subjects=data_subjects(snapshot, request),
+        row_given=request.row is not None,
     )
 
 

@@ -85,29 +85,32 @@ class AccessServicer(AccessServiceServicer):
         at_work: set[asyncio.Task[pb.StreamCheckAccessResponse]] = set()
         draining: asyncio.Task[Any] = asyncio.create_task(self._edge.draining.wait())
         reading: asyncio.Task[Any] | None = asyncio.create_task(_next(requests))
+        failure: BaseException | None = None
         try:
             while reading is not None or at_work:
-                waiting: set[asyncio.Task[Any]] = {*at_work}
-                if reading is not None:
-                    waiting.add(draining)
-                    if len(at_work) < self._limits.stream_messages_in_flight_max:
-                        waiting.add(reading)
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                has_room = len(at_work) < self._limits.stream_messages_in_flight_max
+                wanted = () if reading is None else (draining, reading) if has_room else (draining,)
+                done, _ = await asyncio.wait({*at_work, *wanted}, return_when=asyncio.FIRST_COMPLETED)
                 for task in done & at_work:
                     at_work.discard(task)
-                    yield task.result()
+                    if task.exception() is None:
+                        yield task.result()
+                    failure = failure or task.exception()
                 if reading is not None and reading in done:
                     message = reading.result()
                     reading = None
                     if message is not None:
                         at_work.add(asyncio.create_task(self._stream_message(call, message)))
                         reading = asyncio.create_task(_next(requests))
-                elif reading is not None and draining in done:
+                if reading is not None and (failure is not None or draining in done):
+                    # What is under way is still answered: it is written, or will be.
                     reading.cancel()
                     reading = None
+            if failure is not None:
+                raise failure
         finally:
-            for task in (*at_work, draining, *(() if reading is None else (reading,))):
-                task.cancel()
+            for unfinished in filter(None, (*at_work, draining, reading)):
+                unfinished.cancel()
 
     async def _stream_message(self, call: Call, message: pb.StreamCheckAccessRequest) -> pb.StreamCheckAccessResponse:
         results = await self._results(call, message.items, message.policy_set, 0, types_pb2.RECEIPT_LEVEL_BASIC, "")

@@ -115,11 +115,14 @@ def attributes(
     if as_json and given:
         raise InvalidRequestError(f"{field}.{name}_json", f"`{name}` is set as well; send one of the two")
     if given:
-        found: Any = json_format.MessageToDict(getattr(message, name))
+        try:
+            found: Any = json_format.MessageToDict(getattr(message, name))
+        except ValueError as err:  # NaN or infinity
+            raise InvalidRequestError(f"{field}.{name}", f"not JSON: {err}") from err
     elif as_json:
         try:
             found = _decode_json(as_json)
-        except (msgspec.DecodeError, RecursionError) as err:
+        except (ValueError, RecursionError) as err:  # malformed, or no UTF-8
             raise InvalidRequestError(f"{field}.{name}_json", f"not JSON: {err}") from err
     else:
         return {}

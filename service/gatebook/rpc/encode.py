@@ -30,8 +30,7 @@ def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receip
         decide_time=to_timestamp(value.decide_time),
         notice_id=value.notice_id,
     )
-    kind = types_pb2.ROW_FILTER_KIND_ALL_ROWS if value.allowed else types_pb2.ROW_FILTER_KIND_NO_ROWS
-    message.row_filter.kind = kind
+    message.row_filter.kind = row_filter_kind(value)
     if value.directory_revision is not None:
         message.directory_revision.CopyFrom(revision(value.directory_revision))
     if value.minimum_group is not None:
@@ -40,6 +39,13 @@ def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receip
     if value.expires_time is not None:
         message.expires_time.CopyFrom(to_timestamp(value.expires_time))
     return message
+
+
+def row_filter_kind(value: values.Decision) -> types_pb2.RowFilterKind.ValueType:
+    """Returns which rows a decision covers: a question about one row is answered for that row alone."""
+    if not value.allowed:
+        return types_pb2.ROW_FILTER_KIND_NO_ROWS
+    return types_pb2.ROW_FILTER_KIND_ASKED_ROW if value.row_given else types_pb2.ROW_FILTER_KIND_ALL_ROWS
 
 
 def column_outcome(value: values.ColumnOutcome) -> types_pb2.ColumnOutcome:

@@ -281,6 +281,8 @@ class _RowFilterKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowFilt
     """No row."""
     ROW_FILTER_KIND_CONDITIONAL: _RowFilterKind.ValueType  # 3
     """The rows for which the expression is true."""
+    ROW_FILTER_KIND_ASKED_ROW: _RowFilterKind.ValueType  # 4
+    """The row that was asked about, and no other."""
 
 class RowFilterKind(_RowFilterKind, metaclass=_RowFilterKindEnumTypeWrapper):
     """Which rows an allow covers."""
@@ -293,6 +295,8 @@ ROW_FILTER_KIND_NO_ROWS: RowFilterKind.ValueType  # 2
 """No row."""
 ROW_FILTER_KIND_CONDITIONAL: RowFilterKind.ValueType  # 3
 """The rows for which the expression is true."""
+ROW_FILTER_KIND_ASKED_ROW: RowFilterKind.ValueType  # 4
+"""The row that was asked about, and no other."""
 Global___RowFilterKind: _TypeAlias = RowFilterKind  # noqa: Y015
 
 class _ReceiptLevel:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from google.protobuf import json_format
 from ruamel.yaml import YAML
 
 from gatebook.v1 import types_pb2
-from gatebook_client.enforce import enforce, supported_masks, supported_obligations
+from gatebook_client.enforce import enforce, is_same_row, supported_masks, supported_obligations
 from gatebook_client.groups import aggregate
 from gatebook_client.refusal import EnforcementError
 
@@ -24,8 +27,16 @@ ALLOWED = {"effect": "EFFECT_ALLOW", "reason": "REASON_CODE_ALLOWED"}
 class Wrapper:
     """A decision as the connection returns it, with its own view of whether it still holds."""
 
-    def __init__(self, raw: types_pb2.Decision, *, allowed: bool, reason: str = "CLIENT_EXPIRED") -> None:
+    def __init__(
+        self,
+        raw: types_pb2.Decision,
+        *,
+        allowed: bool,
+        reason: str = "CLIENT_EXPIRED",
+        asked_row: dict[str, Any] | None = None,
+    ) -> None:
         """Takes the message and the view."""
+        self.asked_row = asked_row
         self.raw = raw
         self.allowed = allowed
         self.reason = reason
@@ -147,3 +158,51 @@ def test_declared_abilities() -> None:
     obligations = frozenset({types_pb2.OBLIGATION_KIND_MASKS, types_pb2.OBLIGATION_KIND_MINIMUM_GROUP})
 
     assert (masks, obligations) == (supported_masks(), supported_obligations())
+
+
+ABOUT_ONE = {"row_filter": {"kind": "ROW_FILTER_KIND_ASKED_ROW"}}
+ASKED = {"id": "6F9619FF-8B86-D011-B42D-00CF4FC964FF", "cost": 1.5, "at": "2026-06-18T09:00:00Z", "note": None}
+STORED = {
+    "id": uuid.UUID("6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+    "cost": Decimal("1.50"),
+    "at": datetime(2026, 6, 18, 9, tzinfo=UTC),
+    "note": None,
+}
+
+
+def test_an_answer_about_one_row_lets_that_row_out() -> None:
+    """The row that was asked about leaves, also where the store has types of its own."""
+    decision = Wrapper(_decision(**ABOUT_ONE), allowed=True, asked_row=ROW)
+
+    assert [CASES["left"]] == enforce(decision, [ROW], keys=KEYS)
+    assert is_same_row(STORED, ASKED)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"id": uuid.UUID(int=1)},
+        {"cost": Decimal("1.51")},
+        {"at": datetime(2026, 6, 18, 10, tzinfo=UTC)},
+        {"note": "x"},
+        {"more": 1},
+        {"id": None},
+        {"cost": True},
+        {"cost": object()},
+    ],
+)
+def test_an_answer_about_one_row_is_about_no_other(other: dict[str, Any]) -> None:
+    """A row with another value, or with one that was not asked about, is another row."""
+    assert not is_same_row({**STORED, **other}, ASKED)
+
+
+def test_another_row_stays() -> None:
+    """A row that was not asked about does not leave, and a message alone does not say which was."""
+    decision = Wrapper(_decision(**ABOUT_ONE), allowed=True, asked_row={**ROW, "key_text": "another"})
+
+    with pytest.raises(EnforcementError, match="CLIENT_OTHER_ROW"):
+        enforce(decision, [ROW], keys=KEYS)
+    with pytest.raises(EnforcementError, match="CLIENT_ROW_FILTER"):
+        enforce(_decision(**ABOUT_ONE), [ROW], keys=KEYS)
+    with pytest.raises(EnforcementError, match="CLIENT_ROW_FILTER"):
+        enforce(Wrapper(_decision(), allowed=True, asked_row=ROW), [ROW], keys=KEYS)
