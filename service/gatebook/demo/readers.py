@@ -129,7 +129,7 @@ def check(promises: Promises, company: Company, asked: Sequence[Asked]) -> None:
     got = [f"{a.name} got {len(o.got)} of {o.rows_read} rows" for a, o in denials if o.got or o.rows_read]
     promises.check_all("who is denied reads not a single row", got, told=count(len(denials), "denial"))
     allows = [(a, q, o) for a, q, o in asked if o.allowed]
-    empty = [f"{a.name} got nothing of {q.dataset}: {o.refused}" for a, q, o in allows if not o.got]
+    empty = [f"{a.name} got nothing of {q.dataset}: {o.refused}" for a, q, o in allows if is_left_out(company, q, o)]
     promises.check_all("who is allowed gets what the obligations leave", empty, told=count(len(allows), "allow"))
     clear = [f"{a.name}: {leak}" for a, q, o in allows for leak in leaks(company, q, o)]
     promises.check_all("no masked value leaves in clear", clear, told=f"{masked_values(allows)} values compared")
@@ -137,6 +137,13 @@ def check(promises: Promises, company: Company, asked: Sequence[Asked]) -> None:
     small = [f"{a.name}: {problem}" for a, q, o in grouped for problem in small_groups(company, q, o)]
     told = count(sum(len(o.got) for _, _, o in grouped), "group")
     promises.check_all("no group is smaller than it must be", small, told=told)
+
+
+def is_left_out(company: Company, question: Question, outcome: Outcome) -> bool:
+    """Tells whether somebody got nothing though there is something; groups may all be too small."""
+    if outcome.got:
+        return False
+    return bool(outcome.refused) or (not question.by and bool(company.rows(question, question.columns, 1)))
 
 
 def masked_values(asked: Sequence[Asked]) -> str:
