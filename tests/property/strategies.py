@@ -146,7 +146,8 @@ SHAPES = (
         "two domains",
         {"sub": "sub", "dom": "dom", "home": "dom", "obj": "obj"},
         {"sub": "sub", "obj": "obj", "eft": "eft"},
-        "g(r.sub, p.sub, r.dom) && r.obj == p.obj || g(r.sub, p.sub, r.home) && g(r.sub, p.sub, 'hr')",
+        "g(r.sub, p.sub, r.dom) && r.obj == p.obj || g(r.sub, p.sub, r.home) && g(r.sub, p.sub, 'hr')"
+        " || g(r.sub, p.sub, 'legal') && r.obj == 'data2'",
         "both",
         {"g": 3},
     ),
@@ -236,7 +237,7 @@ m3 = g(r.sub.id, p3.sub) && g2(r.obj, p3.obj) && r.act == p3.act && g3(r.purpose
 """
 TWO_WAYS = GOVERNED_MODEL.replace(
     "\nm = ", "\nm = r.ctx.owner == p.sub && g2(r.obj, p.obj) && r.row.active && eval(p.cond) || "
-)
+).replace("\nm2 = ", "\nm2 = r.ctx.owner == p2.sub && g2(r.obj, p2.obj) || ")
 """A governed model whose rules match in two ways: by keys that may be unknown, and under a part on the row."""
 
 CATALOGUE = """
@@ -258,12 +259,15 @@ PURPOSES = ("train", "train.eval", "cost")
 @st.composite
 def governed_policies(draw: st.DrawFn) -> str:
     """Draws the rules and group memberships of a governed set."""
+    mixed = st.sampled_from(
+        ("r.obj != 't.a' || r.sub.active", "r.sub.active && r.row.active", "r.row.level > r.sub.level")
+    )
     common = (
         st.sampled_from((*ROLES, "ana")),
         st.sampled_from(("t", "t.a", "t.b", "x.*", "tag:secret", "tag:secret.key")),
         st.sampled_from(("read", "read", "export")),
         st.sampled_from(("*", "train", "train.eval", "cost")),
-        st.just("True") | conditions("r.sub", "r.ctx", "r.row") | st.just("r.obj != 't.a' || r.sub.active"),
+        st.just("True") | conditions("r.sub", "r.ctx", "r.row") | mixed,
     )
     rules = st.one_of(
         st.tuples(st.just("p"), *common, st.sampled_from(("allow", "allow", "deny"))),

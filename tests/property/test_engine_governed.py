@@ -108,7 +108,7 @@ def test_compiled_equals_reference_equals_casbin(
                 assert sorted(expected, key=str) == sorted((*verdict.masks, *verdict.groups), key=str)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(governed_policies(), st.sampled_from((GOVERNED_MODEL, TWO_WAYS)), HOLED, HOLED, st.none() | HOLED)
 def test_strange_values_never_part_them(
     policy: str, model: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any] | None
@@ -120,7 +120,7 @@ def test_strange_values_never_part_them(
         assert reference.evaluate_columns(**question) == evaluate_columns(program, **question)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(governed_policies(), HOLED, HOLED, HOLED)
 def test_an_unknown_row_only_narrows(
     policy: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any]
@@ -136,7 +136,7 @@ def test_an_unknown_row_only_narrows(
                 assert applying(seeing, row) == applying(blind, row)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(governed_policies(), ATTRIBUTES, ATTRIBUTES, ATTRIBUTES, st.data())
 def test_nulls_never_open(
     policy: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any], data: st.DataObject

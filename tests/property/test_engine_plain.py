@@ -80,7 +80,7 @@ def test_strange_values_never_part_them(shape: Shape) -> None:
         for token, kind in shape.request.items()
     }
 
-    @settings(max_examples=30)
+    @settings(max_examples=15)
     @given(
         policies(shape),
         st.lists(st.fixed_dictionaries(tokens_of), min_size=8, max_size=8),

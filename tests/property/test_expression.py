@@ -66,7 +66,7 @@ ROWS = st.dictionaries(st.sampled_from(("x", "y")), strange_values())
 TOKENS = st.fixed_dictionaries({"sub": VALUES, "ctx": st.dictionaries(st.just("a"), VALUES), "row": ROWS})
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(EXPRESSIONS)
 def test_text_parses_back(expression: Expression) -> None:
     """An expression written as text and parsed again is the same expression."""
@@ -89,7 +89,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     assert 0 <= offset <= len(text)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(EXPRESSIONS, TOKENS, st.text(max_size=3))
 def test_closures_mean_what_trees_mean(expression: Expression, tokens: dict[str, Any], cond: str) -> None:
     """A compiled expression gives the value that walking its tree gives, for any values, and neither ever raises."""
@@ -99,7 +99,7 @@ def test_closures_mean_what_trees_mean(expression: Expression, tokens: dict[str,
     assert repr(walked) == repr(compiled)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(EXPRESSIONS, TOKENS, st.text(max_size=3))
 def test_residual_means_what_the_whole_means(expression: Expression, tokens: dict[str, Any], cond: str) -> None:
     """What is left without the row has, for every row, the truth of the whole."""
@@ -112,7 +112,7 @@ def test_residual_means_what_the_whole_means(expression: Expression, tokens: dic
     assert whole is truth
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(EXPRESSIONS, TOKENS, st.sets(st.sampled_from(("sub", "ctx", "row", "x", "y"))))
 def test_knowing_less_decides_nothing_else(expression: Expression, tokens: dict[str, Any], lost: set[str]) -> None:
     """A value that becomes unknown may make True and False UNKNOWN, and never makes one the other."""
@@ -123,7 +123,7 @@ def test_knowing_less_decides_nothing_else(expression: Expression, tokens: dict[
     assert after is None or after is before
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted({*STRICT, *BUILTINS})), st.lists(strange_values(), min_size=3, max_size=3))
 def test_operations_are_total(op: str, values: list[Any]) -> None:
     """Every operator and function takes any values; a null makes its result UNKNOWN."""

@@ -17,6 +17,7 @@ from gatebook.compiler.roles import CLOSURES_MAX, Roles
 from gatebook.engine.evaluate import evaluate, evaluate_columns
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
+from gatebook.expression.text import to_text
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Edge, Effect, Finding, Rule
 
@@ -255,3 +256,17 @@ def test_effects_without_rules() -> None:
     assert "model.conf" == answers[0].rules[0].file
     by_default = compile_program(plain_set(model.replace(EFFECTS["allow"], EFFECTS["deny"]), ""), None)
     assert evaluate(by_default, {"sub": "ben", "obj": "x", "act": "y"}).effect is Effect.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [({"active": True}, ["r.row.secret"]), ({"active": False}, []), ({}, ["None && r.row.secret"])],
+)
+def test_a_condition_on_subject_and_row(attributes: dict[str, Any], expected: list[str]) -> None:
+    """Without a row, what is known of a condition is decided, and the rest stays with the mask."""
+    rules = "p, ana, t, read, *, True, allow\np2, ana, t, read, *, r.sub.active && r.row.secret == True, hash\n"
+    program = compile_program(governed_set(rules), None)
+    (verdict,) = evaluate_columns(program, **{**GOVERNED_QUESTION, "attributes": attributes})
+
+    conditions = [to_text(it.condition) for it in verdict.masks if it.condition is not None]
+    assert [text.replace("r.row", "row") + " == True" for text in expected] == conditions
