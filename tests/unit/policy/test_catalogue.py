@@ -112,7 +112,7 @@ def test_values_of_a_dataset_are_typed(catalogue: Catalogue) -> None:
         (datetime(2027, 1, 1, tzinfo=UTC), False),
     ],
 )
-def test_notice_is_in_force_between_its_times(catalogue: Catalogue, now: datetime, expected: bool) -> None:  # a case
+def test_notice_is_in_force_between_its_times(catalogue: Catalogue, now: datetime, expected: bool) -> None:
     """A notice begins at its effective time and has ended at its end time, in whatever offset they are written."""
     assert expected is catalogue.notices["n1"].in_force(now)
 
@@ -153,7 +153,7 @@ PARENTS = role_parents(
         (["role:researcher"] * 101, False),
     ],
 )
-def test_audience_lies_within_the_ceiling_or_is_refused(catalogue: Catalogue, audience: object, expected: bool) -> None:  # a case
+def test_audience_lies_within_the_ceiling_or_is_refused(catalogue: Catalogue, audience: object, expected: bool) -> None:
     """Each role of an audience is one of the ceiling or inherits one; what is not said is not within."""
     prompts = catalogue.datasets["mci.eu.prompts"]
 
