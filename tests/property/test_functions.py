@@ -11,7 +11,7 @@ from casbin import util
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatebook.expression.functions import BUILTINS
+from gatebook.expression.functions import BUILTINS, complaint
 
 PATTERN_PIECES = ("a", "b1", "/", "/", "*", "/*", ":id", ":id/", "{id}", "{x}", "{id}/", ".", "-", "?q=1", "a+")
 SEGMENTS = ("a", "b1", "b1/c", "")
@@ -20,7 +20,8 @@ TEXTS = (
     *(f"{start}{one}/{two}" for start in ("", "/") for one in SEGMENTS for two in SEGMENTS),
     *("/a?q=1", "/a/b1?x", "*", "/*", "/:id"),
 )
-GLOB_PIECES = ("a", "b", "*", "**", "?", "/", "[ab]", "[!a]", "{a,b}", ".", "/", "foo")
+GLOB_PIECES = ("a", "b", "*", "/**", "**/", "?", "/", "[ab]", "[!a]", "{a,b}", ".", "/", "foo")
+GLOB_SEGMENTS = ("a", "foo", ".a", "a.b", "ab")
 ORACLES: dict[str, Callable[..., Any]] = {
     "keyMatch": util.key_match_func,
     "keyMatch2": util.key_match2_func,
@@ -73,13 +74,13 @@ def test_named_parts_equal_casbin(name: str, oracle: Callable[..., Any]) -> None
     check()
 
 
-@settings(max_examples=200)
-@given(patterns(GLOB_PIECES).filter(lambda pattern: "//" not in pattern and "**/**" not in pattern))
+@settings(max_examples=300)
+@given(patterns(GLOB_PIECES).filter(lambda pattern: not complaint("globMatch", pattern)))
 def test_globs_equal_casbin(pattern: str) -> None:
-    """A glob matches what Casbin's does; we take repeated slashes and `**` for one, Casbin not always."""
-    for parts in itertools.product(("a", "foo", ".a", "a.b", "ab"), repeat=2):
+    """A glob that is accepted matches what Casbin's does."""
+    for parts in itertools.product(GLOB_SEGMENTS, repeat=2):
         for text in ("/".join(parts), "/" + "/".join(parts), parts[0], f"/{parts[0]}"):
-            assert util.glob_match_func(text, pattern) == BUILTINS["globMatch"].call(text, pattern)
+            assert util.glob_match_func(text, pattern) is BUILTINS["globMatch"].call(text, pattern)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,3 @@ def test_no_pattern_is_unknown(pattern: str) -> None:
 def test_patterns_take_linear_time() -> None:
     """A pattern that takes a backtracking matcher exponential time is answered at once."""
     assert BUILTINS["regexMatch"].call("a" * 50_000 + "!", "^(a+)+$") is False
-
-
-def test_the_end_is_the_end() -> None:
-    """Unlike in Casbin, `$` does not match before a last line feed, so a pattern cannot be outwitted by one."""
-    assert (True, False) == (util.regex_match_func("a\n", "^a$"), BUILTINS["regexMatch"].call("a\n", "^a$"))

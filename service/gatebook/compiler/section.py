@@ -14,7 +14,8 @@ import msgspec
 from gatebook.compiler.closure import Closure, Fields, Tokens, compile_expression
 from gatebook.compiler.index import Blind, Entry, Index, Outcome
 from gatebook.compiler.split import EVAL, Alternative, conjuncts, reads_token, split
-from gatebook.compiler.understand import is_pattern, not_understood, pattern_fields
+from gatebook.compiler.understand import not_understood, pattern_fields
+from gatebook.expression.functions import complaint
 from gatebook.expression.parse import ParseError, parse
 from gatebook.expression.residual import ROW, reads_row, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
@@ -122,9 +123,8 @@ def read_rules(
             findings.append(Finding(rule.file, rule.line, 1, NOT_UNDERSTOOD, message))
             continue
         for function, position in patterns:
-            if not is_pattern(function, text := rule.fields[position]):
-                message = f"`{text}` is no pattern of `{function}`: patterns are RE2, without look-around"
-                findings.append(Finding(rule.file, rule.line, rule.text.find(text) + 1, NOT_UNDERSTOOD, message))
+            if wrong := complaint(function, text := rule.fields[position]):
+                findings.append(Finding(rule.file, rule.line, rule.text.find(text) + 1, NOT_UNDERSTOOD, wrong))
         conditions = {}
         for field in fields:
             text = rule.fields[names.index(field)]

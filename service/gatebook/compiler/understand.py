@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gatebook.compiler.split import EVAL
-from gatebook.expression.functions import ARITIES, BUILTINS
+from gatebook.expression.functions import ARITIES, BUILTINS, complaint
 from gatebook.expression.parse import OPERATORS
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.policy.model import POLICY_KEY, Model, walk
 
 Trouble = tuple[int, str]
 """An offset in the text, and what is wrong there."""
-
-_ADDRESS = "0.0.0.0"  # noqa: S104 - an address to match, not to bind
 
 
 def not_understood(expression: Expression, model: Model, policy_key: str, *, in_rule: bool) -> Iterator[Trouble]:
@@ -44,13 +42,6 @@ def not_understood(expression: Expression, model: Model, policy_key: str, *, in_
                 pass
 
 
-def is_pattern(function: str, text: str) -> bool:
-    """Tells whether a function that matches patterns understands this one."""
-    builtin = BUILTINS[function]
-    probe = _ADDRESS if function == "ipMatch" else ""
-    return builtin.call(probe, text, *[""] * (builtin.arity - 2)) is not None
-
-
 def pattern_fields(matcher: Expression) -> Iterator[tuple[str, str]]:
     """Yields the functions that take a field of the rule for their pattern, with the field."""
     for node in walk(matcher):
@@ -62,8 +53,8 @@ def pattern_fields(matcher: Expression) -> Iterator[tuple[str, str]]:
 def _malformed(name: str, operands: tuple[Expression, ...]) -> Iterator[Trouble]:
     match operands:
         case (_, Literal(str() as text, span), *_) if name in BUILTINS and len(operands) == BUILTINS[name].arity:
-            if not is_pattern(name, text):
-                yield span.start, f"`{text}` is no pattern of `{name}`: patterns are RE2, without look-around"
+            if wrong := complaint(name, text):
+                yield span.start, wrong
 
 
 def _is_field(expression: Expression, policy_key: str) -> bool:

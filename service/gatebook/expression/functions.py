@@ -3,8 +3,8 @@
 Owns their names, arities and meaning, which is that of pycasbin 2.8, with these differences:
 
 1. they are total: arguments that pycasbin would raise on give UNKNOWN (None);
-2. patterns are RE2 (linear time, no look-around or back-references), anchored at their start like
-   `re.match`; `$` matches only at the very end;
+2. patterns are those that `re` and RE2 understand alike (see `dialect`), anchored at their start
+   like `re.match`; for texts on which the two could differ the answer is unknown;
 3. `timeMatch` is not among them: it reads a local clock;
 4. `keyGet`, `keyGet2` and `keyGet3`, which other Casbins have, are.
 
@@ -14,27 +14,15 @@ Role functions (`g`, `g2`, ...) and `eval` belong to a model, not here.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 import msgspec
-import re2
 
-from gatebook.expression.globs import to_regex
+from gatebook.expression.globs import is_path
+from gatebook.expression.patterns import pattern_of, refusal
 
-_CACHED_PATTERNS = 4_096
-_PATTERN_LENGTH_MAX = 2_048
-_TEXT_LENGTH_MAX = 65_536
-_OPTIONS = re2.Options()
-_OPTIONS.log_errors = False
-
-_COLON_NAME = re.compile(r"(.*?):[^\/]+(.*?)")
-_BRACE_NAME = re.compile(r"(.*?){[^\/]+?}(.*?)")
-_BRACE_REPEATED = re.compile(r"{([^/]+)}")
-# RE2 takes a repeated anchor for no anchor at all; Casbin has an error there.
-_ANCHOR_REPEATED = re.compile(r"(?<![\\\[])\^(?:[*+?]|\{\d)")
+_ADDRESS = "0.0.0.0"  # noqa: S104 - an address to match, not to bind
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -56,33 +44,25 @@ def key_match(key: str, pattern: str) -> bool:
 
 def key_match2(key: str, pattern: str) -> bool | None:
     """Matches paths: `*` after a slash is anything, `:name` is one segment."""
-    translated = _COLON_NAME.sub(r"\g<1>[^\/]+\g<2>", pattern.replace("/*", "/.*"))
-    return regex_match(key, "^(.*)$" if translated == "*" else f"^{translated}$")
+    return _matches("keyMatch2", key, pattern)
 
 
 def key_match3(key: str, pattern: str) -> bool | None:
     """Matches paths: `*` after a slash is anything, `{name}` is one segment."""
-    translated = _BRACE_NAME.sub(r"\g<1>[^\/]+\g<2>", pattern.replace("/*", "/.*"))
-    return regex_match(key, f"^{translated}$")
+    return _matches("keyMatch3", key, pattern)
 
 
 def key_match4(key: str, pattern: str) -> bool | None:
     """Matches as `keyMatch3`; what stands for the same `{name}` twice must be the same."""
-    names = _BRACE_REPEATED.findall(pattern)
-    compiled = _compile(f"^{_BRACE_REPEATED.sub('([^/]+)', pattern.replace('/*', '/.*'))}$")
-    match = _match(compiled, key)
-    if not match:
-        return None if match is None else False
-    values: tuple[str, ...] = match.groups()
-    if len(values) != len(names):
-        return None
-    return len(set(zip(names, values, strict=True))) == len(set(names))
+    parts = _parts("keyMatch4", key, pattern)
+    if parts is None or parts is False:
+        return parts
+    return len(set(parts)) == len({name for name, _ in parts})
 
 
 def key_match5(key: str, pattern: str) -> bool | None:
     """Matches as `keyMatch3`, but for what follows a `?` in `key`."""
-    translated = re.sub(r"{[^/]+}", "[^/]+", pattern.replace("/*", "/.*"))
-    return regex_match(key.partition("?")[0], f"^{translated}$")
+    return _matches("keyMatch5", key.partition("?")[0], pattern)
 
 
 def key_get(key: str, pattern: str) -> str:
@@ -93,24 +73,17 @@ def key_get(key: str, pattern: str) -> str:
 
 def key_get2(key: str, pattern: str, name: str) -> str | None:
     """Returns what stands for `:name` in a `keyMatch2`, or nothing."""
-    prepared = pattern.replace("/*", "/.*")
-    names = [found[1:] for found in re.findall(r":[^/]+", prepared)]
-    translated = _COLON_NAME.sub(r"\g<1>([^\/]+)\g<2>", prepared)
-    return _named_group(key, "^(.*)$" if translated == "*" else f"^{translated}$", names, name)
+    return _part("keyGet2", key, pattern, f":{name}")
 
 
 def key_get3(key: str, pattern: str, name: str) -> str | None:
     """Returns what stands for `{name}` in a `keyMatch3`, or nothing."""
-    prepared = pattern.replace("/*", "/.*")
-    names = [found[1:-1] for found in re.findall(r"{[^/]+?}", prepared)]
-    translated = _BRACE_NAME.sub(r"\g<1>([^/]+?)\g<2>", prepared)
-    return _named_group(key, f"^{translated}$", names, name)
+    return _part("keyGet3", key, pattern, f"{{{name}}}")
 
 
 def regex_match(text: str, pattern: str) -> bool | None:
     """Tells whether `text` begins with a match of `pattern`; unknown where that is no pattern."""
-    match = _match(_compile(pattern), text)
-    return None if match is None else bool(match)
+    return _matches("regexMatch", text, pattern)
 
 
 def ip_match(address: str, network: str) -> bool | None:
@@ -123,35 +96,29 @@ def ip_match(address: str, network: str) -> bool | None:
 
 def glob_match(text: str, pattern: str) -> bool | None:
     """Matches a path with `*`, `?`, `[...]`, `{a,b}` and `**`; see `globs`."""
-    return regex_match(text, to_regex(pattern))
+    return _matches("globMatch", text, pattern) if is_path(text) else None
 
 
-@lru_cache(maxsize=_CACHED_PATTERNS)
-def _compile(pattern: str) -> Any:  # noqa: ANN401 - re2 has no types
-    if len(pattern) > _PATTERN_LENGTH_MAX or _ANCHOR_REPEATED.search(pattern):
+def _matches(function: str, text: str, pattern: str) -> bool | None:
+    prepared = pattern_of(function, pattern)
+    found = None if prepared is None else prepared.match(text)
+    return None if found is None else bool(found)
+
+
+def _parts(function: str, text: str, pattern: str) -> tuple[tuple[str, str], ...] | Literal[False] | None:
+    """Returns the names of a path pattern, and what stands for each; False where the text does not match."""
+    prepared = pattern_of(function, pattern)
+    found = None if prepared is None else prepared.match(text)
+    if prepared is None or not found:
+        return None if found is None else False
+    return tuple(zip(prepared.names, found.groups(), strict=False))
+
+
+def _part(function: str, text: str, pattern: str, name: str) -> str | None:
+    parts = _parts(function, text, pattern)
+    if parts is None:
         return None
-    try:
-        return re2.compile(pattern, _OPTIONS)
-    except (re2.error, UnicodeEncodeError):
-        return None
-
-
-def _match(compiled: Any, text: str) -> Any:  # noqa: ANN401 - re2 has no types
-    """Returns the match, False where there is none, None where that is unknown."""
-    if compiled is None or len(text) > _TEXT_LENGTH_MAX:
-        return None
-    try:
-        return compiled.match(text) or False
-    except UnicodeEncodeError:
-        return None
-
-
-def _named_group(key: str, pattern: str, names: list[str], name: str) -> str | None:
-    match = _match(_compile(pattern), key)
-    if not match:
-        return None if match is None else ""
-    groups: tuple[str, ...] = match.groups()
-    return next((value for found, value in zip(names, groups, strict=False) if found == name), "")
+    return next((value for found, value in parts or () if found == name), "")
 
 
 BUILTINS: Mapping[str, Function] = {
@@ -168,3 +135,20 @@ BUILTINS: Mapping[str, Function] = {
     "globMatch": Function(2, glob_match),
 }
 ARITIES: Mapping[str, frozenset[int]] = {name: frozenset({it.arity}) for name, it in BUILTINS.items()}
+PATTERN_FUNCTIONS = frozenset(
+    ("keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "keyGet2", "keyGet3", "regexMatch", "globMatch")
+)
+"""The functions whose second argument is a pattern that may be refused."""
+
+_SHOWN = 60
+
+
+def complaint(function: str, pattern: str) -> str:
+    """Returns what is wrong with the second argument of a function, and what to write; nothing where all is well."""
+    why = ""
+    if function in PATTERN_FUNCTIONS:
+        why = refusal(function, pattern)
+    elif function == "ipMatch" and ip_match(_ADDRESS, pattern) is None:
+        why = "write an IP address or a network, such as `10.0.0.0/8`"
+    shown = pattern if len(pattern) <= _SHOWN else f"{pattern[:_SHOWN]}..."
+    return why and f"`{shown}` is no pattern of `{function}`: {why}"

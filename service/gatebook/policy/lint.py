@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import dropwhile, islice
 
-from gatebook.expression.functions import BUILTINS
+from gatebook.expression.functions import PATTERN_FUNCTIONS, complaint
 from gatebook.expression.tree import Call, Literal, Path
 from gatebook.policy.bundle import GUARDRAILS_FILE, MODEL_FILE, SETTINGS_FILE
 from gatebook.policy.draft import Draft
@@ -27,7 +27,6 @@ CYCLE_SHOWN_MAX = 12
 FINDINGS_OF_RULE_MAX = 200
 """How many findings of one kind are looked for; looking for near names is slow."""
 
-_PATTERN_FUNCTIONS = frozenset(("keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch"))
 _IMPLICIT_FIELDS = frozenset(("eft", "priority", "mask", "k"))
 
 
@@ -144,12 +143,12 @@ def _empty_fields(draft: Draft) -> Iterator[Finding]:
 def _unreadable_patterns(draft: Draft) -> Iterator[Finding]:
     for matcher in draft.model.matchers.values():
         for call in walk(matcher.expression):
-            if not isinstance(call, Call) or call.op not in _PATTERN_FUNCTIONS:
+            if not isinstance(call, Call) or call.op not in PATTERN_FUNCTIONS:
                 continue
-            pattern = call.operands[-1] if call.operands else None
-            if isinstance(pattern, Literal) and not _compiles(call.op, pattern.value):
-                message = f"`{pattern.value}` is no pattern that `{call.op}` can read; patterns are RE2"
-                yield Finding(MODEL_FILE, matcher.line, 0, "UNREADABLE_PATTERN", message)
+            pattern = call.operands[1] if len(call.operands) > 1 else None
+            if isinstance(pattern, Literal) and isinstance(pattern.value, str):
+                if wrong := complaint(call.op, pattern.value):
+                    yield Finding(MODEL_FILE, matcher.line, 0, "UNREADABLE_PATTERN", wrong)
             elif isinstance(pattern, Path):
                 yield from _unreadable_fields(draft, call.op, pattern)
 
@@ -161,13 +160,8 @@ def _unreadable_fields(draft: Draft, function: str, path: Path) -> Iterator[Find
         return
     position = definition.tokens.index(token)
     for rule in draft.rules:
-        if rule.ptype == ptype and not _compiles(function, rule.fields[position]):
-            message = f"`{rule.fields[position]}` is no pattern that `{function}` can read; patterns are RE2"
-            yield Finding(rule.file, rule.line, field_column(rule, position), "UNREADABLE_PATTERN", message)
-
-
-def _compiles(function: str, pattern: object) -> bool:
-    return isinstance(pattern, str) and BUILTINS[function].call("", pattern) is not None
+        if rule.ptype == ptype and (wrong := complaint(function, rule.fields[position])):
+            yield Finding(rule.file, rule.line, field_column(rule, position), "UNREADABLE_PATTERN", wrong)
 
 
 LintRule = Callable[[Draft], Iterator[Finding]]

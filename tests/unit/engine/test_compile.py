@@ -83,7 +83,10 @@ def test_refuses_a_malformed_pattern_of_a_rule() -> None:
     with pytest.raises(PolicySetRefusedError) as caught:
         compile_program(plain_set(shape.model, "p, ana, /a/*, GET\np, ben, /b/:id, G**\n"), None)
 
-    expected = [("policy.csv", 2, 17, "`G**` is no pattern of `regexMatch`: patterns are RE2, without look-around")]
+    message = (
+        "`G**` is no pattern of `regexMatch`: `*` has nothing here that it could repeat: write `\\*` for the character"
+    )
+    expected = [("policy.csv", 2, 17, message)]
     assert expected == [(it.file, it.line, it.column, it.message) for it in caught.value.findings]
 
 
