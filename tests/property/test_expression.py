@@ -101,6 +101,7 @@ def test_closures_mean_what_trees_mean(expression: Expression, tokens: dict[str,
 
 @settings(max_examples=300)
 @given(EXPRESSIONS, TOKENS, st.text(max_size=3))
+@example(Call("in", (Path(("r", "sub")), Path(("r", "row", "x")))), {"sub": {}, "ctx": {}, "row": {"x": []}}, "")
 def test_residual_means_what_the_whole_means(expression: Expression, tokens: dict[str, Any], cond: str) -> None:
     """What is left without the row has, for every row, the truth of the whole."""
     blind = {name: value for name, value in tokens.items() if name != "row"}

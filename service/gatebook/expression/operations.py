@@ -38,8 +38,8 @@ def unequal(left: object, right: object) -> bool | None:
 
 
 def contains(item: object, items: object) -> bool | None:
-    """Tells whether `item` equals any of `items`; a text is no list."""
-    if item is None or not isinstance(items, (list, tuple)):
+    """Tells whether `item` equals any of `items`; a text is no list, and what equals nothing is in no known list."""
+    if equal(item, item) is None or not isinstance(items, (list, tuple)):
         return None
     return disjunction(equal(item, other) for other in items)
 
