@@ -199,16 +199,17 @@ SHAPES = (
 
 
 @st.composite
-def policies(draw: st.DrawFn, shape: Shape, rules_max: int = 8) -> str:
+def policies(draw: st.DrawFn, shape: Shape, rules_max: int = 7) -> str:
     """Draws a `policy.csv` for a shape."""
     kinds = {**FIELDS, "cond": conditions("r.sub", "r.obj")}
     rules = st.tuples(*(kinds[kind] for kind in shape.rule.values())).map(lambda fields: ", ".join(("p", *fields)))
-    lines = draw(st.lists(rules, max_size=rules_max, unique=True))
+    least = draw(st.sampled_from((0, 4, rules_max)))
+    lines = draw(st.lists(rules, min_size=least, max_size=rules_max, unique=True))
     for key, arity in shape.roles.items():
         nodes = FIELDS["obj" if key == "g2" else "sub"]
         parents = st.sampled_from(("group1", "group2") if key == "g2" else ROLES)
         edge = st.tuples(st.just(key), nodes, parents, *([FIELDS["dom"]] if arity == 3 else []))
-        lines += draw(st.lists(edge.map(", ".join), max_size=6, unique=True))
+        lines += draw(st.lists(edge.map(", ".join), min_size=least // 2, max_size=6, unique=True))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -262,20 +263,23 @@ def governed_policies(draw: st.DrawFn) -> str:
     mixed = st.sampled_from(
         ("r.obj != 't.a' || r.sub.active", "r.sub.active && r.row.active", "r.row.level > r.sub.level")
     )
+    conditioned = conditions("r.sub", "r.ctx", "r.row") | mixed
     common = (
-        st.sampled_from((*ROLES, "ana")),
-        st.sampled_from(("t", "t.a", "t.b", "x.*", "tag:secret", "tag:secret.key")),
-        st.sampled_from(("read", "read", "export")),
-        st.sampled_from(("*", "train", "train.eval", "cost")),
-        st.just("True") | conditions("r.sub", "r.ctx", "r.row") | mixed,
+        st.sampled_from(("role1", "role1", "role2", "role3", "ana")),
+        st.sampled_from(("t", "t", "x.*", "t.a", "t.b", "tag:secret", "tag:secret.key")),
+        st.sampled_from(("read", "read", "read", "export")),
+        st.sampled_from(("*", "*", "train", "train.eval", "cost")),
+        st.booleans().flatmap(lambda plain: st.just("True") if plain else conditioned),
     )
     rules = st.one_of(
-        st.tuples(st.just("p"), *common, st.sampled_from(("allow", "allow", "deny"))),
+        st.tuples(st.just("p"), *common, st.sampled_from(("allow", "allow", "allow", "deny"))),
         st.tuples(st.just("p2"), *common, st.sampled_from(("nullify", "hash", "none"))),
         st.tuples(st.just("p3"), *common, st.sampled_from(("3", "5"))),
     )
     edges = st.tuples(st.just("g"), st.sampled_from((*SUBJECTS, *ROLES)), st.sampled_from(ROLES))
-    lines = draw(st.lists(rules, min_size=1, max_size=10, unique=True)) + draw(st.lists(edges, max_size=6, unique=True))
+    # Ana always has a role that most rules speak of, or hardly anything would be allowed.
+    lines = [("g", "ana", "role1"), *draw(st.lists(edges, max_size=6, unique=True))]
+    lines += draw(st.lists(rules, min_size=6, max_size=12, unique=True))
     return "".join(f"{', '.join(line)}\n" for line in lines)
 
 
