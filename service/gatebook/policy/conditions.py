@@ -32,6 +32,7 @@ _REWRITTEN = re.compile(r"\b[rp][0-9]*\.")
 _OPERATOR = re.compile(r"&&|\|\||!(?!=)")
 _SPLITTER = re.compile(r"[,()\[\]]")
 _EVAL = re.compile(r"\beval\(")
+_EVAL_OF_FIELD = re.compile(r"eval\(p[0-9]*\.[A-Za-z_]\w*\)")
 _TYPE_NAME = re.compile(r"[rp][0-9]*")
 _FOREIGN_CONSTANTS = {
     "true": "True",
@@ -128,7 +129,7 @@ def _eval_spelling(text: str, tokens: list[Token], scope: Scope) -> Iterator[Rem
             continue
         if scope.in_rule:
             yield Remark(token.start, "EVAL_MISREAD", "a condition cannot call `eval`; write the condition itself")
-        elif not re.match(r"eval\(p[0-9]*\.[A-Za-z_]\w*\)", text[token.start :]):
+        elif not _EVAL_OF_FIELD.match(text, token.start):
             message = "Casbin's `eval` takes one field of the rule, without spaces; write `eval(p.field)`"
             yield Remark(token.start, "EVAL_MISREAD", message)
 

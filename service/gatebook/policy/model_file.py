@@ -22,7 +22,7 @@ import msgspec
 
 from gatebook.policy.conditions import Scope, check
 from gatebook.policy.model import EffectDefinition, EffectKind, Matcher, Model, RoleDefinition, TokensDefinition
-from gatebook.policy.source import Line, Passage, Remark, read_lines
+from gatebook.policy.source import LINE_CHARACTERS_MAX, Line, Passage, Remark, read_lines
 from gatebook.policy.suggest import did_you_mean
 from gatebook.values import Finding
 
@@ -38,7 +38,8 @@ DEFINITIONS_MAX = 64
 _SECTION_OF = {letter: section for section, letter in SECTIONS.items()}
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ROLE = re.compile(r"_\s*,\s*_(\s*,\s*_)?")
-_STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+# A quote that is not closed takes all that follows with it: to look behind it would take quadratic time.
+_STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|['\"].*", re.DOTALL)
 _EFFECT_KEY = re.compile(r"\bp[0-9]*\.")
 
 
@@ -132,7 +133,10 @@ class _Reader:
         passage = Passage(self._file, "".join(text for text, _, _ in parts), tuple(pieces))
         key, equals, value = passage.text.partition("=")
         _, line, column = pieces[0]
-        if not equals:
+        if len(passage.text) > LINE_CHARACTERS_MAX:
+            message = f"the line has, with those that go on, more than {LINE_CHARACTERS_MAX} characters; shorten it"
+            self._add(line, column, "LINE_TOO_LONG", message)
+        elif not equals:
             self._add(
                 line, column, "MALFORMED_LINE", f"`{passage.text.strip()}` is neither `key = value` nor `[section]`"
             )
@@ -156,7 +160,7 @@ def _known_keys(file: str, options: list[Option], findings: list[Finding]) -> li
     """Keeps the options that Casbin reads: the first of each key, keys numbered without a gap."""
     kept: dict[str, Option] = {}
     for option in options:
-        if not re.fullmatch(f"{option.letter}([2-9]|[1-9][0-9]+)?", option.key):
+        if not re.fullmatch(f"{option.letter}([2-9]|[1-9][0-9]{1, 8})?", option.key):
             message = (
                 f"Casbin never reads the key `{option.key}` in `[{_SECTION_OF[option.letter]}]`; "
                 f"write `{option.letter}`, `{option.letter}2`, `{option.letter}3` and so on"
@@ -180,7 +184,7 @@ def _known_keys(file: str, options: list[Option], findings: list[Finding]) -> li
         elif number > 1 and before not in kept:
             message = f"Casbin never reads `{option.key}`, since there is no `{before}`; number the keys without a gap"
             findings.append(Finding(file, option.line, 0, "KEY_GAP", message))
-    return list(kept.values())
+    return [option for option in kept.values() if int(option.key[1:] or 1) <= DEFINITIONS_MAX]
 
 
 def _require_definitions(
@@ -201,7 +205,7 @@ def _tokens(options: list[Option], letter: str, findings: list[Finding]) -> dict
     for option in options:
         if option.letter != letter:
             continue
-        tokens: list[str] = []
+        tokens: dict[str, None] = {}
         offset = 0
         for part in option.value.text.split(","):
             name = part.strip()
@@ -217,7 +221,7 @@ def _tokens(options: list[Option], letter: str, findings: list[Finding]) -> dict
             elif name in tokens:
                 message = f"`{option.key}` names `{name}` twice; remove one"
                 findings.append(option.value.finding(Remark(at, "DUPLICATE_TOKEN", message)))
-            tokens.append(name)
+            tokens[name] = None
         definitions[option.key] = TokensDefinition(option.key, tuple(tokens), option.line)
     return definitions
 

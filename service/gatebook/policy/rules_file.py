@@ -23,12 +23,14 @@ from gatebook.policy.source import Line, Remark, read_lines
 from gatebook.policy.suggest import did_you_mean
 from gatebook.values import Edge, Finding, Rule
 
+FINDINGS_MAX = 1_000
 EFFECTS = ("allow", "deny")
 EDGE_FIELDS = ("child", "parent", "domain")
 _PRIORITY = re.compile(r"0|[1-9][0-9]{0,17}")
 _BRACKETS = re.compile(r"[,()\[\]]")
 _CLOSES = {")": "(", "]": "["}
-_SEPARATOR_IN_QUOTES = re.compile(r"'[^']*[,()\[\]][^']*'|\"[^\"]*[,()\[\]][^\"]*\"")
+# The first separator is the one: to try each of them would take quadratic time.
+_SEPARATOR_IN_QUOTES = re.compile(r"'[^',()\[\]]*[,()\[\]][^']*'|\"[^\",()\[\]]*[,()\[\]][^\"]*\"")
 _COMMENT = re.compile(r"\s#")
 _TRAILING_COMMENT = "Casbin takes a comment after a rule as part of its last field; put it into a line of its own"
 _QUOTE_OR_COMMENT = re.compile(r"[\"'#]")
@@ -36,13 +38,17 @@ _QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'[^']*'")
 
 
 class RulesReader:
-    """Reads the rule files of one model; a condition that occurs often is checked once."""
+    """Reads the rule files of one model; a condition that occurs often is checked once.
+
+    Past `FINDINGS_MAX` findings nothing more is read: the set is refused, and each finding is work.
+    """
 
     def __init__(self, model: Model) -> None:
         """Takes the model that says what the lines consist of."""
         self._model = model
         self._scopes = {key: _scope(model, key) for key in model.policies}
         self._conditions = {key: model.condition_fields(key) for key in model.policies}
+        self._found = 0
         self._checked: dict[tuple[str, str], tuple[Expression | None, tuple[Remark, ...]]] = {}
 
     def read(self, file: str, content: bytes) -> tuple[list[Rule], list[Edge], list[Finding]]:
@@ -54,6 +60,8 @@ class RulesReader:
             text = line.text.strip()
             if not text or text.startswith("#"):
                 continue
+            if self._found > FINDINGS_MAX:
+                break
             read = self._line(file, line, text)
             if isinstance(read, Rule):
                 rules.append(read)
@@ -62,6 +70,7 @@ class RulesReader:
             else:
                 indent = len(line.text) - len(line.text.lstrip())
                 findings += [_place(file, line.number, indent, remark) for remark in read]
+                self._found += len(read)
         return rules, edges, findings
 
     def _line(self, file: str, line: Line, text: str) -> Rule | Edge | list[Remark]:

@@ -93,19 +93,19 @@ def read_text(file: str, content: bytes) -> tuple[str | None, list[Finding]]:
 def read_lines(file: str, content: bytes) -> tuple[tuple[Line, ...], list[Finding]]:
     """Returns the lines of a file and what is wrong with its characters.
 
-    A file that is not UTF-8 has no lines.
+    A file that is not UTF-8 has no lines, and one that is too long is left out: nothing more is done with it.
     """
     text, findings = read_text(file, content)
     if text is None:
         return (), findings
-    lines = tuple(Line(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1))
+    lines = [Line(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1)]
     message = f"the line has more than {LINE_CHARACTERS_MAX} characters; split it"
     findings += [
         Finding(file, line.number, 0, "LINE_TOO_LONG", message)
         for line in lines
         if len(line.text) > LINE_CHARACTERS_MAX
     ]
-    return lines, findings
+    return tuple(line for line in lines if len(line.text) <= LINE_CHARACTERS_MAX), findings
 
 
 def _suspect(file: str, text: str, match: re.Match[str]) -> Finding:
