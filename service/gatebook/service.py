@@ -25,6 +25,7 @@ from gatebook.audit.reader import BookReader, open_reader
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.writer import BookWriter
 from gatebook.config import Config
+from gatebook.errors import BookRefusedError, VerificationError
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.publish import Publishing
 from gatebook.revisions.store import RevisionStore
@@ -74,7 +75,8 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
     async with contextlib.AsyncExitStack() as stack:
         book = Book.open(data, origin=config.origin or known_origin(data) or new_origin())
         stack.callback(book.close)
-        people = People.open(data)
+        is_new = book.size == 0
+        people = People.open(data, create=is_new)
         stack.callback(people.close)
         reader = stack.enter_context(open_reader(data, book, people))
         end = find_end(book)
@@ -82,7 +84,8 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         writer.start()
         stack.push_async_callback(writer.close)
         recorder = Recorder(writer, people, end, origin=book.origin, clock=lambda: datetime.now(UTC))
-        revisions = Revisions(RevisionStore(data), open_key(data / "keys" / "mask.key"))
+        mask_master = open_key(data / "keys" / "mask.key", create=is_new)
+        revisions = Revisions(RevisionStore(data, create=is_new), mask_master)
         revisions.restore(activations(book))
         service = Service(book, writer, recorder, revisions, Publishing(revisions, recorder), reader)
         event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
@@ -105,11 +108,18 @@ def activations(book: Book) -> Iterator[Activation]:
 
 
 def known_origin(data: Path) -> str:
-    """Returns the origin of the book in a data directory, from its verifier key; empty when there is none."""
+    """Returns the origin of the book in a data directory, which its signing key names; empty when there is none.
+
+    Raises:
+        BookRefusedError: the key is no signing key.
+    """
+    path = data / "keys" / "book.key"
     try:
-        return (data / "book" / "vkey").read_text().partition("+")[0].strip()
+        return SigningKey.parse(path.read_text(encoding="utf-8")).name
     except FileNotFoundError:
         return ""
+    except (UnicodeDecodeError, VerificationError) as err:
+        raise BookRefusedError(f"`{path}` holds no signing key: restore it from a backup") from err
 
 
 def new_origin() -> str:

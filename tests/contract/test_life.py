@@ -144,6 +144,39 @@ def test_two_servers_cannot_write_one_book(tmp_path: Path) -> None:
     assert "another" in second.stderr
 
 
+@pytest.mark.parametrize(
+    "lost", ["people.db", "keys/people.key", "keys/mask.key", "keys/directory.key", "keys/book.key", "checkpoints.db"]
+)
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_what_cannot_be_made_again_is_never_made_in_silence(tmp_path: Path, lost: str, how: str) -> None:
+    """Without a key or a store that older entries need, a start is refused and says what to restore."""
+    data = tmp_path / "data"
+    with serving(data, [BASIC]) as server, server.channel() as channel:
+        AccessServiceStub(channel).CheckAccess(pb.CheckAccessRequest(access=check()))
+    if how == "removed":
+        (data / lost).unlink()
+    else:
+        (data / lost).write_bytes(b"")
+    refused = gatebook("serve", "--data", str(data), "--listen", "127.0.0.1:0")
+
+    assert refused.returncode == 1, refused.stderr
+    assert Path(lost).stem in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_lost_verifier_key_file_is_written_again(tmp_path: Path) -> None:
+    """The verifier key follows from the signing key, so its file may be lost."""
+    data = tmp_path / "data"
+    with serving(data, [BASIC]):
+        pass
+    before = (data / "book" / "vkey").read_text()
+    (data / "book" / "vkey").unlink()
+    with serving(data):
+        pass
+
+    assert (data / "book" / "vkey").read_text() == before
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:7443", "[::]:7443", "192.0.2.1:7443", "gate.example.org:7443", "7443"])
 def test_plaintext_beyond_this_machine_is_refused(tmp_path: Path, address: str) -> None:
     """Without TLS the server listens on loopback only."""

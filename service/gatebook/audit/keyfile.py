@@ -60,13 +60,15 @@ def create_key(path: Path) -> bytes:
     return key
 
 
-def open_key(path: Path) -> bytes:
-    """Returns the key in a file, which is created where there is none.
+def open_key(path: Path, *, create: bool) -> bytes:
+    """Returns the key in a file; with `create` it is made where there is none.
+
+    What a lost key protected or named is lost with it, so a key is made for a new book alone.
 
     Raises:
-        BookRefusedError: the file cannot be read, is readable by others, or holds no key.
+        BookRefusedError: the file is missing, cannot be read, is readable by others, or holds no key.
     """
-    return read_key(path) if path.exists() else create_key(path)
+    return create_key(path) if create and not path.exists() else read_key(path)
 
 
 def sync_directory(path: Path) -> None:

@@ -88,15 +88,22 @@ class People:
         self._by_pseudonym: Generations[bytes, Person] = Generations(cached_max)
 
     @classmethod
-    def open(cls, data: Path, *, read_only: bool = False, cached_max: int = PEOPLE_CACHED_MAX) -> Self:
-        """Opens the store of a data directory, and creates it where there is none.
+    def open(
+        cls, data: Path, *, read_only: bool = False, create: bool = True, cached_max: int = PEOPLE_CACHED_MAX
+    ) -> Self:
+        """Opens the store of a data directory; with `create` also where there is none yet.
+
+        A book that has entries is opened without `create`: an empty store in place of a lost one would make
+        everything that was sealed for people unreadable in silence.
 
         Raises:
-            BookRefusedError: the key is missing, unsafe or another one, or the store is not readable.
+            BookRefusedError: the store or its key is missing, unsafe, another one, or not readable.
         """
         path, key_path = data / "people.db", data / "keys" / "people.key"
+        if not (read_only or create) and not (path.is_file() and path.stat().st_size):
+            raise BookRefusedError(f"`{path}` is lost: restore it and `keys/people.key` from one backup")
         try:
-            known = read_only or path.exists() or key_path.exists()
+            known = read_only or not create or path.exists() or key_path.exists()
             master = read_key(key_path) if known else create_key(key_path)
             people = cls(_connect(path, read_only=read_only), master, cached_max=cached_max)
             people._require_stranger(read_only=read_only)

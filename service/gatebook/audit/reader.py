@@ -5,7 +5,8 @@ Owns what every such read has in common. Rules:
 1. what was acknowledged before the call is published and indexed first, so that the answer covers it
    and every row of it can be proved against a signed checkpoint;
 2. a read is an entry before it is answered; its filter, which may name people, is sealed;
-3. the work of a read is done on a thread, so that checks are not held up.
+3. the work of a read is done on threads of its own, so that checks are not held up, and of the reads that
+   wait for one there are not more than a limit.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,10 +30,13 @@ from gatebook.audit.people import People, Person
 from gatebook.audit.publish import Publisher
 from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
 from gatebook.audit.recorder import Recorder
-from gatebook.errors import GatebookError
+from gatebook.errors import GatebookError, OverloadedError
 from gatebook.v1 import audit_service_pb2
 
 T = TypeVar("T")
+READ_THREADS = 2
+READS_WAITING_MAX = 64
+PUBLISH_EVERY_SECONDS = 0.1
 
 
 class BookReader:
@@ -44,6 +50,10 @@ class BookReader:
         self._query = query
         self._people = people
         self._index_turn = threading.Lock()
+        self._publish_turn = threading.Lock()
+        self._published_clock = 0.0
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="book-read")
+        self._waiting = 0
         self._loop = asyncio.get_running_loop()
         self._grown = asyncio.Event()  # replaced and set whenever the index has grown
 
@@ -52,13 +62,34 @@ class BookReader:
 
         Raises:
             BookUnavailableError: it cannot be published.
+            OverloadedError: too many reads wait.
         """
-        return await asyncio.to_thread(self._fresh)
+        return await self._work(self._fresh)
 
     def _fresh(self) -> Signed:
-        signed = self._publisher.publish_now()
+        wanted = self.book.size
+        with self._publish_turn:
+            signed = self.book.signed
+            if signed.checkpoint.size < wanted:
+                # Each publication writes tiles of its own, so reads in quick succession share one.
+                time.sleep(max(0.0, self._published_clock + PUBLISH_EVERY_SECONDS - time.monotonic()))
+                signed = self._publisher.publish_now()
+                self._published_clock = time.monotonic()
         self.catch_up(signed.checkpoint.size)
         return signed
+
+    async def _work(self, function: Callable[..., T], *arguments: object) -> T:
+        if self._waiting >= READS_WAITING_MAX:
+            raise OverloadedError("too many reads of the book wait; ask again", limit="reads_waiting")
+        self._waiting += 1
+        try:
+            return await self._loop.run_in_executor(self._threads, function, *arguments)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Ends the threads that read, once they have nothing more to do."""
+        self._threads.shutdown()
 
     def catch_up(self, size: int) -> None:
         """Indexes every entry before `size`, which must be published."""
@@ -74,15 +105,15 @@ class BookReader:
 
     async def page(self, request: audit_service_pb2.ListEntriesRequest, size: int) -> Page:
         """Returns one page of the entries before `size` that match."""
-        return await asyncio.to_thread(self._query.page, request, size)
+        return await self._work(self._query.page, request, size)
 
     async def entry(self, index: int, size: int) -> audit_service_pb2.EntryRecord:
         """Returns the entry with an index before `size`."""
-        return await asyncio.to_thread(self._query.entry, index, size)
+        return await self._work(self._query.entry, index, size)
 
     async def decision(self, decision_id: str, size: int) -> audit_service_pb2.EntryRecord:
         """Returns the entry of a decision before `size`."""
-        return await asyncio.to_thread(self._query.decision, decision_id, size)
+        return await self._work(self._query.decision, decision_id, size)
 
     async def between(self, asked: audit_service_pb2.EntryFilter, start: int, end: int) -> AsyncIterator[Page]:
         """Yields pages of the entries of [start, end) that match, in the order of the book."""
@@ -107,7 +138,7 @@ class BookReader:
 
     async def prove(self, prove: Callable[[int, int], T], first: int, second: int) -> T:
         """Computes a proof of the book on a thread."""
-        return await asyncio.to_thread(prove, first, second)
+        return await self._work(prove, first, second)
 
     async def record(
         self,
@@ -120,7 +151,7 @@ class BookReader:
     ) -> None:
         """Writes down a read, durably."""
         indexes = [record.index for record in records]
-        people = () if asked is None else await asyncio.to_thread(self._named, asked)
+        people = () if asked is None else await self._work(self._named, asked)
         event = ReadEvent(
             method=method,
             indexes=(min(indexes), max(indexes)) if indexes else None,
@@ -190,6 +221,7 @@ def open_reader(data: Path, book: Book, people: People) -> Iterator[BookReader]:
         stack.callback(query.close)
         publisher = Publisher(book)
         reader = BookReader(book, publisher, index, query, people)
+        stack.callback(reader.close)
         indexing = Indexing(reader)
         publisher.add_listener(indexing.tell)
         indexing.start()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +65,8 @@ class Recorder:
         self._settled.set()
         self._policy_turn = asyncio.Lock()
         self._people_turn = asyncio.Lock()
+        # A thread of its own, so that new people do not wait for whatever else the process does on threads.
+        self._people_thread = ThreadPoolExecutor(1, thread_name_prefix="people")
         self._people_wanted: set[PersonId] = set()
         self._tasks: set[asyncio.Task[Written]] = set()
 
@@ -147,7 +150,8 @@ class Recorder:
             people = self._people.cached(ids)
             if people is None:
                 wanted, self._people_wanted = self._people_wanted | ids, set()
-                people = await asyncio.to_thread(self._people.ensure, wanted)
+                loop = asyncio.get_running_loop()
+                people = await loop.run_in_executor(self._people_thread, self._people.ensure, wanted)
         return people
 
     async def _carry_through(self, work: Coroutine[Any, Any, Written]) -> Written:

@@ -8,6 +8,7 @@ A revision is either whole and durable or absent.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatebook.audit.keyfile import open_key, sync_directory
-from gatebook.errors import BookRefusedError, RevisionNotFoundError
+from gatebook.errors import BookRefusedError, BookUnavailableError, RevisionNotFoundError
 from gatebook.policy import bundle
 
 NONCE_BYTES = 12
@@ -25,17 +26,29 @@ NONCE_BYTES = 12
 class RevisionStore:
     """Keeps the files of revisions."""
 
-    def __init__(self, data: Path) -> None:
-        """Takes the data directory, and creates what is missing in it."""
+    def __init__(self, data: Path, *, create: bool) -> None:
+        """Takes the data directory; with `create` its key is made where there is none.
+
+        Clears away what a kill left unfinished, so one process alone may hold a store.
+        """
         self._policies = data / "revisions"
         self._directories = data / "directory"
         for folder in (self._policies, self._directories):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._cipher = AESGCM(open_key(data / "keys" / "directory.key"))
+        for unfinished in (*self._policies.glob(".*.new"), *self._directories.glob("*.new")):
+            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+        self._cipher = AESGCM(open_key(data / "keys" / "directory.key", create=create))
 
     def put_policy_set(self, files: Mapping[str, bytes]) -> str:
-        """Stores a policy set durably and returns its digest."""
-        return bundle.store_revision(self._policies, files)
+        """Stores a policy set durably and returns its digest.
+
+        Raises:
+            BookUnavailableError: it cannot be stored.
+        """
+        try:
+            return bundle.store_revision(self._policies, files)
+        except OSError as err:
+            raise BookUnavailableError(f"the revision cannot be stored: {err.strerror}") from err
 
     def get_policy_set(self, digest: str) -> dict[str, bytes]:
         """Returns the files of a policy set.
@@ -47,11 +60,24 @@ class RevisionStore:
         return bundle.read_revision(self._policies, digest)
 
     def put_directory(self, files: Mapping[str, bytes]) -> str:
-        """Stores a directory snapshot durably, encrypted, and returns its digest."""
+        """Stores a directory snapshot durably, encrypted, and returns its digest.
+
+        Raises:
+            BookUnavailableError: it cannot be stored.
+            BookRefusedError: it is there already, damaged.
+        """
         digest = bundle.digest(files)
         path = self._directories / digest
         if path.exists():
+            self.get_directory(digest)
             return digest
+        try:
+            self._write_directory(path, digest, files)
+        except OSError as err:
+            raise BookUnavailableError(f"the directory cannot be stored: {err.strerror}") from err
+        return digest
+
+    def _write_directory(self, path: Path, digest: str, files: Mapping[str, bytes]) -> None:
         nonce = os.urandom(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(dict(files)), digest.encode())
         temporary = path.with_suffix(".new")
@@ -61,7 +87,6 @@ class RevisionStore:
             os.fsync(file.fileno())
         temporary.rename(path)
         sync_directory(self._directories)
-        return digest
 
     def get_directory(self, digest: str) -> dict[str, bytes]:
         """Returns the files of a directory snapshot.
@@ -76,9 +101,10 @@ class RevisionStore:
             raise RevisionNotFoundError(f"no directory snapshot `{digest}`", digest=digest) from err
         try:
             opened = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], digest.encode())
-        except InvalidTag as err:
-            raise BookRefusedError(f"the directory snapshot `{digest}` is damaged: restore it from a backup") from err
-        files = msgspec.msgpack.decode(opened, type=dict[str, bytes])
+            files = msgspec.msgpack.decode(opened, type=dict[str, bytes])
+        except (InvalidTag, ValueError) as err:
+            message = f"the directory snapshot `{digest}` or its key is damaged: restore both from one backup"
+            raise BookRefusedError(message) from err
         if bundle.digest(files) != digest:
             raise BookRefusedError(f"the directory snapshot `{digest}` is damaged: restore it from a backup")
         return files

@@ -47,8 +47,10 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetEntryResponse:
         """Returns one entry by index or by decision id."""
         async with self._edge.call("GetEntry", context) as call:
-            size = (await self._reader.fresh()).checkpoint.size
             selector = request.WhichOneof("selector")
+            size = self._reader.book.signed.checkpoint.size
+            if selector != "index" or request.index >= size:
+                size = (await self._reader.fresh()).checkpoint.size
             if selector is None:
                 raise InvalidRequestError("selector", "name an index or a decision id")
             if selector == "index":
@@ -98,7 +100,9 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetInclusionProofResponse:
         """Proves that an entry is in the tree of a size."""
         async with self._edge.call("GetInclusionProof", context) as call:
-            signed = await self._reader.fresh()
+            signed = self._reader.book.signed
+            if request.index >= signed.checkpoint.size or not request.size:
+                signed = await self._reader.fresh()
             size = request.size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.inclusion_proof, request.index, size)
             record = await self._reader.entry(request.index, signed.checkpoint.size)
