@@ -137,6 +137,13 @@ def test_the_end_may_be_before_a_line_feed() -> None:
     assert (False, False) == (bool(re.match(r"^a\Z", "a\n")), BUILTINS["regexMatch"].call("a\n", r"^a\Z"))
 
 
+def test_as_many_alternatives_as_are_multiplied_out() -> None:
+    """A glob with the most alternatives has an answer, Casbin's."""
+    glob = f"/data/{{{','.join(f's{number}' for number in range(64))}}}"
+    for text, expected in (("/data/s7", True), ("/data/s64", False)):
+        assert BUILTINS["globMatch"].call(text, glob) is expected is builtin_operators.glob_match(text, glob)
+
+
 @pytest.mark.parametrize("count", [65, 200])
 def test_too_many_alternatives_have_no_answer(count: int) -> None:
     """A glob with too many alternatives is refused and unknown: it is no definite False, which would lift a deny."""

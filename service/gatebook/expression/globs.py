@@ -77,7 +77,8 @@ def _alternatives(pattern: str) -> list[str]:
                 raise PatternError(message)
             choices.append(items)
     count = math.prod(len(items) for items in choices)
-    if count > ALTERNATIVES_MAX or count * len(pattern) > CHARACTERS_MAX:
+    characters = sum(count // len(items) * sum(map(len, items)) for items in choices)
+    if count > ALTERNATIVES_MAX or characters > CHARACTERS_MAX:
         message = (
             f"the alternatives are more than {ALTERNATIVES_MAX}, or longer than {CHARACTERS_MAX:,} characters "
             "together: make several rules of it"

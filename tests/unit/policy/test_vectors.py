@@ -53,6 +53,7 @@ def test_hazard_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     "folder", [folder for folder in VECTORS if "casbin" in expected_of(folder)], ids=lambda folder: folder.name
 )
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 def test_casbin_misreads_the_hazard(folder: Path) -> None:
     """The vector is a real hazard: pycasbin answers as it says, which is not what the files look like."""
     shown = expected_of(folder)["casbin"]
