@@ -31,10 +31,11 @@ TOKENS: dict[str, Any] = {
             "groups": ["a", "b"],
             "null": None,
             "huge": 1e300,
+            "endless": 10**400,
             "nan": float("nan"),
         },
     ),
-    "row": {"ts": TIME, "later": TIME + timedelta(days=1), "day": date(2026, 6, 1)},
+    "row": {"ts": TIME, "later": TIME + timedelta(days=1), "day": date(2026, 6, 1), "number": 5},
 }
 
 
