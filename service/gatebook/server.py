@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
-import sys
 from collections.abc import AsyncIterator
 
 import grpc.aio
-import msgspec
 import structlog
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -28,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from gatebook.config import Config, Limits, require_loopback
 from gatebook.errors import ListenError
+from gatebook.log import configure_log, flush_log
 from gatebook.policy import bundle
 from gatebook.revisions.validate import declared_name
 from gatebook.rpc.access_service import AccessServicer
@@ -60,9 +58,12 @@ def run(config: Config) -> int:
         GatebookError: the service cannot be started; its message says why.
     """
     configure_log(as_json=config.log_json)
-    require_loopback(config.listen)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config))
+    try:
+        require_loopback(config.listen)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(config))
+    finally:
+        flush_log()
 
 
 async def serve(config: Config) -> int:
@@ -158,21 +159,3 @@ async def watch_book(service: Service, checks: health.aio.HealthServicer) -> Non
                 await checks.set(name, status)
             told = healthy
         await asyncio.sleep(0.25)
-
-
-def configure_log(*, as_json: bool) -> None:
-    """Sets up structlog: one line per event on standard error, JSON for programs or text for people."""
-    encode = msgspec.json.Encoder(enc_hook=repr).encode
-    to_json = structlog.processors.JSONRenderer(serializer=lambda event, **_: encode(event).decode())
-    to_text = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            to_json if as_json else to_text,
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
