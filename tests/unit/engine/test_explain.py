@@ -80,3 +80,18 @@ def test_is_short() -> None:
     program = compile_program(plain_set(RBAC, policy), None)
 
     assert NEAR_MAX == len(explain(program, {"sub": "ana", "obj": "data1", "act": "read"}))
+
+
+def test_a_rule_that_lacked_nothing_is_not_near() -> None:
+    """An allow that a deny overrode lacked nothing, so it is not among the rules that came near."""
+    tokens = governed_tokens(
+        subject="ana",
+        attributes={"level": 3},
+        action="read",
+        purpose="train",
+        context={"network": "corp"},
+        row={"n": 1},
+    )
+    found = explain(compile_program(governed_set(RULES), None), {**tokens, "obj": "t.a"})
+
+    assert [2] == [it.rule.line for it in found]
