@@ -34,7 +34,8 @@ def read_signing_key(path: Path, origin: str) -> SigningKey:
     except (UnicodeDecodeError, VerificationError) as err:
         raise BookRefusedError(f"`{path}` holds no signing key: restore it from a backup") from err
     if key.name != origin:
-        raise BookRefusedError(f"the signing key is that of `{key.name}`, not of `{origin}`: start with that origin")
+        message = f"the book is `{key.name}`, not `{origin}`: leave out --origin, or name another --data for a new book"
+        raise BookRefusedError(message)
     return key
 
 

@@ -70,7 +70,7 @@ def check(  # noqa: PLR0913, PLR0917  # one argument per option of the command
         resource=types_pb2.Resource(id=resource, columns=[c.strip() for c in columns.split(",") if c.strip()]),
         purpose=purpose,
         context_json=pairs_json(context),
-        row_json=row.encode(),
+        row_json=row_object(row),
     )
     if enforcer:
         access.enforcer.id = enforcer
@@ -86,6 +86,22 @@ def check(  # noqa: PLR0913, PLR0917  # one argument per option of the command
     else:
         show(response)
     sys.exit(YES if response.decision.effect == types_pb2.EFFECT_ALLOW else NO)
+
+
+def row_object(row: str) -> bytes:
+    """Returns the row as it was given, if it is a JSON object.
+
+    Raises:
+        click.UsageError: it is none.
+    """
+    if row:
+        try:
+            is_object = isinstance(json.loads(row), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise click.UsageError(f'--row: `{row}` is not a JSON object, such as \'{{"subject_id": "noor"}}\'')
+    return row.encode()
 
 
 def pairs_json(pairs: tuple[str, ...]) -> bytes:

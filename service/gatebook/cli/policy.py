@@ -143,7 +143,7 @@ def publish(
             show_validation(checked, as_json=as_json)
             if not as_json:
                 told = "refused, nothing was changed" if refused else "can be published"
-                stderr().print(f"{set_name} {checked.digest[:12]}: {told}", markup=False)
+                (stderr() if refused else stdout()).print(f"{set_name} {checked.digest[:12]}: {told}", markup=False)
             sys.exit(NO if refused or not dry_run else YES)
     if as_json:
         print_json(response)
