@@ -120,9 +120,10 @@ def errors_told() -> Iterator[None]:
 def exit_code(error: grpc.RpcError) -> int:
     """Returns the exit code of a failed call: a question that could not be put is no denial."""
     info = error_info(error)
-    if info is not None and info.reason in ("POLICY_SET_NOT_FOUND", "NO_ACTIVE_REVISION"):
+    reason = "" if info is None else info.reason
+    if reason == "NO_ACTIVE_REVISION":
         return COULD_NOT_ASK
-    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+    if reason == "POLICY_SET_NOT_FOUND" or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         return USAGE
     return COULD_NOT_ASK if error.code() in COULD_NOT_ASK_CODES else NO
 
