@@ -25,10 +25,12 @@ POLICIES = ROOT / "policies"
 class RunningServer:
     """A server process; `lines` are the last lines of its log, parsed."""
 
-    def __init__(self, data: Path, *arguments: str) -> None:
-        """Starts the command and waits until it listens."""
+    def __init__(self, data: Path, *arguments: str, files_max: int = 0) -> None:
+        """Starts the command, which may open so many files (0: as many as this process), and waits until it listens."""
         self.data = data
         command = [sys.executable, "-m", "gatebook", "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
+        if files_max:
+            command = ["bash", "-c", f'ulimit -n {files_max} && exec "$@"', "bash", *command]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}
         self.process = subprocess.Popen(
             [*command, "--log", "json", *arguments], stderr=subprocess.PIPE, text=True, env=environment

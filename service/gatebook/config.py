@@ -42,6 +42,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stream_messages_in_flight_max: int = 8
     """Messages of one stream that are worked on at once; the next is not read before one is done."""
     streams_max: int = 200
+    connections_max: int = 10_000
+    """Connections that are open at once; more are closed at once."""
+    files_reserved: int = 128
+    """File descriptors that connections leave to the book, or half of what the process has."""
     message_bytes_max: int = 20 * MIB
     """The largest gRPC message: a batch of 1,000 full requests, or a policy set."""
     answer_bytes_max: int = 64 * MIB

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import AsyncIterator
 
@@ -58,6 +59,7 @@ def run(config: Config) -> int:
         GatebookError: the service cannot be started; its message says why.
     """
     configure_log(as_json=config.log_json)
+    raise_file_limit()
     try:
         require_loopback(config.listen)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -100,8 +102,13 @@ async def publish_folders(service: Service, config: Config) -> None:
     for path in config.policies:
         files = await asyncio.to_thread(bundle.read_folder, path)
         name = declared_name(files, path.resolve().name)
-        if config.dev or name not in service.revisions.state.policy_sets:
+        active = service.revisions.newest(name)
+        if config.dev or active is None:
             await service.publishing.publish(files, name, SERVICE_CALLER)
+        elif bundle.digest(files) != active.revision.digest:
+            log = structlog.get_logger("gatebook.server")
+            todo = f"gatebook policy publish {path}"
+            log.warning("folder differs and is not published", set=name, active=active.revision.number, todo=todo)
 
 
 @contextlib.asynccontextmanager
@@ -113,6 +120,7 @@ async def listening(service: Service, config: Config) -> AsyncIterator[int]:
         options=[
             ("grpc.max_receive_message_length", limits.message_bytes_max),
             ("grpc.max_send_message_length", limits.answer_bytes_max),
+            ("grpc.max_allowed_incoming_connections", connections_max(limits)),
             ("grpc.max_concurrent_streams", 2 * limits.calls_in_flight_max),  # calls over the limit are told why
             ("grpc.so_reuseport", 0),
         ]
@@ -150,12 +158,31 @@ def add_services(server: grpc.aio.Server, service: Service, edge: Edge, limits: 
 
 async def watch_book(service: Service, checks: health.aio.HealthServicer) -> None:
     """Tells the health of the service: SERVING as long as the book can be written and published."""
+    log = structlog.get_logger("gatebook.server")
     told = None
     while True:
         healthy = service.healthy
         if healthy != told:
+            if not healthy:
+                log.error("not serving", error=service.book.trouble)
+            elif told is not None:
+                log.info("serving again")
             status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
             for name in ("", *SERVICES):
                 await checks.set(name, status)
             told = healthy
         await asyncio.sleep(0.25)
+
+
+def raise_file_limit() -> None:
+    """Lets the process open as many files and connections as it may at all."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def connections_max(limits: Limits) -> int:
+    """Returns how many connections may be open, so that the book can still open its files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return limits.connections_max
+    return min(limits.connections_max, files - min(limits.files_reserved, files // 2))

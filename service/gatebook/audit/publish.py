@@ -9,8 +9,9 @@ Owns the way from the write-ahead log to a signed checkpoint, in this order and 
 5. replace the published checkpoint;
 6. tell the listeners, and let go of segments that it covers.
 
-Where there is no space, the book stops being written until publishing works again. After a failed
-sync, or where disk and memory differ, it stops for good, and the process ends or waits to be ended.
+Where space, memory or file descriptors are short, the book stops being written until publishing works
+again, which is tried each second: every file is then written and synced anew. After a failed sync, or
+where disk and memory differ, it stops for good; that is logged, and the process ends or waits to be ended.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gatebook.audit.book import Book, Head
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.opening import sign
 from gatebook.audit.tile_writer import TileWriter
-from gatebook.audit.writer import end_process
+from gatebook.audit.writer import end_process, tell_failure
 from gatebook.errors import (
     BookCorruptError,
     BookFailedError,
@@ -37,8 +38,10 @@ from gatebook.errors import (
 Listener = Callable[[int, int], None]
 """Is told the old and the new published size, in the thread that published. Must be quick and not raise."""
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-_PASSING = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT})
+_SHORT_IN_SQLITE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
+_PRIMARY = 0xFF
+"""The part of an SQLite error code that is its kind; the rest is its detail."""
 
 
 class Publisher:
@@ -95,13 +98,13 @@ class Publisher:
             try:
                 self._publish()
             except (BookCorruptError, BookRefusedError) as err:
-                self._book.mark_failed(err.message)
+                self._fail(err.message)
                 raise
             except OSError as err:
-                raise self._trouble(str(err.strerror), passing=err.errno in _NO_SPACE) from err
+                raise self._trouble(err.strerror or str(err), passing=err.errno in _SHORT) from err
             except sqlite3.Error as err:
-                code = getattr(err, "sqlite_errorcode", None)
-                raise self._trouble(str(err), passing=code in _PASSING) from err
+                code = getattr(err, "sqlite_errorcode", 0)
+                raise self._trouble(str(err), passing=code & _PRIMARY in _SHORT_IN_SQLITE) from err
             return self._newest
 
     def _publish(self) -> None:
@@ -149,17 +152,21 @@ class Publisher:
         if passing:
             self._book.mark_publish_trouble(trouble)
             return BookUnavailableError(trouble)
-        self._book.mark_failed(trouble)
+        self._fail(trouble)
         self._on_failure()
         return BookFailedError(trouble)
+
+    def _fail(self, failure: str) -> None:
+        self._book.mark_failed(failure)
+        tell_failure(failure)
 
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self._interval_seconds) and not self._book.failure:
                 self._cycle()
         finally:
-            if not self._stopping.is_set():
-                self._book.mark_failed("the publisher has ended")
+            if not self._stopping.is_set() and not self._book.failure:
+                self._fail("the publisher has ended")
 
     def _cycle(self) -> None:
         try:

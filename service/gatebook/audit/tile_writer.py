@@ -112,8 +112,9 @@ class TileWriter:
     def _make_folder(self, folder: Path) -> None:
         if folder in self._known:
             return
-        if not folder.is_dir():
-            self._make_folder(folder.parent)
-            folder.mkdir()
-            self._unsynced.add(folder.parent)
         self._known.add(folder)
+        if folder != self._root:
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            # Synced even if it is there: whoever made it may not have come to that.
+            self._unsynced.add(folder.parent)

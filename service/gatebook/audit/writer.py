@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+import structlog
+
 from gatebook.audit.book import Appended, Book
 from gatebook.audit.segment import RECORD_BYTES, TRAILER_BYTES
 from gatebook.errors import (
@@ -30,6 +32,7 @@ from gatebook.errors import (
     LimitExceededError,
     OverloadedError,
 )
+from gatebook.log import flush_log
 from gatebook.tlog.tiles import ENTRY_BYTES_MAX
 
 EXIT_BOOK_FAILED = 74
@@ -46,6 +49,12 @@ class _Call:
     entries: Sequence[bytes]
     size_bytes: int
     future: asyncio.Future[Appended]
+
+
+def tell_failure(failure: str) -> None:
+    """Logs why the book is not written any more, and waits for a moment until the line is out."""
+    structlog.get_logger("gatebook.audit").error("book failed", error=failure)
+    flush_log()
 
 
 def end_process() -> None:
@@ -224,6 +233,7 @@ class BookWriter:
     def _fail(self, calls: list[_Call], error: BookFailedError) -> None:
         answered = threading.Event()
         self._wake(self._reject_all, calls, error, answered)
+        tell_failure(error.message)
         answered.wait(_ANSWER_SECONDS_MAX)
         self._on_failure()
 

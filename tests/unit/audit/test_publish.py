@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from tests.books import LIMITS, ORIGIN, UnsyncedFiles, check_log, open_book, publisher, some_entries, unending
 
 from gatebook.audit.book import Book
@@ -139,6 +140,12 @@ class Failing(Files):
         """Begins as a good one."""
         self.fails: Callable[[Path], bool] = lambda _target: False
         self.code = errno.ENOSPC
+        self.heard: Callable[[Path], None] = lambda _synced: None
+
+    def sync_directory(self, path: Path) -> None:
+        """Syncs, and says so."""
+        super().sync_directory(path)
+        self.heard(path)
 
     def rename(self, source: Path, target: Path) -> None:
         """Renames, or fails."""
@@ -148,16 +155,18 @@ class Failing(Files):
 
 
 @pytest.mark.parametrize("part", ["tile", "checkpoint"])
-def test_no_space_is_trouble_until_there_is_some(tmp_path: Path, part: str) -> None:
-    """Without space the book is unavailable, at whatever step; with space it goes on, and every size is signed once."""
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+def test_a_shortage_is_trouble_until_it_is_over(tmp_path: Path, part: str, code: int) -> None:
+    """Short of space, files or memory the book is unavailable, at whatever step; then every size is signed once."""
     files = Failing()
+    files.code = code
     book = open_book(tmp_path, files=files)
     publish = publisher(book)
     grow(book, 3)
     files.fails = lambda target: part in target.parts
-    with pytest.raises(BookUnavailableError, match="No space"):
+    with pytest.raises(BookUnavailableError, match=os.strerror(code)):
         publish.publish_now()
-    assert "No space" in book.trouble
+    assert os.strerror(code) in book.trouble
     assert not book.failure
     with pytest.raises(BookUnavailableError):
         book.append_group([b"a"])
@@ -172,6 +181,45 @@ def test_no_space_is_trouble_until_there_is_some(tmp_path: Path, part: str) -> N
     check_log(tmp_path, entries, 5)
 
 
+def test_a_checkpoint_store_that_cannot_be_opened_is_trouble(tmp_path: Path) -> None:
+    """While the database of checkpoints cannot be opened, nothing is written; then it goes on."""
+    book = open_book(tmp_path)
+    publish = publisher(book)
+    grow(book, 3)
+    path = tmp_path / "checkpoints.db"
+    path.rename(tmp_path / "away")
+    path.mkdir()
+    with pytest.raises(BookUnavailableError, match="unable to open"):
+        publish.publish_now()
+    assert not book.failure
+    path.rmdir()
+    (tmp_path / "away").rename(path)
+
+    assert 3 == publish.publish_now().checkpoint.size
+    assert not book.trouble
+    book.close()
+
+
+def test_a_folder_whose_name_was_not_synced_is_synced_later(tmp_path: Path) -> None:
+    """A directory made by an attempt that failed before its sync is durable before the next attempt signs."""
+    synced: list[Path] = []
+    files = Failing()
+    book = open_book(tmp_path, files=files)
+    publish = publisher(book)
+    grow(book, 1)
+    files.fails, files.code = (lambda target: "tile" in target.parts), errno.EMFILE
+    with pytest.raises(BookUnavailableError):
+        publish.publish_now()
+    assert (tmp_path / "book" / "tile" / "0").is_dir()
+    files.fails = lambda _target: False
+    files.heard = synced.append
+    publish.publish_now()
+
+    tile = tmp_path / "book" / "tile"
+    assert {tile.parent, tile, tile / "0", tile / "entries"} <= set(synced)
+    book.close()
+
+
 def test_any_other_error_is_the_end(tmp_path: Path) -> None:
     """After an input or output error nothing more is written or signed, and the process is told to end."""
     files = Failing()
@@ -180,10 +228,12 @@ def test_any_other_error_is_the_end(tmp_path: Path) -> None:
     publish = publisher(book, on_failure=lambda: ended.append(True))
     grow(book, 3)
     files.fails, files.code = (lambda target: "tile" in target.parts), errno.EIO
-    with pytest.raises(BookFailedError):
+    with structlog.testing.capture_logs() as told, pytest.raises(BookFailedError):
         publish.publish_now()
     files.fails = lambda _target: False
 
+    failure = "cannot publish the book: Input/output error"
+    assert [{"event": "book failed", "error": failure, "log_level": "error"}] == told
     assert [True] == ended
     with pytest.raises(BookFailedError):
         publish.publish_now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -228,7 +229,7 @@ async def test_a_failed_sync_fails_every_waiting_call_and_then_ends_the_process(
 
 
 async def test_the_process_ends_with_its_own_exit_code(tmp_path: Path) -> None:
-    """A real process whose sync fails answers its callers and ends with exit code 74."""
+    """A real process whose sync fails answers its callers, logs why, and ends with exit code 74."""
     program = """
 import asyncio, sys
 from pathlib import Path
@@ -236,10 +237,13 @@ from gatebook.audit.book import Book
 from gatebook.audit.files import Files
 from gatebook.audit.writer import BookWriter
 from gatebook.errors import BookFailedError
+from gatebook.log import configure_log
 
 class Broken(Files):
     def sync_content(self, descriptor):
         raise OSError(5, "Input/output error")
+
+configure_log(as_json=True)
 
 async def main():
     writer = BookWriter(Book.open(Path(sys.argv[1]), origin="gatebook.test/book", files=Broken()))
@@ -262,11 +266,10 @@ asyncio.run(main())
         check=False,
     )
 
-    assert (EXIT_BOOK_FAILED, "cannot write the book: Input/output error\n", "") == (
-        done.returncode,
-        done.stdout,
-        done.stderr,
-    )
+    failure = "cannot write the book: Input/output error"
+    told = json.loads(done.stderr)
+    assert (EXIT_BOOK_FAILED, f"{failure}\n") == (done.returncode, done.stdout)
+    assert ("book failed", failure) == (told["event"], told["error"])
     open_book(tmp_path).close()
 
 
