@@ -272,7 +272,7 @@ def test_another_origin(tmp_path: Path) -> None:
     """A book is opened under its own name only."""
     aged(tmp_path / "data")
 
-    with pytest.raises(BookRefusedError, match="is that of"):
+    with pytest.raises(BookRefusedError, match="the book is"):
         Book.open(tmp_path / "data", origin="gatebook.test/other", limits=LIMITS)
 
 
