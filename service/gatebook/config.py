@@ -1,8 +1,8 @@
-"""Every setting and every limit of the service.
+"""The settings of a server, and the limits of its calls.
 
 Owns the environment: no other module reads it. A server is told everything on its command line; of the
 environment only `GATEBOOK_TARGET` (whom the commands ask) and `GATEBOOK_LOG` count. Limits are constants of
-a deployment, and every queue, loop, cache and size of the service names one of them.
+a deployment; those of the book are in `audit.limits`, and a bound that one module alone needs stands in it.
 """
 
 from __future__ import annotations
@@ -54,14 +54,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     policy_bytes_max: int = 8 * MIB
     page_size_max: int = 1_000
     page_size_default: int = 50
-    revisions_listed_max: int = 100_000
-    explain_rules_max: int = 10
-    roles_explained_max: int = 100
-    rules_in_decision_max: int = 100
     drain_seconds: float = 10.0
-    decision_ttl_seconds: int = 300
-    """How long an allow may be used, at most."""
-    publish_interval_seconds: float = 1.0
     retry_seconds: float = 0.1
 
 
