@@ -29,6 +29,28 @@ class GatebookError(Exception):
         self.metadata: Mapping[str, str] = metadata
 
 
+class UnauthenticatedError(GatebookError):
+    """The caller is nobody that is known. The message never says why, so that a stranger learns nothing."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        """Takes nothing: the log says why, the caller is not told."""
+        super().__init__(
+            "no valid credentials: call with a client certificate or a bearer token that this server trusts"
+        )
+
+
+class PermissionDeniedError(GatebookError):
+    """The caller may not do this, whether or not what it asks about exists."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self) -> None:
+        """Takes nothing, for the reason that `UnauthenticatedError` does."""
+        super().__init__("the policy set `gatebook` does not permit this call")
+
+
 class InvalidRequestError(GatebookError):
     """A field of a request is missing or malformed; `field` names it."""
 

@@ -13,7 +13,9 @@ from google.rpc import error_details_pb2, status_pb2
 from tests.serving import POLICIES
 
 from gatebook.config import Config, Limits
-from gatebook.server import listening, publish_folders
+from gatebook.door.door import Door
+from gatebook.rpc.listening import listening
+from gatebook.server import publish_folders
 from gatebook.service import open_service
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
@@ -29,7 +31,7 @@ async def small_server(
     async with open_service(config) as service:
         await publish_folders(service, config)
         async with (
-            listening(service, config) as port,
+            listening(service, Door(limits), config) as port,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
             yield AccessServiceStub(channel)

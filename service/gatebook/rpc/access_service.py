@@ -43,7 +43,7 @@ class AccessServicer(AccessServiceServicer):
             snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
             item = pb.CheckItem(access=request.access, allow_partial=request.allow_partial)
             question = self._question(snapshot, item, call, request.request_id, "access")
-            with self._edge.items(1):
+            with self._edge.items(call, 1):
                 [answer] = await authorize(self._recorder, snapshot, [question])
             tell(call, [answer])
             response = pb.CheckAccessResponse(decision=self._decision(answer, request.receipt_level))
@@ -144,7 +144,7 @@ class AccessServicer(AccessServiceServicer):
                 asked.append(position)
             except GatebookError as error:
                 result.error.CopyFrom(status.to_status(error))
-        with self._edge.items(len(questions)):
+        with self._edge.items(call, len(questions)):
             answers = await authorize(self._recorder, snapshot, questions)
         for position, answer in zip(asked, answers, strict=True):
             results[position].decision.CopyFrom(self._decision(answer, receipt_level))
@@ -159,7 +159,7 @@ class AccessServicer(AccessServiceServicer):
         return question_of(
             snapshot,
             request,
-            caller=call.caller,
+            caller=call.caller.id,
             caller_request_id=decode.text(request_id, name_max, "request_id"),
             trace_id=call.trace_id,
         )

@@ -34,7 +34,7 @@ class AuditServicer(AuditServiceServicer):
             size = (await self._reader.fresh()).checkpoint.size
             page = await self._reader.page(request, size)
             await self._reader.record(
-                self._recorder, call.method, call.caller, records=page.records, asked=request.filter
+                self._recorder, call.method, call.caller.id, records=page.records, asked=request.filter
             )
             call.tell(entries=len(page.records))
             return pb.ListEntriesResponse(
@@ -57,7 +57,7 @@ class AuditServicer(AuditServiceServicer):
                 record = await self._reader.entry(request.index, size)
             else:
                 record = await self._reader.decision(request.decision_id, size)
-            await self._reader.record(self._recorder, call.method, call.caller, records=[record])
+            await self._reader.record(self._recorder, call.method, call.caller.id, records=[record])
             return pb.GetEntryResponse(record=record)
         raise AssertionError  # the block above returns or aborts
 
@@ -72,7 +72,7 @@ class AuditServicer(AuditServiceServicer):
         async with self._edge.call("TailEntries", context, stream=True) as call:
             size = (await self._reader.fresh()).checkpoint.size
             at = request.start_index if request.HasField("start_index") else size
-            await self._reader.record(self._recorder, call.method, call.caller, asked=request.filter)
+            await self._reader.record(self._recorder, call.method, call.caller.id, asked=request.filter)
             while not self._edge.draining.is_set():
                 while at < size:
                     end = min(size, at + TAIL_ENTRIES_MAX)
@@ -86,7 +86,7 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetCheckpointResponse:
         """Returns the newest signed checkpoint."""
         async with self._edge.call("GetCheckpoint", context) as call:
-            await self._reader.record(self._recorder, call.method, call.caller)
+            await self._reader.record(self._recorder, call.method, call.caller.id)
             signed = await self._reader.fresh() if request.refresh else self._reader.book.signed
             return pb.GetCheckpointResponse(
                 checkpoint=signed.note.decode(),
@@ -106,7 +106,7 @@ class AuditServicer(AuditServiceServicer):
             size = request.size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.inclusion_proof, request.index, size)
             record = await self._reader.entry(request.index, signed.checkpoint.size)
-            await self._reader.record(self._recorder, call.method, call.caller, records=[record])
+            await self._reader.record(self._recorder, call.method, call.caller.id, records=[record])
             return pb.GetInclusionProofResponse(
                 index=request.index,
                 size=size,
@@ -124,7 +124,7 @@ class AuditServicer(AuditServiceServicer):
             signed = await self._reader.fresh()
             size = request.new_size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.consistency_proof, request.old_size, size)
-            await self._reader.record(self._recorder, call.method, call.caller)
+            await self._reader.record(self._recorder, call.method, call.caller.id)
             return pb.GetConsistencyProofResponse(
                 old_size=request.old_size, new_size=size, hashes=hashes, checkpoint=note_of(signed, size)
             )

@@ -1,8 +1,8 @@
-"""The rim of every call: admission, deadline, error mapping, and its one log line.
+"""The rim of every gRPC call: the door, the deadline, and errors as statuses.
 
 Rules:
 
-1. a call is admitted or refused before any work is done for it, within the limits of `Limits`;
+1. a call passes the door before any work is done for it: who calls, may they, is there room;
 2. a call whose deadline has passed gets no work;
 3. every error leaves as a status with a reason; what is not a `GatebookError` is a bug of ours, is
    logged with its traceback under an id, and tells the caller nothing but that id;
@@ -15,19 +15,22 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc.aio
 import structlog
 from google.rpc import status_pb2
 
-from gatebook.config import Limits
-from gatebook.errors import DeadlineExceededError, DrainingError, GatebookError, OverloadedError
+from gatebook.door.caller import Caller, Credentials
+from gatebook.door.door import Door, Finished
+from gatebook.errors import DeadlineExceededError, GatebookError
 from gatebook.rpc import status
 
-LOCAL_CALLER = "local"
-QUIET_SECONDS = 0.2
+NOBODY = "-"
+"""Stands in the log line of a call whose caller was not recognised."""
+BEARER = "bearer "
 TRACE_PARENT_PARTS = 4
 TRACE_ID_HEX_CHARS = 32
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
@@ -36,7 +39,7 @@ ServicerContext = grpc.aio.ServicerContext[Any, Any]
 class Call:
     """One call under way: who calls, and what its log line will say."""
 
-    def __init__(self, method: str, caller: str, trace_id: bytes) -> None:
+    def __init__(self, method: str, caller: Caller, trace_id: bytes) -> None:
         """Takes the name of the method, the caller, and the W3C trace id (16 bytes or none)."""
         self.method = method
         self.caller = caller
@@ -49,32 +52,38 @@ class Call:
 
 
 class Edge:
-    """Admits calls, maps their errors and logs them. Used on the event loop only."""
+    """Brings gRPC calls through the door and maps their errors. Used on the event loop only."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Takes the limits; `items_in_flight` and `calls_in_flight` are counted here."""
-        self._limits = limits
-        self._items_in_flight = 0
-        self._calls_in_flight = 0
-        self._streams_in_flight = 0
-        self._last_call_time = 0.0
+    def __init__(self, door: Door) -> None:
+        """Takes the door, which all transports share."""
+        self._door = door
         self._log = structlog.get_logger("gatebook.rpc")
-        self.draining = asyncio.Event()
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Returns what is set once the server is stopping."""
+        return self._door.admission.draining
 
     @contextlib.asynccontextmanager
     async def call(self, method: str, context: ServicerContext, *, stream: bool = False) -> AsyncIterator[Call]:
         """Runs one call; the errors of its body leave as statuses."""
-        call = Call(method, LOCAL_CALLER, trace_id_of(context))
-        began = time.perf_counter_ns()
+        began = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
+        caller_id = NOBODY
+        told: dict[str, object] = {}
         try:
-            with self._admitted(stream=stream):
+            caller = self._door.identify(credentials_of(context))
+            caller_id = caller.id
+            self._door.permit(caller, method)
+            call = Call(method, caller, trace_id_of(context))
+            told = call.told
+            with self._door.admission.call(caller, stream=stream):
                 require_time(context)
                 yield call
             code = grpc.StatusCode.OK
         except GatebookError as error:
             code = status.code_of(error)
-            call.tell(reason=error.reason)
+            told["reason"] = error.reason
             await abort(context, code, status.to_status(error))
         except Exception:  # noqa: BLE001  # the one place: a bug becomes INTERNAL and never an answer
             code = grpc.StatusCode.INTERNAL
@@ -83,54 +92,26 @@ class Edge:
             hidden = GatebookError("an internal error; the log names its cause", error_id=error_id)
             await abort(context, code, status.to_status(hidden))
         finally:
-            spent_us = (time.perf_counter_ns() - began) // 1_000
-            self._log.info("call", method=method, caller=call.caller, code=code.name, duration_us=spent_us, **call.told)
+            self._door.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told))
 
-    async def drain(self, seconds: float) -> None:
-        """Refuses new calls, and waits until those under way are answered and no more come, or the time is over.
-
-        What gRPC itself drops while it stops is cancelled without an answer, so it stops only when it is quiet.
-        """
-        self.draining.set()
-        quiet_since = began = time.monotonic()
-        while (now := time.monotonic()) - began < seconds and now - quiet_since < QUIET_SECONDS:
-            if self._calls_in_flight or self._last_call_time > quiet_since:
-                quiet_since = now
-            await asyncio.sleep(QUIET_SECONDS / 10)
-
-    @contextlib.contextmanager
-    def items(self, count: int) -> Iterator[None]:
-        """Admits `count` checks, which stay in flight until the block ends.
+    def items(self, call: Call, count: int) -> AbstractContextManager[None]:
+        """Admits `count` checks of a call, which stay in flight until the block ends.
 
         Raises:
             OverloadedError: too many checks are in flight.
         """
-        if self._items_in_flight + count > self._limits.items_in_flight_max:
-            raise OverloadedError(
-                f"{self._items_in_flight} checks are in flight", self._limits.retry_seconds, limit="items_in_flight"
-            )
-        self._items_in_flight += count
-        try:
-            yield
-        finally:
-            self._items_in_flight -= count
+        return self._door.admission.items(call.caller, count)
 
-    @contextlib.contextmanager
-    def _admitted(self, *, stream: bool) -> Iterator[None]:
-        self._last_call_time = time.monotonic()
-        if self.draining.is_set():
-            raise DrainingError("the server is stopping; ask again", self._limits.retry_seconds)
-        if self._calls_in_flight >= self._limits.calls_in_flight_max:
-            raise OverloadedError("too many calls are in flight", self._limits.retry_seconds, limit="calls_in_flight")
-        if stream and self._streams_in_flight >= self._limits.streams_max:
-            raise OverloadedError("too many streams are open", self._limits.retry_seconds, limit="streams")
-        self._calls_in_flight += 1
-        self._streams_in_flight += stream
-        try:
-            yield
-        finally:
-            self._calls_in_flight -= 1
-            self._streams_in_flight -= stream
+
+def credentials_of(context: ServicerContext) -> Credentials:
+    """Returns what gRPC saw of the caller."""
+    seen = {key: next(iter(values), b"") for key, values in context.auth_context().items()}
+    encrypted = seen.get("transport_security_type") == b"ssl"
+    bearer = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str) and value[: len(BEARER)].lower() == BEARER:
+            bearer = value[len(BEARER) :]
+    return Credentials(encrypted, seen.get("x509_pem_cert", b""), bearer)
 
 
 def require_time(context: ServicerContext) -> None:

@@ -37,7 +37,7 @@ class PolicyServicer(PolicyServiceServicer):
         async with self._edge.call("ValidatePolicySet", context) as call:
             files = self._files(request.files)
             name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
-            found = await self._publishing.validate(files, name, call.caller)
+            found = await self._publishing.validate(files, name, call.caller.id)
             call.tell(findings=len(found.findings), tests_run=found.tests_run)
             return pb.ValidatePolicySetResponse(
                 digest=found.digest,
@@ -56,13 +56,13 @@ class PolicyServicer(PolicyServiceServicer):
             name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
             request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
             if request.validate_only:
-                found = await self._publishing.validate(files, name, call.caller)
+                found = await self._publishing.validate(files, name, call.caller.id)
                 if not found.passed:
                     raise found.refusal()
                 return pb.PublishPolicySetResponse(
                     findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
                 )
-            published = await self._publishing.publish(files, name, call.caller, request_id=request_id)
+            published = await self._publishing.publish(files, name, call.caller.id, request_id=request_id)
             response = pb.PublishPolicySetResponse(
                 revision=encode.revision(published.revision),
                 changed=published.changed,
@@ -82,7 +82,7 @@ class PolicyServicer(PolicyServiceServicer):
         async with self._edge.call("PublishDirectory", context) as call:
             files = self._files(request.files)
             request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
-            published = await self._publishing.publish_directory(files, call.caller, request_id=request_id)
+            published = await self._publishing.publish_directory(files, call.caller.id, request_id=request_id)
             response = pb.PublishDirectoryResponse(
                 revision=encode.revision(published.revision), changed=published.changed, subjects=published.subjects
             )

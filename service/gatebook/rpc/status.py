@@ -20,6 +20,8 @@ VIOLATIONS_BYTES_MAX = 4096
 """Peers drop calls whose trailing metadata exceed 8 KiB; `ValidatePolicySet` returns every finding."""
 
 CODES: dict[str, grpc.StatusCode] = {
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
     "INVALID_REQUEST": grpc.StatusCode.INVALID_ARGUMENT,
     "LIMIT_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "TOKEN_MISSING": grpc.StatusCode.INVALID_ARGUMENT,

@@ -94,6 +94,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The directory has findings. FAILED_PRECONDITION, with PreconditionFailure.
     Example: metadata {"findings": "1"}.
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 18
+    """The caller is nobody that the server knows. UNAUTHENTICATED; the message never says why.
+    Example: metadata {}.
+    """
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 19
+    """The policy set `gatebook` does not permit the call. PERMISSION_DENIED, whether or not what is asked about exists.
+    Example: metadata {}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -167,5 +175,13 @@ Example: metadata {"policy_set": "telemetry"}.
 ERROR_REASON_DIRECTORY_REFUSED: ErrorReason.ValueType  # 17
 """The directory has findings. FAILED_PRECONDITION, with PreconditionFailure.
 Example: metadata {"findings": "1"}.
+"""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 18
+"""The caller is nobody that the server knows. UNAUTHENTICATED; the message never says why.
+Example: metadata {}.
+"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 19
+"""The policy set `gatebook` does not permit the call. PERMISSION_DENIED, whether or not what is asked about exists.
+Example: metadata {}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

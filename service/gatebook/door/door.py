@@ -1,0 +1,78 @@
+"""The door of the service: every call passes it, on whatever transport it came.
+
+    identify   who calls?                     UNAUTHENTICATED
+    permit     may they call this?            PERMISSION_DENIED
+    admit      is there room for it now?      OVERLOADED, DRAINING
+    finish     count it and log its one line
+
+What is refused here is counted and logged, and is no entry: nobody can fill the book with rubbish. A
+transport translates its own calls into these four steps and does nothing else about callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from gatebook.config import Limits
+from gatebook.door.admission import Admission
+from gatebook.door.caller import LOCAL, Caller, CallerKind, Credentials
+from gatebook.errors import PermissionDeniedError, UnauthenticatedError
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A call that is over, as its log line and the metrics tell it. Without personal data or ids chosen by callers."""
+
+    operation: str
+    """The method, such as `CheckAccess`."""
+    caller: str
+    code: str
+    """The name of the gRPC status code, whatever the transport."""
+    seconds: float
+    told: dict[str, object]
+
+
+class Door:
+    """Recognises, permits and admits callers, and is told when their calls are over."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Takes the limits."""
+        self.admission = Admission(limits)
+        self.observers: list[Callable[[Finished], None]] = []
+        self._log = structlog.get_logger("gatebook.rpc")
+
+    def identify(self, credentials: Credentials) -> Caller:
+        """Returns who calls.
+
+        Raises:
+            UnauthenticatedError: nobody that is known.
+        """
+        if credentials.encrypted:
+            raise UnauthenticatedError
+        return LOCAL
+
+    def permit(self, caller: Caller, operation: str) -> None:
+        """Lets a caller call an operation.
+
+        Raises:
+            PermissionDeniedError: it may not, whether or not what it asks for exists.
+        """
+        del operation
+        if caller.kind is not CallerKind.LOCAL:
+            raise PermissionDeniedError
+
+    def finish(self, finished: Finished) -> None:
+        """Writes the one line of a call, and tells it to who counts."""
+        spent_us = int(finished.seconds * 1_000_000)
+        self._log.info(
+            "call",
+            method=finished.operation,
+            caller=finished.caller,
+            code=finished.code,
+            duration_us=spent_us,
+            **finished.told,
+        )
+        for observer in self.observers:
+            observer(finished)

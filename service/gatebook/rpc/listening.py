@@ -1,0 +1,112 @@
+"""The gRPC server: its services, its port and its health.
+
+Owns what listens for gRPC calls, and in which order it begins and ends: services, port, health; then
+NOT_SERVING, the door drained, and only then the port closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import AsyncIterator
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gatebook.config import Config, Limits
+from gatebook.door.door import Door
+from gatebook.errors import ListenError
+from gatebook.rpc.access_service import AccessServicer
+from gatebook.rpc.audit_service import AuditServicer
+from gatebook.rpc.edge import Edge
+from gatebook.rpc.policy_service import PolicyServicer
+from gatebook.rpc.receipts import Receipts
+from gatebook.service import Service
+from gatebook.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    policy_service_pb2,
+    policy_service_pb2_grpc,
+)
+
+SERVICES = (
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
+    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+)
+
+
+@contextlib.asynccontextmanager
+async def listening(service: Service, door: Door, config: Config) -> AsyncIterator[int]:
+    """Listens for calls within the block, then drains the door; gives the port."""
+    limits = config.limits
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", limits.message_bytes_max),
+            ("grpc.max_send_message_length", limits.answer_bytes_max),
+            ("grpc.max_allowed_incoming_connections", connections_max(limits)),
+            ("grpc.max_concurrent_streams", 2 * limits.calls_in_flight_max),  # calls over the limit are told why
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    checks = add_services(server, service, door, limits)
+    try:
+        port = server.add_insecure_port(config.listen)
+    except RuntimeError as err:
+        raise ListenError(f"cannot listen on {config.listen}: is the port taken by another process?") from err
+    await server.start()
+    watch = asyncio.create_task(watch_book(service, checks))
+    try:
+        yield port
+    finally:
+        watch.cancel()
+        await checks.enter_graceful_shutdown()
+        await door.admission.drain(limits.drain_seconds)
+        await server.stop(grace=1.0)
+
+
+def add_services(server: grpc.aio.Server, service: Service, door: Door, limits: Limits) -> health.aio.HealthServicer:
+    """Adds every service to a server; returns the one that answers for its health."""
+    edge = Edge(door)
+    receipts = Receipts(service.origin, service.key)
+    access = AccessServicer(service.revisions, service.recorder, receipts, edge, limits)
+    policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, limits)
+    audit = AuditServicer(service.reader, service.recorder, edge)
+    checks = health.aio.HealthServicer()
+    access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
+    policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return checks
+
+
+async def watch_book(service: Service, checks: health.aio.HealthServicer) -> None:
+    """Tells the health of the service: SERVING as long as the book can be written and published."""
+    log = structlog.get_logger("gatebook.server")
+    told = None
+    while True:
+        healthy = service.healthy
+        if healthy != told:
+            if not healthy:
+                log.error("not serving", error=service.book.trouble)
+            elif told is not None:
+                log.info("serving again")
+            status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
+            for name in ("", *SERVICES):
+                await checks.set(name, status)
+            told = healthy
+        await asyncio.sleep(0.25)
+
+
+def connections_max(limits: Limits) -> int:
+    """Returns how many connections may be open, so that the book can still open its files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return limits.connections_max
+    return min(limits.connections_max, files - min(limits.files_reserved, files // 2))
