@@ -20,6 +20,7 @@ from gatebook.config import Limits
 from gatebook.door.admission import Admission
 from gatebook.door.caller import LOCAL, Caller, CallerKind, Credentials
 from gatebook.errors import PermissionDeniedError, UnauthenticatedError
+from gatebook.values import Entity
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -62,6 +63,29 @@ class Door:
         del operation
         if caller.kind is not CallerKind.LOCAL:
             raise PermissionDeniedError
+
+    def permit_asking(self, caller: Caller, policy_set: str, subject: Entity, actor: Entity | None = None) -> None:
+        """Lets a caller ask a policy set about a subject, and about who acts on the subject's behalf.
+
+        It is asked before the set is looked up, so that who may not ask does not learn what exists. In a
+        batch the refusal of one item is the error of that item.
+
+        Args:
+            caller: Who asks.
+            policy_set: The name of the set, as `Revisions.name_of` gives it.
+            subject: Whom the question is about.
+            actor: Who acts on the subject's behalf.
+
+        Raises:
+            PermissionDeniedError: it may not, whether or not set, subject and actor exist.
+        """
+        if not self.may_ask(caller, policy_set, subject, actor):
+            raise PermissionDeniedError
+
+    def may_ask(self, caller: Caller, policy_set: str, subject: Entity, actor: Entity | None = None) -> bool:
+        """Tells whether a caller may ask a policy set about a subject: of a search, only those are found."""
+        del policy_set, subject, actor
+        return caller.kind is CallerKind.LOCAL
 
     def finish(self, finished: Finished) -> None:
         """Writes the one line of a call, and tells it to who counts."""

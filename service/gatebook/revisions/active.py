@@ -25,6 +25,9 @@ from gatebook.policy.policy_set import PolicySet, load
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
 
+GATEBOOK = "gatebook"
+"""The policy set that says who may call what: it governs the door, and is named wherever it is meant."""
+
 
 class Activation(msgspec.Struct, frozen=True):
     """One activation of a revision, as the book tells it; `policy_set` is empty for the directory."""
@@ -44,6 +47,11 @@ class State(msgspec.Struct, frozen=True):
     directory: Directory | None = None
     directory_revision: Revision | None = None
     activations: tuple[Activation, ...] = ()
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Returns the names of the sets that answer applications: all but the one that governs the door."""
+        return tuple(sorted(name for name in self.policy_sets if name != GATEBOOK))
 
 
 class Revisions:
@@ -65,7 +73,7 @@ class Revisions:
             RevisionNotActiveError: the active revision is older than `at_least`.
         """
         state = self.state
-        name = policy_set or self._only_name(state)
+        name = self.name_of(policy_set) or self._only_name(state)
         snapshot = state.snapshots.get(name)
         if snapshot is None:
             if name in state.policy_sets:
@@ -81,15 +89,15 @@ class Revisions:
             )
         return snapshot
 
+    def name_of(self, policy_set: str) -> str:
+        """Returns the name that a request means by `policy_set`: the only one by an empty name, "" if there is none."""
+        return policy_set or (next(iter(served)) if len(served := self.state.served) == 1 else "")
+
     @staticmethod
     def _only_name(state: State) -> str:
-        names = sorted(state.policy_sets)
-        if len(names) > 1:
-            message = f"name a policy set: {', '.join(names)} are served"
-            raise PolicySetRequiredError(message, policy_sets=",".join(names))
-        if not names:
+        if not state.served:
             raise NoActiveRevisionError("no policy set is active: publish one with `gatebook policy publish`")
-        return names[0]
+        raise PolicySetRequiredError("several policy sets are served: name one; `gatebook policy list` shows them")
 
     def newest(self, policy_set: str) -> Activation | None:
         """Returns the newest activation of a set, or of the directory under the empty name."""

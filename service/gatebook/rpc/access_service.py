@@ -20,6 +20,7 @@ from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceServicer
+from gatebook.values import AccessRequest
 
 
 class AccessServicer(AccessServiceServicer):
@@ -40,9 +41,10 @@ class AccessServicer(AccessServiceServicer):
     ) -> pb.CheckAccessResponse:
         """Decides one request."""
         async with self._edge.call("CheckAccess", context) as call:
-            snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
             item = pb.CheckItem(access=request.access, allow_partial=request.allow_partial)
-            question = self._question(snapshot, item, call, request.request_id, "access")
+            access = self._permitted(item, call, request.policy_set, "access")
+            snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
+            question = self._question(snapshot, access, call, request.request_id)
             with self._edge.items(call, 1):
                 [answer] = await authorize(self._recorder, snapshot, [question])
             tell(call, [answer])
@@ -132,18 +134,26 @@ class AccessServicer(AccessServiceServicer):
         size = sum(item.ByteSize() for item in items)
         if size > self._limits.batch_bytes_max:
             raise decode.over_limit("items", "bytes", self._limits.batch_bytes_max, size)
-        snapshot = self._revisions.snapshot(policy_set, at_least=at_least)
-        questions: list[Question] = []
         results: list[pb.CheckResult] = []
-        asked: list[int] = []
+        permitted: list[tuple[int, AccessRequest]] = []
         for position, item in enumerate(items):
             result = pb.CheckResult(correlation_id=item.correlation_id)
             results.append(result)
             try:
-                questions.append(self._question(snapshot, item, call, request_id, f"items[{position}].access"))
-                asked.append(position)
+                permitted.append((position, self._permitted(item, call, policy_set, f"items[{position}].access")))
             except GatebookError as error:
                 result.error.CopyFrom(status.to_status(error))
+        if not permitted:
+            return results  # who may ask nothing does not learn whether there is such a set
+        snapshot = self._revisions.snapshot(policy_set, at_least=at_least)
+        questions: list[Question] = []
+        asked: list[int] = []
+        for position, access in permitted:
+            try:
+                questions.append(self._question(snapshot, access, call, request_id))
+                asked.append(position)
+            except GatebookError as error:
+                results[position].error.CopyFrom(status.to_status(error))
         with self._edge.items(call, len(questions)):
             answers = await authorize(self._recorder, snapshot, questions)
         for position, answer in zip(asked, answers, strict=True):
@@ -151,16 +161,20 @@ class AccessServicer(AccessServiceServicer):
         tell(call, answers)
         return results
 
-    def _question(self, snapshot: Snapshot, item: pb.CheckItem, call: Call, request_id: str, field: str) -> Question:
-        """Converts one question; what is malformed is refused here and is no entry."""
-        name_max = self._limits.name_bytes_max
-        decode.text(item.correlation_id, name_max, "correlation_id")
-        request = decode.access_request(item.access, self._limits, allow_partial=item.allow_partial, field=field)
+    def _permitted(self, item: pb.CheckItem, call: Call, policy_set: str, field: str) -> AccessRequest:
+        """Converts what one item asks, if its caller may ask it; what is refused here is no entry."""
+        decode.text(item.correlation_id, self._limits.name_bytes_max, "correlation_id")
+        access = decode.access_request(item.access, self._limits, allow_partial=item.allow_partial, field=field)
+        self._edge.permit_asking(call, self._revisions.name_of(policy_set), access)
+        return access
+
+    def _question(self, snapshot: Snapshot, access: AccessRequest, call: Call, request_id: str) -> Question:
+        """Makes a question of what was permitted; what cannot be decided or written is refused, and is no entry."""
         return question_of(
             snapshot,
-            request,
+            access,
             caller=call.caller.id,
-            caller_request_id=decode.text(request_id, name_max, "request_id"),
+            caller_request_id=decode.text(request_id, self._limits.name_bytes_max, "request_id"),
             trace_id=call.trace_id,
         )
 

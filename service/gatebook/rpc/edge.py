@@ -27,6 +27,7 @@ from gatebook.door.caller import Caller, Credentials
 from gatebook.door.door import Door, Finished
 from gatebook.errors import DeadlineExceededError, GatebookError
 from gatebook.rpc import status
+from gatebook.values import AccessRequest
 
 NOBODY = "-"
 """Stands in the log line of a call whose caller was not recognised."""
@@ -93,6 +94,14 @@ class Edge:
             await abort(context, code, status.to_status(hidden))
         finally:
             self._door.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told))
+
+    def permit_asking(self, call: Call, policy_set: str, request: AccessRequest) -> None:
+        """Lets the caller of a call ask a policy set about the subject and actor of a request; see `Door`.
+
+        Raises:
+            PermissionDeniedError: it may not, whether or not they exist.
+        """
+        self._door.permit_asking(call.caller, policy_set, request.subject, request.actor)
 
     def items(self, call: Call, count: int) -> AbstractContextManager[None]:
         """Admits `count` checks of a call, which stay in flight until the block ends.

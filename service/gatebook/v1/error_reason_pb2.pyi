@@ -40,7 +40,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_POLICY_SET_REQUIRED: _ErrorReason.ValueType  # 4
     """The server serves several policy sets and the request names none. INVALID_ARGUMENT.
-    Example: metadata {"policy_sets": "basic,telemetry"}.
+    Example: metadata {}.
     """
     ERROR_REASON_POLICY_SET_NOT_FOUND: _ErrorReason.ValueType  # 5
     """The server serves no such policy set. NOT_FOUND.
@@ -122,7 +122,7 @@ Example: metadata {"token": "dom", "field": "context.dom"}.
 """
 ERROR_REASON_POLICY_SET_REQUIRED: ErrorReason.ValueType  # 4
 """The server serves several policy sets and the request names none. INVALID_ARGUMENT.
-Example: metadata {"policy_sets": "basic,telemetry"}.
+Example: metadata {}.
 """
 ERROR_REASON_POLICY_SET_NOT_FOUND: ErrorReason.ValueType  # 5
 """The server serves no such policy set. NOT_FOUND.
