@@ -72,6 +72,7 @@ def connect(
     timeout_seconds: float = TIMEOUT_SECONDS,
     retries: RetryPolicy | None = None,
     on_error: OnError = "raise",
+    coalesce: bool = True,
 ) -> Connection:
     """Returns a connection for asyncio; open it with `async with`.
 
@@ -84,13 +85,15 @@ def connect(
         timeout_seconds: the deadline of every call, retries included.
         retries: how often to try again; `RetryPolicy(attempts_max=1)` means never.
         on_error: `raise` an error, or return a denial that carries it (`deny`).
+        coalesce: send the checks that are asked at the same time together; one that is alone goes out at once
+            either way. False gives every check a call of its own.
 
     Raises:
         InsecureTargetError: the target is not on this machine.
         ValueError: another argument could not be meant.
     """
     asking, terms = _prepare(policy_set, enforcer, timeout_seconds, retries, on_error)
-    return Connection(choose_target(target), asking, terms)
+    return Connection(choose_target(target), asking, terms, coalesce=coalesce)
 
 
 def connect_blocking(
@@ -102,7 +105,11 @@ def connect_blocking(
     retries: RetryPolicy | None = None,
     on_error: OnError = "raise",
 ) -> BlockingConnection:
-    """Returns a blocking connection; close it with `with`. The arguments are those of `connect`."""
+    """Returns a blocking connection; close it with `with`. The arguments are those of `connect`.
+
+    Each `check` is a call of its own: to gather those of many threads would cost each a hand-over to another
+    thread. Use `check_many` or `stream` where many are asked at once.
+    """
     asking, terms = _prepare(policy_set, enforcer, timeout_seconds, retries, on_error)
     channel = grpc.insecure_channel(choose_target(target), options=CHANNEL_OPTIONS)
     return BlockingConnection(channel, asking, terms)

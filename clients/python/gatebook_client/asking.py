@@ -18,7 +18,7 @@ from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import types_pb2
 from gatebook_client.decision import Decision, clock, denied_by, read_decision
 from gatebook_client.doubts import Asked
-from gatebook_client.errors import MalformedAnswerError, from_status
+from gatebook_client.errors import GatebookClientError, MalformedAnswerError, from_status, without_position
 from gatebook_client.question import RECEIPT_LEVELS, Check, Enforcer, ReceiptName, access_request
 from gatebook_client.retry import RetryPolicy
 
@@ -71,7 +71,7 @@ class Asking:
             allow_partial=check.allow_partial,
             at_least=at_least,
             explain=explain,
-            receipt_level=_receipt_level(receipt),
+            receipt_level=receipt_level(receipt),
         )
         return request, self.asked(check, receipt)
 
@@ -84,7 +84,7 @@ class Asking:
             policy_set=self.policy_set,
             items=[self.item(check, str(position)) for position, check in enumerate(checks)],
             at_least=at_least,
-            receipt_level=_receipt_level(receipt),
+            receipt_level=receipt_level(receipt),
         )
         return request, [self.asked(check, receipt) for check in checks]
 
@@ -139,12 +139,44 @@ def read_result(result: access_pb2.CheckResult, asked: Asked) -> Decision:
             return denied_by(MalformedAnswerError("the result holds neither a decision nor an error"))
 
 
+def read_outcomes(
+    response: access_pb2.BatchCheckAccessResponse | None, correlation_ids: Sequence[str]
+) -> list[types_pb2.Decision | GatebookClientError]:
+    """Reads what became of each item of a batch: its decision, or the error that the check alone would have got.
+
+    Each decision is a message of its own, which does not keep those of the others in memory.
+
+    Raises:
+        MalformedAnswerError: the answer is not one result for each item, in order; nothing of it counts.
+    """
+    # grpc.aio gives None for bytes that do not parse.
+    if response is None:
+        raise MalformedAnswerError("the answer is not a message of the service")
+    results = response.results
+    if len(results) != len(correlation_ids):
+        raise MalformedAnswerError(f"the answer holds {len(results)} results for {len(correlation_ids)} checks")
+    found: list[types_pb2.Decision | GatebookClientError] = []
+    for position, (result, correlation_id) in enumerate(zip(results, correlation_ids, strict=True)):
+        if result.correlation_id != correlation_id:
+            raise MalformedAnswerError(f"result {position} answers another check")
+        match result.WhichOneof("outcome"):
+            case "decision":
+                decision = types_pb2.Decision()
+                decision.CopyFrom(result.decision)
+                found.append(decision)
+            case "error":
+                found.append(without_position(from_status(result.error), f"items[{position}]."))
+            case _:
+                found.append(MalformedAnswerError("the result holds neither a decision nor an error"))
+    return found
+
+
 def new_request_id() -> str:
     """Returns a random id; every attempt of one call carries the same."""
     return os.urandom(REQUEST_ID_BYTES).hex()
 
 
-def _receipt_level(receipt: ReceiptName) -> types_pb2.ReceiptLevel.ValueType:
+def receipt_level(receipt: ReceiptName) -> types_pb2.ReceiptLevel.ValueType:
     """Returns the level of a receipt by name."""
     if receipt not in RECEIPT_LEVELS:
         raise ValueError(f"receipt: `{receipt}` is neither `basic` nor `full`")

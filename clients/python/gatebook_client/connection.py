@@ -12,26 +12,31 @@ from typing import Any, Self, Unpack
 
 import grpc.aio
 
+from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import access_service_pb2_grpc as access_grpc
 from gatebook.v1 import audit_service_pb2 as audit_pb2
 from gatebook.v1 import audit_service_pb2_grpc as audit_grpc
 from gatebook_client import stream as streams
 from gatebook_client.asking import Asking, Terms, read_batch, read_check
-from gatebook_client.attempts import Line, call
+from gatebook_client.attempts import AsyncMethod, Line, call
 from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, list_request, next_page
+from gatebook_client.coalescing import Coalescing
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import ConnectionClosedError, GatebookClientError, MalformedAnswerError
 from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
 from gatebook_client.target import CHANNEL_OPTIONS
 
+SERVICE = "gatebook.v1.AccessService"
 NOT_OPENED = "the connection is not open; use it inside `async with`"
 
 
 class Connection:
-    """A connection to the service, for asyncio. Open it with `async with`; tasks may share it."""
+    """A connection to the service, for asyncio. Open it with `async with`; tasks of one event loop may share it."""
 
-    def __init__(self, target: str, asking: Asking, terms: Terms) -> None:
+    def __init__(self, target: str, asking: Asking, terms: Terms, *, coalesce: bool = True) -> None:
         """Takes a checked target, how to ask and on which terms; use `gatebook_client.connect`."""
+        self._coalesce = coalesce
+        self._coalescing: Coalescing | None = None
         self._target = target
         self._asking = asking
         self._line = Line(terms)
@@ -46,6 +51,8 @@ class Connection:
         self._channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
         self._access_stub = access_grpc.AccessServiceStub(self._channel)
         self._audit_stub = audit_grpc.AuditServiceStub(self._channel)
+        if self._coalesce:
+            self._coalescing = coalescing(self._channel, self._line, self._asking)
         return self
 
     async def __aexit__(
@@ -57,6 +64,8 @@ class Connection:
     async def close(self) -> None:
         """Closes the channel; calls under way raise `ConnectionClosedError`."""
         self._line.is_open = False
+        if self._coalescing is not None:
+            self._coalescing.close()
         if self._channel is not None:
             await self._channel.close()
 
@@ -79,6 +88,9 @@ class Connection:
     ) -> Decision:
         """Asks whether `subject` may do `action` to `resource`.
 
+        Checks that are asked at the same time share calls to the service (see `coalescing`); with
+        `explain` a check has a call of its own.
+
         Args:
             subject: a user's id, a `(type, id)` pair, or a `Subject`.
             action: a word of the policy set's vocabulary, such as `read`, or an `Action`.
@@ -99,8 +111,12 @@ class Connection:
             ValueError: an argument cannot be sent as it is.
         """
         check = Check(subject, action, resource, columns, purpose, context, row, actor, allow_partial)
-        request, asked = self._asking.check_request(check, at_least=at_least, explain=explain, receipt=receipt)
         try:
+            if self._coalescing is not None and not explain:
+                return await self._coalescing.ask(
+                    check, at_least=at_least, receipt=receipt, timeout_seconds=timeout_seconds
+                )
+            request, asked = self._asking.check_request(check, at_least=at_least, explain=explain, receipt=receipt)
             response = await call(self._line, self._access.CheckAccess, request, timeout_seconds)
             return read_check(response, asked)
         except GatebookClientError as error:
@@ -218,3 +234,14 @@ class Connection:
         if self._audit_stub is None:
             raise ConnectionClosedError(NOT_OPENED)
         return self._audit_stub
+
+
+def coalescing(channel: grpc.aio.Channel, line: Line, asking: Asking) -> Coalescing:
+    """Returns what sends the checks of a channel; its requests are bytes already."""
+    one: AsyncMethod[bytes, access_pb2.CheckAccessResponse | None] = channel.unary_unary(
+        f"/{SERVICE}/CheckAccess", response_deserializer=access_pb2.CheckAccessResponse.FromString
+    )
+    many: AsyncMethod[bytes, access_pb2.BatchCheckAccessResponse | None] = channel.unary_unary(
+        f"/{SERVICE}/BatchCheckAccess", response_deserializer=access_pb2.BatchCheckAccessResponse.FromString
+    )
+    return Coalescing(line, asking, one, many)

@@ -2,15 +2,16 @@
 
 Owns the fail-closed reading of an answer. An allow counts only if none of the `DOUBTS` applies;
 the first that does becomes the local reason of a denial (all begin with `CLIENT_`). A doubt can
-never turn a denial into anything else. Read the tuple at the end from top to bottom.
+never turn a denial into anything else. Read the tuple at the end from top to bottom. Those in
+`_ABOUT_PARTS` cannot apply to an allow without columns and obligations, as plain sets give it, and
+are left out for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatebook.v1 import types_pb2
 
@@ -23,8 +24,7 @@ _MASK_KINDS = frozenset(types_pb2.MaskKind.values()) - {types_pb2.MASK_KIND_UNSP
 _OBLIGATIONS = frozenset(types_pb2.ObligationKind.values()) - {types_pb2.OBLIGATION_KIND_UNSPECIFIED}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What was asked, as far as the answer has to fit it.
 
     `sent_clock` is the reading of the client's clock before the request was sent, in seconds.
@@ -47,23 +47,34 @@ def lifetime_seconds(answer: types_pb2.Decision) -> float:
 
 def doubt(answer: types_pb2.Decision, asked: Asked) -> str:
     """Returns the local reason to deny, or an empty text when the allow is beyond doubt."""
-    for reason, applies in DOUBTS:
+    has_parts = bool(answer.columns or answer.must_apply) or answer.HasField("minimum_group")
+    for reason, applies in DOUBTS if has_parts else _OF_THE_WHOLE:
         if applies(answer, asked):
             return reason
     return ""
 
 
 def _effect_is_unknown(answer: types_pb2.Decision, _asked: Asked) -> bool:
-    return answer.effect not in _EFFECTS or any(c.effect not in _EFFECTS for c in answer.columns)
+    return answer.effect not in _EFFECTS
+
+
+def _columns_effect_is_unknown(answer: types_pb2.Decision, _asked: Asked) -> bool:
+    return any(c.effect not in _EFFECTS for c in answer.columns)
 
 
 def _reason_is_unknown(answer: types_pb2.Decision, _asked: Asked) -> bool:
-    return answer.reason not in _REASONS or any(c.reason not in _REASONS for c in answer.columns)
+    return answer.reason not in _REASONS
+
+
+def _columns_reason_is_unknown(answer: types_pb2.Decision, _asked: Asked) -> bool:
+    return any(c.reason not in _REASONS for c in answer.columns)
 
 
 def _reason_contradicts_effect(answer: types_pb2.Decision, _asked: Asked) -> bool:
-    if answer.effect == types_pb2.EFFECT_ALLOW and answer.reason != types_pb2.REASON_CODE_ALLOWED:
-        return True
+    return answer.effect == types_pb2.EFFECT_ALLOW and answer.reason != types_pb2.REASON_CODE_ALLOWED
+
+
+def _columns_reason_contradicts_effect(answer: types_pb2.Decision, _asked: Asked) -> bool:
     allowed = types_pb2.EFFECT_ALLOW, types_pb2.REASON_CODE_ALLOWED
     return any((c.effect == allowed[0]) != (c.reason == allowed[1]) for c in answer.columns)
 
@@ -156,8 +167,11 @@ def _lifetime_is_over(answer: types_pb2.Decision, _asked: Asked) -> bool:
 
 DOUBTS: tuple[tuple[str, Callable[[types_pb2.Decision, Asked], bool]], ...] = (
     ("CLIENT_UNKNOWN_EFFECT", _effect_is_unknown),
+    ("CLIENT_UNKNOWN_EFFECT", _columns_effect_is_unknown),
     ("CLIENT_UNKNOWN_REASON", _reason_is_unknown),
+    ("CLIENT_UNKNOWN_REASON", _columns_reason_is_unknown),
     ("CLIENT_CONTRADICTION", _reason_contradicts_effect),
+    ("CLIENT_CONTRADICTION", _columns_reason_contradicts_effect),
     ("CLIENT_MALFORMED_DECISION", _identity_is_missing),
     ("CLIENT_RECEIPT_MISSING", _receipt_is_missing),
     ("CLIENT_RECEIPT_MISMATCH", _receipt_is_of_another_entry),
@@ -172,3 +186,20 @@ DOUBTS: tuple[tuple[str, Callable[[types_pb2.Decision, Asked], bool]], ...] = (
     ("CLIENT_CONTRADICTION", _column_is_denied),
     ("CLIENT_EXPIRED", _lifetime_is_over),
 )
+
+_ABOUT_PARTS = frozenset(
+    {
+        _columns_effect_is_unknown,
+        _columns_reason_is_unknown,
+        _columns_reason_contradicts_effect,
+        _obligation_is_unknown,
+        _obligation_was_not_declared,
+        _mask_is_unknown,
+        _mask_was_not_declared,
+        _columns_are_not_those_asked,
+        _obligation_is_not_listed,
+        _minimum_group_is_malformed,
+        _column_is_denied,
+    }
+)
+_OF_THE_WHOLE = tuple(pair for pair in DOUBTS if pair[1] not in _ABOUT_PARTS)

@@ -152,6 +152,22 @@ def from_status(status: status_pb2.Status) -> GatebookClientError:
     return _error(code, status.message, _details(status))
 
 
+def without_position(error: GatebookClientError, path: str) -> GatebookClientError:
+    """Returns the error of an item as that of a single check: the paths of its fields lose `path`, the item's own."""
+    if isinstance(error, MalformedAnswerError):
+        return error
+    return type(error)(
+        error.message.removeprefix(path),
+        reason=error.reason,
+        metadata={name: value.removeprefix(path) for name, value in error.metadata.items()},
+        violations=tuple(
+            Violation(violation.field.removeprefix(path), violation.description.removeprefix(path))
+            for violation in error.violations
+        ),
+        retry_seconds=error.retry_seconds,
+    )
+
+
 def _error(code: grpc.StatusCode, message: str, details: _Details) -> GatebookClientError:
     """Chooses the class by the code, and for RESOURCE_EXHAUSTED by whether waiting helps."""
     kind: type[GatebookClientError] = ServiceFaultError

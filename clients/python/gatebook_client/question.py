@@ -157,9 +157,7 @@ def as_json(values: Mapping[str, Any], name: str) -> bytes:
         ValueError: a value has no JSON form.
     """
     try:
-        return json.dumps(
-            dict(values), default=_as_text, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode()
+        return _JSON.encode(dict(values)).encode()
     except (TypeError, ValueError, RecursionError) as err:
         raise ValueError(f"{name}: cannot be sent as JSON: {err}") from err
 
@@ -169,3 +167,6 @@ def _as_text(value: object) -> str:
     if isinstance(value, _TEXT_TYPES):
         return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
     raise TypeError(f"a value of type `{type(value).__name__}` has no JSON form")
+
+
+_JSON = json.JSONEncoder(default=_as_text, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.serving import POLICIES, RunningServer, serving
 
 import gatebook_client
@@ -170,3 +173,49 @@ async def test_a_restarted_service_is_found_again(tmp_path: Path) -> None:
                 found = await gatebook.entry(kept.receipt.index)
 
     assert (kept.receipt.leaf_hash, kept.receipt.entry_bytes) == (found.leaf_hash, found.entry_bytes)
+
+
+SUBJECTS = st.sampled_from(["alice", "bob", "carol", "nobody", "", "x" * 300, "con\x00trol", ("service", "svc-train")])
+CHECKS = st.builds(
+    Check,
+    SUBJECTS,
+    st.sampled_from(["read", "write", "", "read" * 100]),
+    st.sampled_from(["report:weekly", "report:incidents", "", "y" * 600]),
+    context=st.none() | st.just({"network": "corp"}) | st.just({"deep": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}),
+)
+
+
+async def outcome(gatebook: Connection, check: Check) -> object:
+    """Returns all that a caller learns of a check, whatever became of it, but what is new each time."""
+    try:
+        decision = await gatebook.check(check.subject, check.action, check.resource, context=check.context)
+    except gatebook_client.GatebookClientError as error:
+        return type(error), error.reason, str(error), dict(error.metadata), error.violations, error.retry_seconds
+    return decision.allowed, decision.reason, decision.message, decision.rules, decision.policy_revision
+
+
+@given(st.lists(CHECKS, min_size=2, max_size=20))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_checks_in_company_are_answered_as_alone(server: RunningServer, checks: list[Check]) -> None:
+    """Decisions, and errors to the last field, are the same whether a check is coalesced with others or not."""
+
+    async def both() -> None:
+        async with (
+            gatebook_client.connect(server.target, timeout_seconds=TIMEOUT_SECONDS) as together,
+            gatebook_client.connect(server.target, timeout_seconds=TIMEOUT_SECONDS, coalesce=False) as alone,
+        ):
+            found = await asyncio.gather(*(outcome(together, check) for check in checks))
+            assert [await outcome(alone, check) for check in checks] == found
+
+    asyncio.run(both())
+
+
+async def test_coalesced_checks_are_each_in_the_book(gatebook: Connection) -> None:
+    """Three hundred tasks have three hundred entries, at places of their own, each with its own subject."""
+    subjects = [f"someone{number}" for number in range(300)]
+    decisions = await asyncio.gather(*(gatebook.check(name, "read", "report:weekly") for name in subjects))
+    entries = {entry.index: entry async for entry in gatebook.entries(resource_id="report:weekly", page_size=1_000)}
+
+    found = [entries[decision.raw.receipt.index] for decision in decisions]
+    assert [d.decision_id for d in decisions] == [entry.entry.decision.decision_id for entry in found]
+    assert len(subjects) == len({decision.raw.receipt.index for decision in decisions})
