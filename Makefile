@@ -62,6 +62,10 @@ test-system: $(READY) ## run the tests that need Debian packages or root
 bench: $(READY) ## measure the steps of a decision, checks per second and entries per second
 	$(BIN)/python tests/bench
 
+.PHONY: soak
+soak: $(READY) ## an hour of mixed load: memory stays flat and no entry is lost (MINUTES=60)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
+
 .PHONY: check
 check: check-lint check-types check-layers check-proto ## run every static check (-k: also after a failing one)
 

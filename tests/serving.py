@@ -87,8 +87,12 @@ def serving(data: Path, policies: Sequence[Path] = (), *arguments: str) -> Itera
             server.stop()
 
 
-def gatebook(*arguments: str, check: bool = False, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def gatebook(
+    *arguments: str, check: bool = False, cwd: Path = ROOT, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Runs the command line and returns what it printed."""
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}, "COLUMNS": "160"}
     command = [sys.executable, "-m", "gatebook", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=cwd, env=environment, timeout=120)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=check, cwd=cwd, env=environment, timeout=seconds
+    )
