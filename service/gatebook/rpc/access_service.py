@@ -154,7 +154,7 @@ class AccessServicer(AccessServiceServicer):
                 asked.append(position)
             except GatebookError as error:
                 results[position].error.CopyFrom(status.to_status(error))
-        with self._edge.items(call, len(questions)):
+        with self._edge.items(call, len(questions), size):
             answers = await authorize(self._recorder, snapshot, questions)
         for position, answer in zip(asked, answers, strict=True):
             results[position].decision.CopyFrom(self._decision(answer, receipt_level))

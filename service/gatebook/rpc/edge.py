@@ -78,7 +78,7 @@ class Edge:
             self._door.permit(caller, method)
             call = Call(method, caller, trace_id_of(context))
             told = call.told
-            with self._door.admission.call(caller, stream=stream):
+            with self._door.admission.call(caller, method, stream=stream):
                 require_time(context)
                 yield call
             code = grpc.StatusCode.OK
@@ -103,13 +103,13 @@ class Edge:
         """
         self._door.permit_asking(call.caller, policy_set, request.subject, request.actor)
 
-    def items(self, call: Call, count: int) -> AbstractContextManager[None]:
-        """Admits `count` checks of a call, which stay in flight until the block ends.
+    def items(self, call: Call, count: int, size_bytes: int = 0) -> AbstractContextManager[None]:
+        """Returns the block of `count` checks of a call, which are in flight until it ends.
 
-        Raises:
-            OverloadedError: too many checks are in flight.
+        The block raises:
+            OverloadedError: too many checks, or bytes of them, are in flight, or the caller checks too often.
         """
-        return self._door.admission.items(call.caller, count)
+        return self._door.admission.items(call.caller, count, size_bytes)
 
 
 def credentials_of(context: ServicerContext) -> Credentials:
