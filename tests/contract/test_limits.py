@@ -73,16 +73,14 @@ async def test_checks_in_flight_are_bounded(tmp_path: Path) -> None:
 
 async def test_a_caller_that_calls_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     """A caller over its rate is refused with the name of the limit and the time until it may call again."""
-    quota = Quota(checks_per_second=20.0)
+    quota = Quota(checks_per_second=1.0)
     async with small_server(tmp_path, Limits(local_quota=quota)) as stub:
         answered = await stub.BatchCheckAccess(batch(45))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.BatchCheckAccess(batch(1))
 
-    code, reason, limit, seconds = told(refused.value)
     assert len(answered.results) == 45
-    assert (code, reason, limit) == ("RESOURCE_EXHAUSTED", "OVERLOADED", "caller_checks_per_second")
-    assert 0.1 <= seconds <= 0.4
+    assert told(refused.value) == ("RESOURCE_EXHAUSTED", "OVERLOADED", "caller_checks_per_second", 10.0)
 
 
 async def test_calls_in_flight_are_bounded(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class Share:
         rate = self._rates[place]
         tokens = min(self._bursts[place], self._tokens[place] + (now - self._times[place]) * rate)
         self._times[place] = now
-        if tokens <= 0:
+        if tokens < 1:
             self._tokens[place] = tokens
             return (1 - tokens) / rate if rate > 0 else math.inf
         self._tokens[place] = tokens - count
