@@ -19,6 +19,7 @@ from gatebook import __version__
 from gatebook.audit.book import Book
 from gatebook.audit.chain import control_chain, find_end
 from gatebook.audit.entry import from_timestamp
+from gatebook.audit.hold import require_released
 from gatebook.audit.keyfile import open_key
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
@@ -72,6 +73,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
     """
     data = config.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_released(data)
     async with contextlib.AsyncExitStack() as stack:
         book = Book.open(data, origin=config.origin or known_origin(data) or new_origin())
         stack.callback(book.close)

@@ -64,7 +64,7 @@ class Replay:
         """Takes the signed checkpoint of the published tiles, and the frontiers that they give."""
         self._published = published
         self._origin_hash = origin_hash(published.origin)
-        self._segments = [(path, _read_header(path)) for path in _segment_paths(folder)]
+        self._segments = [(path, _read_header(path)) for path in segment_paths(folder)]
         self._begin(frontier_at)
         self.torn_bytes = 0
 
@@ -162,9 +162,10 @@ def recover(
         BookRefusedError: a segment belongs to another book.
         OSError: the tail could not be copied.
     """
-    old = _segment_paths(folder)
+    old = segment_paths(folder)
     replay = Replay(folder, published, frontier_at)
-    base, places = _copy_tail(folder, replay, published, files, limits)
+    sequence = int(old[-1].stem) + 1
+    base, places = _write_base(folder, sequence, published, replay.groups(), files, limits)
     for path in (*old, *folder.glob(f"*{TEMPORARY_SUFFIX}")):
         files.remove(path)
     files.sync_directory(folder)
@@ -182,11 +183,17 @@ def begin(folder: Path, published: Checkpoint, files: Files, limits: BookLimits)
     os.close(segment.descriptor)
 
 
-def _copy_tail(
-    folder: Path, replay: Replay, published: Checkpoint, files: Files, limits: BookLimits
-) -> tuple[Segment, list[Place]]:
-    sequence = int(_segment_paths(folder)[-1].stem) + 1
-    return _write_base(folder, sequence, published, replay.groups(), files, limits)
+def copy_tail(replay: Replay, folder: Path, published: Checkpoint, files: Files, limits: BookLimits) -> Path:
+    """Makes the first segment of a copied book, which holds what is not yet published; returns its path.
+
+    Raises:
+        BookCorruptError: something that was durable is not what was written.
+        BookRefusedError: a segment belongs to another book.
+        OSError: it could not be made.
+    """
+    segment, _ = _write_base(folder, 1, published, replay.groups(), files, limits)
+    os.close(segment.descriptor)
+    return segment.path
 
 
 def _write_base(
@@ -232,7 +239,8 @@ def _write_base(
     return segment, places
 
 
-def _segment_paths(folder: Path) -> list[Path]:
+def segment_paths(folder: Path) -> list[Path]:
+    """Returns the segments in a folder, in their order."""
     return sorted(folder.glob(f"{'[0-9]' * 16}{SEGMENT_SUFFIX}"))
 
 

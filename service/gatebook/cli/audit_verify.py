@@ -11,49 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import msgspec
 from google.protobuf import json_format
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gatebook.audit.chain import Entries
 from gatebook.audit.keyfile import sync_directory
-from gatebook.audit.people import People
-from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.verify import Report, verify_book
-from gatebook.audit.verify_entries import EntryReport, verify_entries
+from gatebook.audit.verify_copy import Copy, verify_meaning
+from gatebook.audit.verify_entries import EntryReport
 from gatebook.cli.output import COULD_NOT_ASK, NO, fail, json_option, stderr, stdout
-from gatebook.errors import GatebookError, VerificationError
+from gatebook.errors import BookCorruptError, GatebookError, VerificationError
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt
 from gatebook.v1 import types_pb2
-
-
-class Copy(msgspec.Struct, frozen=True):
-    """What was copied: a book, or a whole data directory with what belongs to it."""
-
-    book: Path
-    wal: Path | None
-    data: Path | None
-
-    @classmethod
-    def at(cls, path: Path) -> Copy:
-        """Returns what is at a path."""
-        if (path / "checkpoint").exists() or not (path / "book").is_dir():
-            return cls(path, None, None)
-        wal = path / "wal"
-        has_people = (path / "people.db").exists() and (path / "keys" / "people.key").exists()
-        return cls(path / "book", wal if wal.is_dir() else None, path if has_people else None)
-
-
-class Published(msgspec.Struct, frozen=True):
-    """The entries of a copied book, up to its checkpoint."""
-
-    tiles: TileFolder
-    size: int
-
-    def read(self, start: int, end: int) -> list[bytes]:
-        """Returns the bytes of [start, end)."""
-        return self.tiles.entries(start, end, self.size)
 
 
 @click.command()
@@ -100,18 +69,6 @@ def verify(*, path: Path, vkey: str, remembered: Path | None, receipts: Path | N
         fail(f"cannot read `{error.filename}`: {error.strerror}", COULD_NOT_ASK)
     else:
         told_success(report, entries, as_json=as_json)
-
-
-def verify_meaning(copy: Copy, report: Report, progress: Callable[[int, int], None]) -> EntryReport:
-    """Checks what the verified entries say, and with the whole data directory also that nobody is missing."""
-    entries: Entries = Published(TileFolder(copy.book), report.size)
-    if copy.data is None:
-        return verify_entries(entries, report.origin, progress=progress)
-    people = People.open(copy.data, read_only=True)
-    try:
-        return verify_entries(entries, report.origin, people=people, progress=progress)
-    finally:
-        people.close()
 
 
 def read_key_text(vkey: str) -> str:
@@ -163,7 +120,7 @@ def told_progress(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int
         yield stage
 
 
-def told_failure(error: VerificationError, *, as_json: bool) -> None:
+def told_failure(error: VerificationError | BookCorruptError, *, as_json: bool) -> None:
     """Says what is wrong and where, and ends the command."""
     if as_json:
         click.echo(json.dumps({"verified": False, "error": error.message, "first_bad_index": error.index}))

@@ -131,6 +131,8 @@ class _SystemEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SystemEve
     """The service started."""
     SYSTEM_EVENT_STOPPED: _SystemEvent.ValueType  # 3
     """The service stopped after a drain."""
+    SYSTEM_EVENT_RESTORED: _SystemEvent.ValueType  # 4
+    """The book was restored from a backup, which ended before this entry; the book goes on here."""
 
 class SystemEvent(_SystemEvent, metaclass=_SystemEventEnumTypeWrapper):
     """The events in the life of the service."""
@@ -143,6 +145,8 @@ SYSTEM_EVENT_STARTED: SystemEvent.ValueType  # 2
 """The service started."""
 SYSTEM_EVENT_STOPPED: SystemEvent.ValueType  # 3
 """The service stopped after a drain."""
+SYSTEM_EVENT_RESTORED: SystemEvent.ValueType  # 4
+"""The book was restored from a backup, which ended before this entry; the book goes on here."""
 Global___SystemEvent: _TypeAlias = SystemEvent  # noqa: Y015
 
 @_typing.final
@@ -651,7 +655,7 @@ class SystemEntry(_message.Message):
     version: _builtins.str
     """The version of Gatebook."""
     recovered_size: _builtins.int
-    """The size of the book that recovery found, at a start."""
+    """The size of the book that recovery found, at a start, or that a restored backup had."""
     unclean: _builtins.bool
     """True when the stop before this start was not clean."""
     def __init__(
