@@ -109,6 +109,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data: Path
     directory: Path | None = None
     listen: str = DEFAULT_LISTEN
+    metrics: str = ""
+    """Where operators find metrics and health; empty means nowhere."""
     origin: str = ""
     dev: bool = False
     log_json: bool = True
@@ -120,7 +122,7 @@ def setting(name: str, default: str = "", environ: Mapping[str, str] | None = No
     return (os.environ if environ is None else environ).get(f"GATEBOOK_{name.upper()}", default)
 
 
-def require_loopback(address: str) -> str:
+def require_loopback(address: str, option: str = "listen") -> str:
     """Returns the address if it is on this machine alone.
 
     Plaintext is served on the loopback interface only, since whoever reaches the port is the
@@ -131,7 +133,7 @@ def require_loopback(address: str) -> str:
     """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > PORT_MAX:
-        raise InvalidRequestError("listen", f"`{address}` is not HOST:PORT, such as `{DEFAULT_LISTEN}`")
+        raise InvalidRequestError(option, f"`{address}` is not HOST:PORT, such as `{DEFAULT_LISTEN}`")
     host = host.removeprefix("[").removesuffix("]")
     if host == "localhost":
         return address
@@ -141,7 +143,7 @@ def require_loopback(address: str) -> str:
         loopback = False
     if not loopback:
         raise InvalidRequestError(
-            "listen",
+            option,
             f"`{address}` is reachable from other machines, which needs TLS; listen on 127.0.0.1 or [::1]",
         )
     return address

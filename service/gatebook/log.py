@@ -39,16 +39,22 @@ class Lines:
         self._lines_max = lines_max
         self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
         self._dropped = 0
+        self._dropped_total = 0
         self._count_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Returns how many lines were dropped since the start."""
+        return self._dropped_total
 
     def write(self, text: str) -> None:
         """Hands in a line, or drops it where too many wait."""
         if self._waiting.qsize() < self._lines_max:
             self._waiting.put(text)
         else:
-            self._count(1)
+            self._drop()
 
     def flush(self) -> None:
         """Does nothing: whoever logs does not wait. `drain` waits."""
@@ -59,9 +65,10 @@ class Lines:
         self._waiting.put(reached)
         return reached.wait(seconds)
 
-    def _count(self, dropped: int) -> None:
+    def _drop(self) -> None:
         with self._count_lock:
-            self._dropped += dropped
+            self._dropped += 1
+            self._dropped_total += 1
 
     def _run(self) -> None:
         while True:
@@ -69,7 +76,7 @@ class Lines:
             if isinstance(waiting, threading.Event):
                 waiting.set()
             elif not (self._write_dropped() and self._write(waiting)):
-                self._count(1)
+                self._drop()
 
     def _write_dropped(self) -> bool:
         """Tells how many lines were dropped, if any; returns whether the next line may follow."""
@@ -77,7 +84,8 @@ class Lines:
             dropped, self._dropped = self._dropped, 0
         if not dropped or self._write(self._tell_dropped(dropped) + "\n"):
             return True
-        self._count(dropped)
+        with self._count_lock:
+            self._dropped += dropped
         return False
 
     def _write(self, text: str) -> bool:
@@ -149,6 +157,11 @@ def encode_line(event: object) -> str:
         return msgspec.json.encode(event, enc_hook=repr).decode()
     except (ValueError, TypeError, OverflowError):  # such as half a surrogate pair in the name of a file
         return json.dumps(event, default=repr, skipkeys=True)
+
+
+def lines_dropped() -> int:
+    """Returns how many lines of this process were dropped since the log was set up."""
+    return 0 if _Current.lines is None else _Current.lines.dropped
 
 
 def flush_log(seconds: float = FLUSH_SECONDS) -> None:

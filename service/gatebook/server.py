@@ -13,8 +13,10 @@ On one machine one process does all of it; the writer, the publisher and the ind
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import signal
+from collections.abc import AsyncIterator
 
 import structlog
 import uvloop
@@ -22,6 +24,7 @@ import uvloop
 from gatebook.config import Config, require_loopback
 from gatebook.door.door import Door
 from gatebook.log import configure_log, flush_log
+from gatebook.metrics.listening import telling_operators
 from gatebook.policy import bundle
 from gatebook.revisions.validate import declared_name
 from gatebook.rpc.listening import listening
@@ -40,6 +43,8 @@ def run(config: Config) -> int:
     raise_file_limit()
     try:
         require_loopback(config.listen)
+        if config.metrics:
+            require_loopback(config.metrics, "metrics")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(config))
     finally:
@@ -55,7 +60,8 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(number, stopping.set)
     async with open_service(config) as service:
         await publish_folders(service, config)
-        async with listening(service, Door(config.limits), config) as port:
+        door = Door(config.limits)
+        async with telling_operators_if_asked(service, door, config), listening(service, door, config) as port:
             names = sorted(service.revisions.state.policy_sets)
             recovery = service.book.recovery
             if recovery.torn_bytes:
@@ -65,6 +71,17 @@ async def serve(config: Config) -> int:
             log.info("draining", seconds=config.limits.drain_seconds)
     log.info("stopped")
     return 0
+
+
+@contextlib.asynccontextmanager
+async def telling_operators_if_asked(service: Service, door: Door, config: Config) -> AsyncIterator[None]:
+    """Tells operators how the service does, where the command line names an address for it."""
+    if not config.metrics:
+        yield
+        return
+    async with telling_operators(service, door, config) as address:
+        structlog.get_logger("gatebook.server").info("metrics", listen=address)
+        yield
 
 
 async def publish_folders(service: Service, config: Config) -> None:

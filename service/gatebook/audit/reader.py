@@ -57,6 +57,11 @@ class BookReader:
         self._loop = asyncio.get_running_loop()
         self._grown = asyncio.Event()  # replaced and set whenever the index has grown
 
+    @property
+    def indexed_size(self) -> int:
+        """Returns how many entries the index covers, from entry 0 on."""
+        return self._index.size
+
     async def fresh(self) -> Signed:
         """Publishes and indexes what is acknowledged, and returns the checkpoint that covers it.
 

@@ -15,6 +15,7 @@ is awaited, so that the order of times is the order of indexes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -34,7 +35,9 @@ from gatebook.audit.entry import (
 )
 from gatebook.audit.people import People, Person, PersonId
 from gatebook.audit.writer import BookWriter
+from gatebook.tally import COUNTS, SECONDS, Distribution
 from gatebook.v1 import entry_pb2
+from gatebook.values import Reason
 
 SERVICE_CALLER = "gatebook"
 
@@ -69,6 +72,12 @@ class Recorder:
         self._people_thread = ThreadPoolExecutor(1, thread_name_prefix="people")
         self._people_wanted: set[PersonId] = set()
         self._tasks: set[asyncio.Task[Written]] = set()
+        self.decided: dict[tuple[str, Reason], int] = {}
+        """How many decisions are in the book since the start, by policy set and reason."""
+        self.together = Distribution(COUNTS)
+        """How many decisions were handed in together."""
+        self.wait_seconds = Distribution(SECONDS)
+        """How long entries waited until they were durable."""
 
     @property
     def control_link(self) -> int:
@@ -91,7 +100,9 @@ class Recorder:
         await self._settle()
         stamp = self._stamp(caller)
         origin = self._origin
-        return await self._append([encode_decision(one, stamp, people, origin) for one in decided], stamp)
+        written = await self._append([encode_decision(one, stamp, people, origin) for one in decided], stamp)
+        self._count(decided)
+        return written
 
     async def record_read(self, event: ReadEvent, caller: str) -> Written:
         """Writes a read of the book."""
@@ -127,10 +138,19 @@ class Recorder:
         return written
 
     async def _append(self, entries: list[bytes], stamp: Stamp) -> list[Written]:
+        began = time.perf_counter()
         appended = await self._writer.submit(entries)
+        self.wait_seconds.observe(time.perf_counter() - began)
         # Past the commit point: from here on the entries are durable.
         places = enumerate(zip(entries, appended.leaf_hashes, strict=True), start=appended.first_index)
         return [Written(index, leaf, stamp.entry_time, entry) for index, (entry, leaf) in places]
+
+    def _count(self, decided: Sequence[Decided]) -> None:
+        counts = self.decided
+        for one in decided:
+            key = (one.decision.policy_set, one.decision.reason)
+            counts[key] = counts.get(key, 0) + 1
+        self.together.observe(len(decided))
 
     async def _settle(self) -> None:
         while not self._settled.is_set():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from gatebook.audit.files import Files
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.segment import HEADER_BYTES, SEED_BYTES, Broken, Header, decode_group, encode_group
 from gatebook.errors import BookCorruptError, BookFailedError, BookUnavailableError, OverloadedError
+from gatebook.tally import BYTES, COUNTS, SECONDS, Distribution
 
 SEGMENT_SUFFIX = ".wal"
 TEMPORARY_SUFFIX = ".new"
@@ -78,6 +80,14 @@ class Wal:
         self._retired: Path | None = None
         self._next_sequence = base.sequence + 1
         self._bytes = base.size
+        self.sync_seconds = Distribution(SECONDS)  # these three belong to the thread that appends
+        self.group_entries = Distribution(COUNTS)
+        self.group_bytes = Distribution(BYTES)
+
+    @property
+    def size_bytes(self) -> int:
+        """Returns how much space the segments take."""
+        return self._bytes
 
     def reserve(self, needed: int, first_index: int, root_before: bytes) -> None:
         """Makes sure that a group of so many bytes fits, in a new segment if need be.
@@ -128,9 +138,13 @@ class Wal:
         group = encode_group(entries, first_index, root_after, segment.header.seed)
         try:
             self._files.write(segment.descriptor, group, segment.end)
+            began = time.perf_counter()
             self._files.sync_content(segment.descriptor)  # the commit point
+            self.sync_seconds.observe(time.perf_counter() - began)
         except OSError as err:
             raise BookFailedError(f"cannot write the book: {err.strerror}") from err
+        self.group_entries.observe(len(entries))
+        self.group_bytes.observe(len(group))
         offset, segment.end = segment.end, segment.end + len(group)
         place = Place(first_index, first_index + len(entries), segment, offset, segment.end)
         with self._lock:

@@ -33,6 +33,12 @@ from gatebook.errors import GatebookError, InvalidRequestError
 @click.option(
     "--listen", default=DEFAULT_LISTEN, show_default=True, metavar="HOST:PORT", help="Loopback only; port 0 picks one."
 )
+@click.option(
+    "--metrics",
+    default="",
+    metavar="HOST:PORT",
+    help="Tell operators at /metrics, /livez and /readyz. Loopback only; port 0 picks one.",
+)
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
 @click.option("--dev", is_flag=True, help="Publish the folders at every start.")
 @click.option("--log", type=click.Choice(["auto", "json", "text"]), default="auto", show_default=True)
@@ -41,6 +47,7 @@ def serve(
     directory: Path | None,
     data: Path,
     listen: str,
+    metrics: str,
     origin: str,
     dev: bool,  # noqa: FBT001  # click passes flags by name
     log: str,
@@ -54,7 +61,14 @@ def serve(
 
     as_json = log == "json" or (log == "auto" and not sys.stderr.isatty() and setting("log") != "text")
     config = Config(
-        policies=policies, directory=directory, data=data, listen=listen, origin=origin, dev=dev, log_json=as_json
+        policies=policies,
+        directory=directory,
+        data=data,
+        listen=listen,
+        metrics=metrics,
+        origin=origin,
+        dev=dev,
+        log_json=as_json,
     )
     try:
         sys.exit(run(config))

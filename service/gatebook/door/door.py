@@ -33,6 +33,8 @@ class Finished(msgspec.Struct, frozen=True):
     """The name of the gRPC status code, whatever the transport."""
     seconds: float
     told: dict[str, object]
+    kind: CallerKind | None = None
+    """How the caller was recognised; None where it was not."""
 
 
 class Door:

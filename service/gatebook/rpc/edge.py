@@ -70,11 +70,11 @@ class Edge:
         """Runs one call; the errors of its body leave as statuses."""
         began = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
-        caller_id = NOBODY
+        caller_id, kind = NOBODY, None
         told: dict[str, object] = {}
         try:
             caller = self._door.identify(credentials_of(context))
-            caller_id = caller.id
+            caller_id, kind = caller.id, caller.kind
             self._door.permit(caller, method)
             call = Call(method, caller, trace_id_of(context))
             told = call.told
@@ -93,7 +93,7 @@ class Edge:
             hidden = GatebookError("an internal error; the log names its cause", error_id=error_id)
             await abort(context, code, status.to_status(hidden))
         finally:
-            self._door.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told))
+            self._door.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told, kind))
 
     def permit_asking(self, call: Call, policy_set: str, request: AccessRequest) -> None:
         """Lets the caller of a call ask a policy set about the subject and actor of a request; see `Door`.

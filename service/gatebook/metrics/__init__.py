@@ -1,0 +1,1 @@
+"""Metrics for Prometheus and health for orchestrators, over HTTP."""

@@ -1,0 +1,122 @@
+"""The port for operators: metrics and health over HTTP, apart from the port that callers use.
+
+    GET /metrics   what Prometheus scrapes
+    GET /livez     the process runs and its event loop answers
+    GET /readyz    the book can be written, and the server is not stopping; else 503
+
+Owns what listens there. Nothing behind it changes anything, names anybody or reads the book, so whoever
+reaches the port may ask; in plaintext it is open on the loopback interface only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from gatebook.config import Config
+from gatebook.door.door import Door
+from gatebook.door.meter import Meter
+from gatebook.errors import ListenError
+from gatebook.metrics.collect import CONTENT_TYPE, Metrics
+from gatebook.metrics.lag import watch_lag
+from gatebook.service import Service
+from gatebook.tally import SECONDS, Distribution
+
+CONNECTIONS_MAX = 32
+IDLE_SECONDS = 20
+STOP_SECONDS = 1
+
+
+@contextlib.asynccontextmanager
+async def telling_operators(service: Service, door: Door, config: Config) -> AsyncIterator[str]:
+    """Counts calls and answers operators within the block; gives the address.
+
+    Raises:
+        ListenError: the address is taken.
+    """
+    meter, lag = Meter(), Distribution(SECONDS)
+    door.observers.append(meter.observe)
+    app = application(Metrics(service, door.admission, meter, lag, config.data), service, door)
+    listener = bind(config.metrics)
+    host = config.metrics.rpartition(":")[0]
+    settings = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = _Server(settings)
+    watching, answering = asyncio.create_task(watch_lag(lag)), asyncio.create_task(server.serve([listener]))
+    answering.add_done_callback(tell_end)  # calls are answered all the same
+    try:
+        yield f"{host}:{listener.getsockname()[1]}"
+    finally:
+        watching.cancel()
+        server.should_exit = True
+        await asyncio.wait([answering])
+
+
+def tell_end(answering: asyncio.Task[None]) -> None:
+    """Logs why operators are no longer answered, if not because the server stops."""
+    if not answering.cancelled() and (error := answering.exception()) is not None:
+        structlog.get_logger("gatebook.metrics").error("metrics ended", error=str(error))
+
+
+class _Server(uvicorn.Server):
+    """A server within a service, which alone hears signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def application(metrics: Metrics, service: Service, door: Door) -> Starlette:
+    """Returns what answers operators."""
+
+    async def tell_metrics(_: Request) -> Response:
+        return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
+
+    async def tell_alive(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def tell_ready(_: Request) -> Response:
+        if door.admission.draining.is_set():
+            return PlainTextResponse("draining\n", status_code=503)
+        if not service.healthy:
+            return PlainTextResponse("the book cannot be written; the log says why\n", status_code=503)
+        return PlainTextResponse("ok\n")
+
+    return Starlette(
+        routes=[
+            Route("/metrics", tell_metrics, methods=["GET"]),
+            Route("/livez", tell_alive, methods=["GET"]),
+            Route("/readyz", tell_ready, methods=["GET"]),
+        ]
+    )
+
+
+def bind(address: str) -> socket.socket:
+    """Binds `HOST:PORT`.
+
+    Raises:
+        ListenError: it is taken.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as err:
+        raise ListenError(f"cannot listen on {address}: is the port taken by another process?") from err
