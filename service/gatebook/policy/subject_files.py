@@ -14,16 +14,16 @@ An attribute that is not there is unknown to every condition, and so is one that
 from __future__ import annotations
 
 import csv
-import json
 import keyword
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NoReturn, TypeGuard
+from typing import Any, Final
 
 import msgspec
 
 from gatebook.policy import names
+from gatebook.policy.json_lines import INTEGER_MAX, WrongLineError, is_text, read_objects
 from gatebook.policy.source import Line
 from gatebook.policy.suggest import did_you_mean
 from gatebook.policy.yaml_reader import cut
@@ -35,11 +35,9 @@ GROUPS_MAX = 1_000
 ATTRIBUTES_MAX = 64
 LIST_ITEMS_MAX = 256
 FINDINGS_MAX = 1_000
-INTEGER_MAX: Final = 2**63
 
 KEYS: Final = ("type", "id", "attributes", "groups")
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
@@ -57,25 +55,16 @@ class Subject(msgspec.Struct, frozen=True):
     line: int = 0
 
 
-class _Wrong(Exception):  # noqa: N818  # carries a finding out of a line; never leaves this module
-    """Something wrong with a line; the finding points at the last place where `near` stands."""
-
-    def __init__(self, invariant: str, message: str, near: str = "") -> None:
-        super().__init__(message)
-        self.invariant, self.message, self.near = invariant, message, near
-
-
 def read_json_lines(file: str, lines: Sequence[Line], findings: list[Finding]) -> Iterator[Subject]:
     """Yields the subject of each line; a line that holds none adds a finding."""
-    for line in lines:
-        if not line.text.strip():
-            continue
-        try:
-            yield _subject(_decode(line.text), file, line.number)
-        except json.JSONDecodeError as err:
-            findings.append(Finding(file, line.number, err.pos + 1, "JSON_SYNTAX", f"no valid JSON: {err.msg.lower()}"))
-        except _Wrong as wrong:
-            findings.append(_finding(file, line, wrong, json.dumps(wrong.near, ensure_ascii=False)))
+    return read_objects(
+        file,
+        lines,
+        findings,
+        lambda record, line: _subject(record, file, line.number),
+        keys=KEYS,
+        hint="attributes stand under `attributes`",
+    )
 
 
 def read_csv(file: str, lines: Sequence[Line], findings: list[Finding]) -> Iterator[Subject]:
@@ -87,50 +76,14 @@ def read_csv(file: str, lines: Sequence[Line], findings: list[Finding]) -> Itera
     header, *rest = filled
     try:
         columns = _header(_cells(header))
-    except _Wrong as wrong:
-        findings.append(_finding(file, header, wrong, wrong.near))
+    except WrongLineError as wrong:
+        findings.append(wrong.finding(file, header, wrong.near))
         return
     for line in rest:
         try:
             yield _subject(_record(columns, _cells(line)), file, line.number)
-        except _Wrong as wrong:
-            findings.append(_finding(file, line, wrong, wrong.near))
-
-
-def _finding(file: str, line: Line, wrong: _Wrong, near: str) -> Finding:
-    column = line.text.rfind(near) + 1 if wrong.near else 1
-    return Finding(file, line.number, max(column, 1), wrong.invariant, wrong.message)
-
-
-def _decode(text: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text, object_pairs_hook=_unrepeated, parse_constant=_no_constant)
-    except RecursionError as err:
-        raise _Wrong("WRONG_VALUE", "the object is nested too deeply") from err
-    except json.JSONDecodeError:
-        raise
-    except ValueError as err:  # a whole number of thousands of digits
-        raise _Wrong("WRONG_VALUE", "a number is too large") from err
-    if not isinstance(record, dict):
-        raise _Wrong("WRONG_VALUE", 'a line holds one object, such as `{"type": "user", "id": "ana"}`')
-    for key in record:
-        if key not in KEYS:
-            hint = did_you_mean(key, KEYS) or "; attributes stand under `attributes`"
-            raise _Wrong("UNKNOWN_KEY", f"unknown key `{cut(key)}`{hint}", key)
-    return record
-
-
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # `add` returns nothing, which is false
-        raise _Wrong("DUPLICATE_KEY", f"the key `{cut(repeated)}` stands twice", repeated)
-    return record
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise _Wrong("WRONG_VALUE", f"`{text}` is no JSON")
+        except WrongLineError as wrong:
+            findings.append(wrong.finding(file, line, wrong.near))
 
 
 def _subject(record: Mapping[str, Any], file: str, line: int) -> Subject:
@@ -146,78 +99,73 @@ def _subject(record: Mapping[str, Any], file: str, line: int) -> Subject:
 
 def _type(value: object) -> str:
     if not isinstance(value, str) or len(value) > TYPE_CHARACTERS_MAX or not names.WORD.fullmatch(value):
-        raise _Wrong("MALFORMED_NAME", "`type` must be a word such as `user`, `service` or `agent`", "type")
+        raise WrongLineError("MALFORMED_NAME", "`type` must be a word such as `user`, `service` or `agent`", "type")
     return value
 
 
 def _id(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise _Wrong("MISSING_KEY", "`id` must be a text that names the subject", "id")
+        raise WrongLineError("MISSING_KEY", "`id` must be a text that names the subject", "id")
     if names.looks_like_a_node(value):
         message = f"the id `{cut(value)}` could be taken for a role, tag or namespace; choose another"
-        raise _Wrong("NODE_COLLISION", message, value)
+        raise WrongLineError("NODE_COLLISION", message, value)
     # `isprintable` keeps out surrogates and what nobody sees, such as a zero-width space.
     if not value.isprintable() or not names.SUBJECT.fullmatch(value) or len(value.encode()) > ID_BYTES_MAX:
         message = f'an id has at most {ID_BYTES_MAX} bytes, none of `, " #`, no space at an end and nothing invisible'
-        raise _Wrong("MALFORMED_NAME", message, "id")
+        raise WrongLineError("MALFORMED_NAME", message, "id")
     return value
 
 
 def _groups(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > GROUPS_MAX:
-        raise _Wrong("WRONG_VALUE", f"`groups` must be a list of at most {GROUPS_MAX:,} roles", "groups")
+        raise WrongLineError("WRONG_VALUE", f"`groups` must be a list of at most {GROUPS_MAX:,} roles", "groups")
     for group in value:
         if not isinstance(group, str) or not names.ROLE.fullmatch(group) or len(group) > ID_BYTES_MAX:
             near = group if isinstance(group, str) else ""
             message = f"the group `{cut(str(group))}` is no role; it looks like `role:employee`"
-            raise _Wrong("MALFORMED_NAME", message, near)
+            raise WrongLineError("MALFORMED_NAME", message, near)
         if value.count(group) > 1:
-            raise _Wrong("DUPLICATE_NAME", f"the group `{group}` stands twice", group)
+            raise WrongLineError("DUPLICATE_NAME", f"the group `{group}` stands twice", group)
     return tuple(value)
 
 
 def _attributes(value: object) -> Mapping[str, AttributeValue]:
     if not isinstance(value, dict) or len(value) > ATTRIBUTES_MAX:
         message = f"`attributes` must be an object of at most {ATTRIBUTES_MAX} attributes"
-        raise _Wrong("WRONG_VALUE", message, "attributes")
+        raise WrongLineError("WRONG_VALUE", message, "attributes")
     return {_attribute(name): _value(name, item) for name, item in value.items() if item is not None}
 
 
 def _attribute(name: str) -> str:
     if not names.ATTRIBUTE.fullmatch(name) or len(name) > TYPE_CHARACTERS_MAX or keyword.iskeyword(name):
-        raise _Wrong(
+        raise WrongLineError(
             "MALFORMED_NAME", f"`{cut(name)}` cannot be read as `r.sub.{cut(name)}`; choose a plain word", name
         )
     if name in names.RESERVED_ATTRIBUTES:
-        raise _Wrong(
+        raise WrongLineError(
             "NODE_COLLISION", f"the attribute `{name}` would hide the subject's own `{name}`; choose another", name
         )
     return name
 
 
 def _value(name: str, value: object) -> AttributeValue:
-    if isinstance(value, bool) or _is_text(value):
+    if isinstance(value, bool) or is_text(value):
         return value
     if isinstance(value, int) and -INTEGER_MAX <= value < INTEGER_MAX:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, list) and len(value) <= LIST_ITEMS_MAX and all(_is_text(item) for item in value):
+    if isinstance(value, list) and len(value) <= LIST_ITEMS_MAX and all(is_text(item) for item in value):
         return tuple(value)
     message = f"the attribute `{name}` must be a text, a number of 64 bits, a truth value or a list of at most"
-    raise _Wrong("WRONG_VALUE", f"{message} {LIST_ITEMS_MAX} texts", name)
-
-
-def _is_text(value: object) -> TypeGuard[str]:
-    """Tells whether a value is a text that UTF-8 can hold: JSON can escape half a character."""
-    return isinstance(value, str) and not _SURROGATE.search(value)
+    raise WrongLineError("WRONG_VALUE", f"{message} {LIST_ITEMS_MAX} texts", name)
 
 
 def _cells(line: Line) -> list[str]:
     try:
         return next(csv.reader([line.text], strict=True))
     except csv.Error as err:
-        raise _Wrong("CSV_SYNTAX", f"no valid CSV: {err}") from err
+        raise WrongLineError("CSV_SYNTAX", f"no valid CSV: {err}") from err
 
 
 def _header(cells: Sequence[str]) -> tuple[tuple[str, Callable[[str], Any] | None], ...]:
@@ -226,23 +174,25 @@ def _header(cells: Sequence[str]) -> tuple[tuple[str, Callable[[str], Any] | Non
     for cell in cells:
         name, _, type_ = cell.partition(":")
         if name in columns:
-            raise _Wrong("DUPLICATE_KEY", f"the column `{name}` stands twice", cell)
+            raise WrongLineError("DUPLICATE_KEY", f"the column `{name}` stands twice", cell)
         if name in {"type", "id", "groups"} and not type_:
             columns[name] = None
         elif (type_ or "text") in _CELL_TYPES:
             columns[_attribute(name)] = _CELL_TYPES[type_ or "text"]
         else:
             hint = did_you_mean(type_, _CELL_TYPES) or f"; known are {', '.join(f'`{known}`' for known in _CELL_TYPES)}"
-            raise _Wrong("UNKNOWN_NAME", f"unknown type `{cut(type_)}` of the attribute `{cut(name)}`{hint}", cell)
+            raise WrongLineError(
+                "UNKNOWN_NAME", f"unknown type `{cut(type_)}` of the attribute `{cut(name)}`{hint}", cell
+            )
     for name in ("type", "id"):
         if name not in columns:
-            raise _Wrong("MISSING_KEY", f"the header lacks `{name}`; it begins with `type,id,groups`")
+            raise WrongLineError("MISSING_KEY", f"the header lacks `{name}`; it begins with `type,id,groups`")
     return tuple(columns.items())
 
 
 def _record(columns: Sequence[tuple[str, Callable[[str], Any] | None]], cells: Sequence[str]) -> dict[str, Any]:
     if len(cells) != len(columns):
-        raise _Wrong("WRONG_VALUE", f"the line has {len(cells)} cells, the header {len(columns)}")
+        raise WrongLineError("WRONG_VALUE", f"the line has {len(cells)} cells, the header {len(columns)}")
     record: dict[str, Any] = {"attributes": {}}
     for (name, read), cell in zip(columns, cells, strict=True):
         if read is not None:
@@ -259,7 +209,7 @@ def _read_cell(name: str, read: Callable[[str], Any], cell: str) -> AttributeVal
     try:
         value: AttributeValue = read(cell)
     except (ValueError, KeyError) as err:
-        raise _Wrong("WRONG_VALUE", f"`{cut(cell)}` is no value of the attribute `{name}`", cell) from err
+        raise WrongLineError("WRONG_VALUE", f"`{cut(cell)}` is no value of the attribute `{name}`", cell) from err
     return value
 
 
