@@ -13,8 +13,9 @@ Rules:
 3. there is no super-user, no default allow, and no switch that turns a step off;
 4. nothing is answered before it is written: `authorize` returns only what is durably in the book.
 
-A plain set has no catalogue, purposes or directory: its question is bound to the tokens of its Casbin
-model and evaluated, and the answer is written all the same.
+A plain set has no catalogue and no purposes: its question is bound to the tokens of its Casbin
+model and evaluated, and the answer is written all the same. Where it brings its subjects or resources,
+the others do not exist.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ from gatebook.audit.recorder import Recorder, Written
 from gatebook.engine.bind import bind
 from gatebook.engine.decision import Denial, allowed, data_subjects, denied
 from gatebook.engine.evaluate import ColumnVerdict, evaluate, evaluate_columns
+from gatebook.engine.known import as_known, refuse_unknown
 from gatebook.engine.obligations import Obliged, oblige
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import InvalidRequestError, LimitExceededError
 from gatebook.policy.casts import cast_row
-from gatebook.policy.dataset import Dataset, Notice
+from gatebook.policy.dataset import DATASET_TYPE, Dataset, Notice
 from gatebook.policy.directory import Subject
 from gatebook.policy.purposes import ConsentMode
 from gatebook.values import AccessRequest, Decision, Effect, Reason
@@ -107,7 +109,7 @@ def question_of(
     if people > DATA_SUBJECTS_MAX:
         message = f"the row names {people} data subjects, at most {DATA_SUBJECTS_MAX} are taken"
         raise LimitExceededError(message, field="access.row", limit=str(DATA_SUBJECTS_MAX), actual=str(people))
-    tokens = {} if snapshot.governed else bind(snapshot.program, request)
+    tokens = {} if snapshot.governed else bind(snapshot.program, as_known(snapshot.policy_set, request, caller))
     return Question(asked.ask(request, caller_request_id, trace_id), caller, tokens)
 
 
@@ -154,8 +156,8 @@ def resolve(snapshot: Snapshot, request: AccessRequest) -> Resolved | Denial:
     """Finds what the names of a request stand for; a name that is not known denies."""
     catalogue, directory = snapshot.policy_set.catalogue, snapshot.directory
     dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
-    if catalogue is None or dataset is None:
-        return Denial(Reason.UNCATALOGUED, "the dataset is not in the catalogue")
+    if catalogue is None or dataset is None or request.resource_type not in ("", DATASET_TYPE):
+        return Denial(Reason.UNCATALOGUED, "the catalogue does not know the dataset, or not as this type")
     if any(column not in dataset.columns for column in request.columns):
         return Denial(Reason.UNKNOWN_COLUMN, f"`{dataset.id}` does not have every column that was asked for")
     subject = None if directory is None else directory.find(request.subject.type, request.subject.id)
@@ -253,9 +255,12 @@ def refuse_consent(snapshot: Snapshot, request: AccessRequest) -> Denial | None:
 
 
 def decide_plain(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
-    """Decides a question about a plain set: Casbin's own answer, with nothing laid upon it."""
-    verdict = evaluate(snapshot.program, question.tokens)
+    """Decides a question about a plain set: Casbin's own answer about what the set knows."""
     request = question.request
+    unknown = refuse_unknown(snapshot.policy_set, request)
+    if unknown is not None:
+        return denied(snapshot, request, now, unknown)
+    verdict = evaluate(snapshot.program, question.tokens)
     if verdict.effect is Effect.ALLOW:
         return allowed(snapshot, request, now, rules=verdict.rules)
     if verdict.rules:

@@ -90,7 +90,7 @@ async def publish_folders(service: Service, config: Config) -> None:
     Raises:
         PolicySetRefusedError: a folder has findings; nothing of it is active.
     """
-    folder = config.directory or next((d for p in config.policies if (d := p / bundle.DIRECTORY_FOLDER).is_dir()), None)
+    folder = config.directory or next(filter(None, map(bundle.directory_beside, config.policies)), None)
     if folder is not None and (config.dev or service.revisions.state.directory is None):
         files = await asyncio.to_thread(bundle.read_directory_folder, folder)
         await service.publishing.publish_directory(files, SERVICE_CALLER)

@@ -72,8 +72,7 @@ def test(
 ) -> None:
     """Run the tests of the policy set in FOLDER, without a server."""
     with errors_told():
-        own = folder / bundle.DIRECTORY_FOLDER
-        people = directory or (own if own.is_dir() else None)
+        people = directory or bundle.directory_beside(folder)
         subjects = None if people is None else bundle.read_directory_folder(people)
         found = validate(bundle.read_folder(folder), name or folder.resolve().name, directory_files=subjects)
     report(found, as_json=as_json)

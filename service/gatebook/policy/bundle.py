@@ -3,8 +3,9 @@
 Owns which files belong to a set, and how a revision lies on disk. Rules:
 
 1. a set is `gatebook.yaml model.conf catalogue.yaml purposes.yaml guardrails.yaml policy.csv`,
-   `policy/*.csv` and `tests/*.yaml`, as far as they exist; a directory is every `*.csv` and
-   `*.jsonl` in its folder;
+   `policy/*.csv` and `tests/*.yaml`, as far as they exist, and, without a catalogue, `directory/*.jsonl`
+   and `resources/*.jsonl`; a directory is every `*.csv` and `*.jsonl` in its folder. The `directory/` beside
+   a catalogue is no part of the set, but published on its own;
 2. another YAML, CSV or CONF file is taken along, so that loading refuses it: it may be a misspelt
    one. Any other file is left alone and named by `ignored_files`;
 3. links are refused, and so is a folder with too many files or bytes;
@@ -39,11 +40,17 @@ CATALOGUE_FILE = "catalogue.yaml"
 PURPOSES_FILE = "purposes.yaml"
 GUARDRAILS_FILE = "guardrails.yaml"
 DIRECTORY_FOLDER = "directory"
+RESOURCES_FOLDER = "resources"
 
 _DIGEST_TAG = b"gatebook files v1\n"
 _SINGLE_FILES = frozenset((MODEL_FILE, POLICY_FILE, SETTINGS_FILE, CATALOGUE_FILE, PURPOSES_FILE, GUARDRAILS_FILE))
-_FOLDERS = {"policy": (".csv",), "tests": (".yaml",)}
-_SUSPECT_SUFFIXES = frozenset((".yaml", ".yml", ".csv", ".conf"))
+_FOLDERS = {
+    "policy": (".csv",),
+    "tests": (".yaml",),
+    DIRECTORY_FOLDER: (".jsonl",),
+    RESOURCES_FOLDER: (".jsonl",),
+}
+_SUSPECT_SUFFIXES = frozenset((".yaml", ".yml", ".csv", ".conf", ".jsonl"))
 _DIRECTORY_SUFFIXES = frozenset((".csv", ".jsonl"))
 _PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -65,6 +72,17 @@ def rule_files(files: Mapping[str, bytes]) -> tuple[str, ...]:
 def policy_test_files(files: Mapping[str, bytes]) -> tuple[str, ...]:
     """Returns the paths that hold policy tests, in order."""
     return tuple(sorted(path for path in files if path.startswith("tests/") and belongs(path)))
+
+
+def entity_files(files: Mapping[str, bytes], folder: str) -> tuple[str, ...]:
+    """Returns the paths in a folder of known entities, in order."""
+    return tuple(sorted(path for path in files if path.startswith(f"{folder}/") and belongs(path)))
+
+
+def directory_beside(folder: Path) -> Path | None:
+    """Returns the directory that lies in the folder of a governed set and is published on its own."""
+    beside = folder / DIRECTORY_FOLDER
+    return beside if beside.is_dir() and _has_directory_beside(folder) else None
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -215,6 +233,10 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _has_directory_beside(folder: Path) -> bool:
+    return (folder / CATALOGUE_FILE).is_file()
+
+
 def _is_suspect(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in _SUSPECT_SUFFIXES
 
@@ -246,7 +268,11 @@ def _read_file(path: Path, bytes_max: int) -> bytes:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yields the files and links below a folder, sorted; not those of hidden or linked folders, nor of `directory`."""
+    """Yields the files and links below a folder, sorted; not those of hidden or linked folders.
+
+    Nor those of the `directory` beside a catalogue.
+    """
+    left_out = DIRECTORY_FOLDER if _has_directory_beside(folder) else ""
     pending = [folder]
     scanned = 0
     while pending:
@@ -258,7 +284,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
                     f"the folder `{folder.name}` has more than {SCANNED_MAX} entries: it is no policy set"
                 )
             path = entry.relative_to(folder).as_posix()
-            if entry.name.startswith(".") or path == DIRECTORY_FOLDER:
+            if entry.name.startswith(".") or path == left_out:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 pending.append(entry)

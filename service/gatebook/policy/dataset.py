@@ -18,6 +18,9 @@ COLUMN_TYPES: Final = ("text", "text[]", "int", "bigint", "numeric", "bool", "uu
 SUBJECT_KEY_TYPES: Final = frozenset(("text", "text[]", "uuid", "int", "bigint"))
 """The types that can identify people; a `text[]` names several."""
 
+DATASET_TYPE: Final = "dataset"
+"""The type of what a catalogue holds, where a request names one."""
+
 
 class Sensitivity(enum.IntEnum):
     """How sensitive a dataset is, from open to sealed."""

@@ -6,7 +6,7 @@ Owns `load`, the only way from files to a `PolicySet`. Rules:
    set that is too large is refused unread;
 2. a set with one finding of severity error is refused; nothing is ever loaded in part;
 3. a set with `catalogue.yaml` is governed and has purposes and settings too; one without is plain,
-   and `model.conf` with `policy.csv` is enough.
+   and `model.conf` with `policy.csv` is enough; it may bring the subjects and resources that it knows.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ import msgspec
 from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.bundle import (
     CATALOGUE_FILE,
+    DIRECTORY_FOLDER,
     MODEL_FILE,
     PURPOSES_FILE,
+    RESOURCES_FOLDER,
     SETTINGS_FILE,
     check_names,
     check_size,
     digest,
+    entity_files,
     policy_test_files,
 )
 from gatebook.policy.casbin_files import read_casbin
 from gatebook.policy.catalogue import Catalogue, parse_catalogue
 from gatebook.policy.draft import Draft
+from gatebook.policy.entities import Entities, read_entities
 from gatebook.policy.lint import lint
 from gatebook.policy.model import Model
 from gatebook.policy.oracle import compare_reading
@@ -52,7 +56,8 @@ class PolicySet(msgspec.Struct, frozen=True):
     """A policy set that may decide.
 
     `rules` stand in the order in which Casbin evaluates them. `edges` are all links of all
-    relations: those of the rule files, of the catalogue (`g2`) and of the purposes (`g3`).
+    relations: those of the rule files, of the catalogue (`g2`) and of the purposes (`g3`). `subjects` and
+    `resources` are those that a plain set knows, or None where it does not say.
     """
 
     name: str
@@ -66,6 +71,8 @@ class PolicySet(msgspec.Struct, frozen=True):
     purposes: Purposes | None
     files: Mapping[str, bytes]
     warnings: tuple[Finding, ...]
+    subjects: Entities | None = None
+    resources: Entities | None = None
 
 
 def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
@@ -85,6 +92,7 @@ def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
     purposes = _parse(files, PURPOSES_FILE, parse_purposes, findings)
     actions = settings.actions if settings else None
     catalogue = _parse(files, CATALOGUE_FILE, partial(parse_catalogue, purposes=purposes, actions=actions), findings)
+    subjects, resources = _entities(files, findings)
     findings += _missing_files(files)
     are_parts_valid = not _has_error(findings)
     casbin, casbin_findings = read_casbin(files)
@@ -112,6 +120,8 @@ def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
         purposes=purposes,
         files=dict(files),
         warnings=tuple(sorted(findings)),
+        subjects=subjects,
+        resources=resources,
     )
 
 
@@ -134,6 +144,19 @@ def _parse(
     value, more = parse(text, file)
     findings += more
     return value
+
+
+def _entities(files: Mapping[str, bytes], findings: list[Finding]) -> tuple[Entities | None, Entities | None]:
+    """Returns the subjects and the resources that a plain set knows; a governed set may bring neither."""
+    kinds = []
+    for folder, instead in ((DIRECTORY_FOLDER, "publish it with `gatebook directory publish`"), (RESOURCES_FOLDER, "")):
+        entities, wrong = read_entities(files, folder)
+        if CATALOGUE_FILE in files:
+            message = f"of a set with a `{CATALOGUE_FILE}` this is no part; {instead or 'its catalogue names them'}"
+            wrong = [Finding(path, 0, 0, "UNKNOWN_FILE", message) for path in entity_files(files, folder)]
+        findings += wrong
+        kinds.append(entities)
+    return kinds[0], kinds[1]
 
 
 def _missing_files(files: Mapping[str, bytes]) -> list[Finding]:

@@ -52,10 +52,24 @@ def test_digest_tells_path_from_content() -> None:
 def test_folder_gives_the_files_of_the_set(tmp_path: Path) -> None:
     """A folder is read to its policy files; notes, hidden files and the directory snapshot are left alone."""
     put(tmp_path, FILES)
-    put(tmp_path, {"README.md": b"x", ".git/policy.csv": b"x", "directory/people.csv": b"x", "policy/b.csv": b""})
+    governed = {**FILES, "catalogue.yaml": b"", "policy/b.csv": b""}
+    put(tmp_path, {**governed, "README.md": b"x", ".git/policy.csv": b"x", "directory/people.csv": b"x"})
 
-    assert {**FILES, "policy/b.csv": b""} == bundle.read_folder(tmp_path)
+    assert governed == bundle.read_folder(tmp_path)
     assert ["README.md"] == [finding.file for finding in bundle.ignored_files(tmp_path)]
+    assert tmp_path / "directory" == bundle.directory_beside(tmp_path)
+
+
+def test_folder_of_a_plain_set_gives_its_known_entities_too(tmp_path: Path) -> None:
+    """Without a catalogue, `directory/` and `resources/` are part of the set, and of its digest."""
+    entities = {"directory/users.jsonl": b"{}", "resources/records.jsonl": b"{}", "directory/more.csv": b""}
+    put(tmp_path, {**FILES, **entities})
+
+    files = bundle.read_folder(tmp_path)
+
+    assert {**FILES, **entities} == files
+    assert ["directory/more.csv"] == [finding.file for finding in bundle.check_names(files)]
+    assert bundle.directory_beside(tmp_path) is None
 
 
 def test_misspelt_file_is_taken_along_so_that_loading_refuses_it(tmp_path: Path) -> None:
