@@ -7,6 +7,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BUF_VERSION := 1.75.0
+CERBOS_VERSION := 0.51.0
+CERBOS_CLIENT_VERSION := 0.16.1
 
 BIN := .venv/bin
 BUF := build/buf/node_modules/.bin/buf
@@ -59,8 +61,20 @@ test-system: $(READY) ## run the tests that need Debian packages or root
 	else $(BIN)/python -m pytest -q tests/system; fi
 
 .PHONY: bench
-bench: $(READY) ## measure the steps of a decision, checks per second and entries per second
+bench: $(READY) ## measure decisions, checks per second beside Cerbos, and entries per second
+	-$(MAKE) --no-print-directory build/cerbos/.ready
 	$(BIN)/python tests/bench
+
+# The peer of the benchmark, server and Python client; the client uses the libraries of .venv where both need them.
+build/cerbos/.ready: Makefile $(READY)
+	@command -v npm >/dev/null || { echo 'the server of Cerbos comes with npm: install Node 20 or newer' >&2; exit 1; }
+	npm install --silent --no-save --no-package-lock --prefix build/cerbos cerbos@$(CERBOS_VERSION)
+	ln -sf "$$(cd build/cerbos && node -p 'require.resolve(`@cerbos/cerbos-$${process.platform}-$${process.arch}`)')" build/cerbos/server
+	$(BIN)/python -m pip freeze --exclude-editable > build/cerbos/constraints.txt
+	rm -rf build/cerbos/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+	  --target build/cerbos/python --constraint build/cerbos/constraints.txt cerbos==$(CERBOS_CLIENT_VERSION)
+	@touch $@
 
 .PHONY: soak
 soak: $(READY) ## an hour of mixed load: memory stays flat and no entry is lost (MINUTES=60)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FIRST = ("bench_steps", "bench_server --policy-set telemetry", "bench_server --policy-set basic")
+FIRST = ("bench_cerbos", "bench_steps", "bench_server --policy-set telemetry", "bench_server --policy-set basic")
 
 
 def main() -> int:
