@@ -111,6 +111,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = DEFAULT_LISTEN
     metrics: str = ""
     """Where operators find metrics and health; empty means nowhere."""
+    listen_tokens: str = ""
+    """A second address, TLS without client certificates, for callers with tokens; empty for none."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    callers: Path | None = None
     origin: str = ""
     dev: bool = False
     log_json: bool = True
@@ -122,8 +128,8 @@ def setting(name: str, default: str = "", environ: Mapping[str, str] | None = No
     return (os.environ if environ is None else environ).get(f"GATEBOOK_{name.upper()}", default)
 
 
-def require_loopback(address: str, option: str = "listen") -> str:
-    """Returns the address if it is on this machine alone.
+def require_loopback(address: str, option: str = "listen") -> None:
+    """Requires an address that is on this machine alone.
 
     Plaintext is served on the loopback interface only, since whoever reaches the port is the
     caller `local`.
@@ -131,19 +137,31 @@ def require_loopback(address: str, option: str = "listen") -> str:
     Raises:
         InvalidRequestError: the address is malformed or reaches beyond loopback.
     """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > PORT_MAX:
-        raise InvalidRequestError(option, f"`{address}` is not HOST:PORT, such as `{DEFAULT_LISTEN}`")
-    host = host.removeprefix("[").removesuffix("]")
-    if host == "localhost":
-        return address
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(require_address(address, option)):
         raise InvalidRequestError(
             option,
-            f"`{address}` is reachable from other machines, which needs TLS; listen on 127.0.0.1 or [::1]",
+            f"`{address}` is reachable from other machines, which needs TLS: give --tls-cert and --tls-key, "
+            "or listen on 127.0.0.1 or [::1]",
         )
-    return address
+
+
+def require_address(address: str, option: str = "listen") -> str:
+    """Returns the host of an address.
+
+    Raises:
+        InvalidRequestError: it is malformed.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
+        raise InvalidRequestError(option, f"`{address}` is not HOST:PORT, such as `{DEFAULT_LISTEN}`")
+    return host.removeprefix("[").removesuffix("]")
+
+
+def is_loopback(host: str) -> bool:
+    """Tells whether a host is this machine alone. Names are not, except `localhost`: they may mean anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -21,6 +21,8 @@ class GatebookError(Exception):
     """Is the base of every error that Gatebook raises on purpose."""
 
     reason: ClassVar[str] = "INTERNAL"
+    cause: str = ""
+    """What the log says and the caller is not told; without secrets, and without words of the caller's."""
 
     def __init__(self, message: str, **metadata: str) -> None:
         """Takes the message (lower case, no full stop) and the metadata of `ErrorInfo`."""
@@ -34,11 +36,12 @@ class UnauthenticatedError(GatebookError):
 
     reason = "UNAUTHENTICATED"
 
-    def __init__(self) -> None:
-        """Takes nothing: the log says why, the caller is not told."""
+    def __init__(self, cause: str) -> None:
+        """Takes why, for the log: the caller is not told."""
         super().__init__(
             "no valid credentials: call with a client certificate or a bearer token that this server trusts"
         )
+        self.cause = cause
 
 
 class PermissionDeniedError(GatebookError):
@@ -114,6 +117,15 @@ class DirectoryRefusedError(PolicySetRefusedError):
     """A directory has findings of severity error. Nothing was changed."""
 
     reason = "DIRECTORY_REFUSED"
+
+
+class CallersRefusedError(GatebookError):
+    """The file that says who may call has findings."""
+
+    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
+        """Takes every finding, sorted by line and column."""
+        super().__init__(message)
+        self.findings = tuple(findings)
 
 
 class RevisionNotActiveError(GatebookError):

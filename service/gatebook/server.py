@@ -22,6 +22,7 @@ import structlog
 import uvloop
 
 from gatebook.config import Config, require_loopback
+from gatebook.door.authentication import authentication_of
 from gatebook.door.door import Door
 from gatebook.log import configure_log, flush_log
 from gatebook.metrics.listening import telling_operators
@@ -42,7 +43,6 @@ def run(config: Config) -> int:
     configure_log(as_json=config.log_json)
     raise_file_limit()
     try:
-        require_loopback(config.listen)
         if config.metrics:
             require_loopback(config.metrics, "metrics")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -52,16 +52,21 @@ def run(config: Config) -> int:
 
 
 async def serve(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT, or until the book fails; then drains."""
+    """Serves until SIGTERM or SIGINT, or until the book fails; then drains. SIGHUP reads certificates again."""
     log = structlog.get_logger("gatebook.server")
     stopping = asyncio.Event()
+    authentication = authentication_of(config)
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, authentication.reload)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with open_service(config) as service:
+    async with authentication.kept_fresh(), open_service(config) as service:
         await publish_folders(service, config)
-        door = Door(config.limits)
-        async with telling_operators_if_asked(service, door, config), listening(service, door, config) as port:
+        door = Door(config.limits, authentication)
+        async with (
+            telling_operators_if_asked(service, door, config),
+            listening(service, door, config, authentication.tls) as port,
+        ):
             names = sorted(service.revisions.state.policy_sets)
             recovery = service.book.recovery
             if recovery.torn_bytes:

@@ -11,6 +11,8 @@ from gatebook.cli.output import USAGE, fail
 from gatebook.config import DEFAULT_LISTEN, Config, setting
 from gatebook.errors import GatebookError, InvalidRequestError
 
+A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @click.option(
@@ -31,7 +33,11 @@ from gatebook.errors import GatebookError, InvalidRequestError
     help="Where the book, the keys and the revisions are kept.",
 )
 @click.option(
-    "--listen", default=DEFAULT_LISTEN, show_default=True, metavar="HOST:PORT", help="Loopback only; port 0 picks one."
+    "--listen",
+    default=DEFAULT_LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Without TLS, on this machine only; port 0 picks one.",
 )
 @click.option(
     "--metrics",
@@ -39,15 +45,25 @@ from gatebook.errors import GatebookError, InvalidRequestError
     metavar="HOST:PORT",
     help="Tell operators at /metrics, /livez and /readyz. Loopback only; port 0 picks one.",
 )
+@click.option("--tls-cert", type=A_FILE, help="The certificate of the server, with its chain (PEM).")
+@click.option("--tls-key", type=A_FILE, help="The key of that certificate.")
+@click.option("--client-ca", type=A_FILE, help="Require client certificates, signed by this CA.")
+@click.option("--callers", type=A_FILE, help="Whose certificates and tokens count (callers.yaml).")
+@click.option("--listen-tokens", default="", metavar="HOST:PORT", help="A second port: TLS, tokens only.")
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
 @click.option("--dev", is_flag=True, help="Publish the folders at every start.")
 @click.option("--log", type=click.Choice(["auto", "json", "text"]), default="auto", show_default=True)
-def serve(
+def serve(  # noqa: PLR0913, PLR0917  # one argument per option of the command
     policies: tuple[Path, ...],
     directory: Path | None,
     data: Path,
     listen: str,
     metrics: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    callers: Path | None,
+    listen_tokens: str,
     origin: str,
     dev: bool,  # noqa: FBT001  # click passes flags by name
     log: str,
@@ -66,6 +82,11 @@ def serve(
         data=data,
         listen=listen,
         metrics=metrics,
+        listen_tokens=listen_tokens,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        client_ca=client_ca,
+        callers=callers,
         origin=origin,
         dev=dev,
         log_json=as_json,

@@ -18,8 +18,9 @@ import structlog
 
 from gatebook.config import Limits
 from gatebook.door.admission import Admission
-from gatebook.door.caller import LOCAL, Caller, CallerKind, Credentials
-from gatebook.errors import PermissionDeniedError, UnauthenticatedError
+from gatebook.door.authentication import PLAINTEXT, Authentication
+from gatebook.door.caller import Caller, CallerKind, Credentials
+from gatebook.errors import PermissionDeniedError
 from gatebook.values import Entity
 
 
@@ -40,21 +41,20 @@ class Finished(msgspec.Struct, frozen=True):
 class Door:
     """Recognises, permits and admits callers, and is told when their calls are over."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Takes the limits."""
+    def __init__(self, limits: Limits, authentication: Authentication = PLAINTEXT) -> None:
+        """Takes the limits, and what recognises callers: without one, plain text on loopback."""
         self.admission = Admission(limits)
+        self._authentication = authentication
         self.observers: list[Callable[[Finished], None]] = []
         self._log = structlog.get_logger("gatebook.rpc")
 
-    def identify(self, credentials: Credentials) -> Caller:
+    async def identify(self, credentials: Credentials) -> Caller:
         """Returns who calls.
 
         Raises:
             UnauthenticatedError: nobody that is known.
         """
-        if credentials.encrypted:
-            raise UnauthenticatedError
-        return LOCAL
+        return await self._authentication.identify(credentials)
 
     def permit(self, caller: Caller, operation: str) -> None:
         """Lets a caller call an operation.

@@ -31,7 +31,6 @@ from gatebook.values import AccessRequest
 
 NOBODY = "-"
 """Stands in the log line of a call whose caller was not recognised."""
-BEARER = "bearer "
 TRACE_PARENT_PARTS = 4
 TRACE_ID_HEX_CHARS = 32
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
@@ -73,7 +72,7 @@ class Edge:
         caller_id, kind = NOBODY, None
         told: dict[str, object] = {}
         try:
-            caller = self._door.identify(credentials_of(context))
+            caller = await self._door.identify(credentials_of(context))
             caller_id, kind = caller.id, caller.kind
             self._door.permit(caller, method)
             call = Call(method, caller, trace_id_of(context))
@@ -85,6 +84,8 @@ class Edge:
         except GatebookError as error:
             code = status.code_of(error)
             told["reason"] = error.reason
+            if error.cause:
+                told["cause"] = error.cause
             await abort(context, code, status.to_status(error))
         except Exception:  # noqa: BLE001  # the one place: a bug becomes INTERNAL and never an answer
             code = grpc.StatusCode.INTERNAL
@@ -116,11 +117,12 @@ def credentials_of(context: ServicerContext) -> Credentials:
     """Returns what gRPC saw of the caller."""
     seen = {key: next(iter(values), b"") for key, values in context.auth_context().items()}
     encrypted = seen.get("transport_security_type") == b"ssl"
-    bearer = ""
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization" and isinstance(value, str) and value[: len(BEARER)].lower() == BEARER:
-            bearer = value[len(BEARER) :]
-    return Credentials(encrypted, seen.get("x509_pem_cert", b""), bearer)
+    authorization = tuple(
+        value if isinstance(value, str) else ""
+        for key, value in context.invocation_metadata() or ()
+        if key == "authorization"
+    )
+    return Credentials(encrypted, seen.get("x509_pem_cert", b""), authorization)
 
 
 def require_time(context: ServicerContext) -> None:

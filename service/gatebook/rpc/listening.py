@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from gatebook.config import Config, Limits
 from gatebook.door.door import Door
+from gatebook.door.tls_files import Identity, TlsFiles
 from gatebook.errors import ListenError
 from gatebook.rpc.access_service import AccessServicer
 from gatebook.rpc.audit_service import AuditServicer
@@ -42,7 +43,7 @@ SERVICES = (
 
 
 @contextlib.asynccontextmanager
-async def listening(service: Service, door: Door, config: Config) -> AsyncIterator[int]:
+async def listening(service: Service, door: Door, config: Config, tls: TlsFiles | None = None) -> AsyncIterator[int]:
     """Listens for calls within the block, then drains the door; gives the port."""
     limits = config.limits
     server = grpc.aio.server(
@@ -55,10 +56,11 @@ async def listening(service: Service, door: Door, config: Config) -> AsyncIterat
         ]
     )
     checks = add_services(server, service, door, limits)
-    try:
-        port = server.add_insecure_port(config.listen)
-    except RuntimeError as err:
-        raise ListenError(f"cannot listen on {config.listen}: is the port taken by another process?") from err
+    port = add_port(server, config.listen, tls)
+    if config.listen_tokens:
+        token_port = add_port(server, config.listen_tokens, tls, with_certificates=False)
+        address = f"{config.listen_tokens.rpartition(':')[0]}:{token_port}"
+        structlog.get_logger("gatebook.server").info("listening for tokens", listen=address)
     await server.start()
     watch = asyncio.create_task(watch_book(service, checks))
     try:
@@ -68,6 +70,49 @@ async def listening(service: Service, door: Door, config: Config) -> AsyncIterat
         await checks.enter_graceful_shutdown()
         await door.admission.drain(limits.drain_seconds)
         await server.stop(grace=1.0)
+
+
+def add_port(server: grpc.aio.Server, address: str, tls: TlsFiles | None, *, with_certificates: bool = True) -> int:
+    """Adds a port to a server, plain text or TLS, and returns its number.
+
+    Raises:
+        ListenError: it cannot be had.
+    """
+    try:
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, server_credentials(tls, with_certificates=with_certificates))
+    except RuntimeError as err:
+        raise ListenError(f"cannot listen on {address}: is the port taken by another process?") from err
+
+
+def server_credentials(tls: TlsFiles, *, with_certificates: bool) -> grpc.ServerCredentials:
+    """Returns credentials that follow the files.
+
+    gRPC for Python knows a port that requires client certificates and one that does not ask for them, and
+    none that asks without requiring.
+    """
+    required = with_certificates and tls.asks_for_certificates
+    served = tls.current
+
+    def configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+        pairs = [(identity.key, identity.certificate)]
+        return grpc.ssl_server_certificate_configuration(pairs, identity.client_ca if required else None)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        # Asked before each handshake, in a thread of gRPC; None leaves what it has.
+        nonlocal served
+        current = tls.current
+        if current is served:
+            return None
+        served = current
+        return configuration(current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(served),
+        fetch,  # type: ignore[arg-type]  # None is allowed, says its documentation
+        require_client_authentication=required,
+    )
 
 
 def add_services(server: grpc.aio.Server, service: Service, door: Door, limits: Limits) -> health.aio.HealthServicer:
