@@ -36,7 +36,8 @@ def rich_status(stated: Mapping[str, Any]) -> status_pb2.Status:
     details: list[Message] = []
     if "reason" in stated:
         domain = stated.get("domain", "gatebook")
-        details.append(error_details_pb2.ErrorInfo(reason=stated["reason"], domain=domain))
+        metadata = {"limit": stated["limit"]} if "limit" in stated else {}
+        details.append(error_details_pb2.ErrorInfo(reason=stated["reason"], domain=domain, metadata=metadata))
     if "violation" in stated:
         violation = error_details_pb2.BadRequest.FieldViolation(field=stated["violation"], description="is wrong")
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))

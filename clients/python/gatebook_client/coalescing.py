@@ -21,7 +21,7 @@ import asyncio
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 import grpc.aio
@@ -58,6 +58,8 @@ _OF_ALL = frozenset(
     {"UNAUTHENTICATED", "POLICY_SET_REQUIRED", "POLICY_SET_NOT_FOUND", "NO_ACTIVE_REVISION", "REVISION_NOT_ACTIVE"}
 )
 """Reasons that concern every check of a batch alike."""
+_OF_SIZE = ("items_in_flight", "bytes_in_flight")
+"""How the limits end that a batch may be over by itself, for good."""
 
 ReadError = Callable[[], GatebookClientError]
 """Reads an error; each caller gets an exception of its own."""
@@ -259,10 +261,7 @@ class Coalescing:
         count = len(call.checks)
         checks = call.still_waiting()
         if count > 1 and isinstance(error, RejectedError | ServiceFaultError) and error.reason not in _OF_ALL:
-            items_max = count // 2 if error.reason in _TOO_LARGE else 1
-            for one in checks:
-                one.shared = call.shared._replace(items_max=items_max)
-                self._enqueue(one)
+            self._ask_in_parts(checks, count // 2 if error.reason in _TOO_LARGE else 1)
             return None
         left = left_seconds(checks) if checks else 0.0
         terms = self._line.terms.retries
@@ -271,4 +270,14 @@ class Coalescing:
         for one in checks:
             if wait is None or wait >= one.deadline - now:
                 one.fail(read_error())
+        if wait is not None and count > 1 and error.metadata.get("limit", "").endswith(_OF_SIZE):
+            asyncio.get_running_loop().call_later(wait, self._ask_in_parts, call.detach(), count // 2)
+            return None
         return wait
+
+    def _ask_in_parts(self, checks: Sequence[OpenCheck], items_max: int) -> None:
+        """Lets checks of a batch wait to be sent again, in smaller ones."""
+        for one in checks:
+            if not one.answer.done():
+                one.shared = one.shared._replace(items_max=items_max)
+                self._enqueue(one)

@@ -106,6 +106,14 @@ class SharedCall:
         """Returns the checks whose callers still want to know."""
         return [one for one in self.checks if one.call is self and not one.answer.done()]
 
+    def detach(self) -> list[OpenCheck]:
+        """Takes those who still wait out of the call, and returns them."""
+        found = self.still_waiting()
+        for one in found:
+            one.call = None
+        self.waiting -= len(found)
+        return found
+
 
 def take(queue: Queue, items_max: int) -> list[OpenCheck]:
     """Takes from the front of a queue what fits one batch: at least one check, unless all are over."""

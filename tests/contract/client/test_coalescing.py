@@ -361,6 +361,14 @@ async def test_a_batch_that_is_too_large_is_halved(access: ScriptedAccess, gateb
     assert len(access.requests) < 30
 
 
+async def test_a_batch_beyond_a_quota_gets_through_in_parts(access: ScriptedAccess, gatebook: Connection) -> None:
+    """Where a caller may have ten checks in flight, thirty at once are answered all the same, not refused for ever."""
+    stated = {"code": "RESOURCE_EXHAUSTED", "reason": "OVERLOADED", "retry_seconds": 0.001}
+    access.steps = [unless_alone(stated | {"limit": "caller_items_in_flight"}, items_max=10)]
+
+    assert names(30) == told(await settle(ask(gatebook, names(30))))
+
+
 async def test_what_concerns_all_is_asked_once(access: ScriptedAccess, gatebook: Connection) -> None:
     """An unknown policy set is one call, whose error each check gets as an exception of its own."""
     access.steps = [fail({"code": "NOT_FOUND", "reason": "POLICY_SET_NOT_FOUND"})]
