@@ -138,6 +138,7 @@ lock: $(READY) ## choose versions anew and write requirements/*.txt
 	$(LOCK) pyproject.toml --extra server --extra verify -o requirements/server.txt
 	$(LOCK) pyproject.toml --all-extras -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/proto.in -o requirements/proto.txt
+	$(LOCK) requirements/image.in -o requirements/image.txt
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
