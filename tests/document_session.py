@@ -3,7 +3,7 @@
 Owns what is done for each kind of command. All run in bash, with these exceptions, each with its reason:
 
     gatebook serve   runs beside the commands that follow, until the next one or the end of the document;
-                     its port is any free one, and the port that the document names leads there
+                     its ports are any free ones, and the ports that the document names lead there
     make TARGET      is not run: the target must exist (it makes environments, or is a test run of its own)
     source .venv     is not run: the environment of the tests is that environment already
 """
@@ -28,6 +28,8 @@ DEFAULT_LISTEN = "127.0.0.1:7443"
 
 _SERVE = re.compile(r"gatebook serve( |$)")
 _LISTEN = re.compile(r" --listen (\S+)")
+_METRICS = re.compile(r" --metrics (\S+)")
+_TELLING = re.compile(r" metrics .*listen=(\S+)")
 _SERVING = re.compile(r" serving .*listen=(\S+)")
 _MAKE = re.compile(r"make( ([a-z-]+))?")
 _ACTIVATE = "source .venv/bin/activate"
@@ -41,6 +43,8 @@ class Session:
     environment: dict[str, str] = field(default_factory=dict)
     shown_listen: str = DEFAULT_LISTEN
     server: subprocess.Popen[str] | None = None
+    metrics: tuple[str, str] | None = None
+    """Where the document says that operators are told, and where they are."""
 
     def __post_init__(self) -> None:
         """Gives the reader the shipped policies and the commands of the environment."""
@@ -106,6 +110,8 @@ class Session:
         self.shown_listen = listen[1] if listen else DEFAULT_LISTEN
         if self.shown_listen.startswith("127.0.0.1:"):
             command = f"{_LISTEN.sub('', command)} --listen 127.0.0.1:0"
+        shown_metrics = _METRICS.search(command)
+        command = _METRICS.sub(" --metrics 127.0.0.1:0", command)
         self.server = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
             cwd=self.folder,
@@ -120,7 +126,9 @@ class Session:
         told = ""
         while (line := printed.get(timeout=TIMEOUT_SECONDS)) is not None:
             told += line
-            serving = _SERVING.search(line)
+            telling, serving = _TELLING.search(line), _SERVING.search(line)
+            if telling is not None and shown_metrics is not None:
+                self.metrics = (shown_metrics[1], telling[1])
             if serving is not None:
                 self.environment["GATEBOOK_TARGET"] = serving[1]
                 return self._as_shown(told), 0
@@ -129,10 +137,15 @@ class Session:
         return told, code
 
     def _redirected(self, text: str) -> str:
+        if self.metrics is not None:
+            text = text.replace(*self.metrics)
         return text.replace(self.shown_listen, self.environment.get("GATEBOOK_TARGET", self.shown_listen))
 
     def _as_shown(self, printed: str) -> str:
         target = self.environment.get("GATEBOOK_TARGET")
+        if self.metrics is not None:
+            shown, actual = self.metrics
+            printed = printed.replace(actual, shown)
         return printed.replace(target, self.shown_listen) if target else printed
 
 

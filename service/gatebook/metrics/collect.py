@@ -35,6 +35,9 @@ from gatebook.tally import Distribution
 from gatebook.values import Effect, Reason
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+BUG = "INTERNAL"
+TOLD_AT_ONCE = (Reason.ALLOWED, Reason.EVALUATION_ERROR)
+"""Reasons that are told from zero on: of a series that begins with its first event Prometheus sees no increase."""
 Samples = Iterable[tuple[Sequence[str], float]]
 
 
@@ -72,6 +75,8 @@ class _Calls(Collector):
             ("operation", "code", "caller_kind"),
             dict(meter.calls).items(),
         )
+        bugs = sum(count for (_, code, _), count in dict(meter.calls).items() if code == BUG)
+        yield counter("gatebook_bugs", "Calls that met a bug of ours; the log has the traceback", (), [((), bugs)])
         yield counter(
             "gatebook_refused_calls",
             "Calls that ended with an error, by operation and reason",
@@ -97,12 +102,12 @@ class _Decisions(Collector):
 
     def collect(self) -> Iterator[Metric]:
         recorder, state = self._service.recorder, self._service.revisions.state
-        decided = (((name, effect_of(why), why.name), n) for (name, why), n in dict(recorder.decided).items())
+        decided = {(name, reason): 0 for name in state.policy_sets for reason in TOLD_AT_ONCE} | recorder.decided
         yield counter(
             "gatebook_decisions",
             "Decisions in the book since the start, by policy set, effect and reason",
             ("policy_set", "effect", "reason"),
-            decided,
+            (((name, effect_of(reason), reason.name), count) for (name, reason), count in decided.items()),
         )
         yield histogram(
             "gatebook_decisions_together", "Decisions that one call or message asked for", [((), recorder.together)]
