@@ -55,6 +55,16 @@ class Pair:
         return certificate, key
 
 
+def tls_options(folder: Path, ca: Pair) -> tuple[str, ...]:
+    """Writes the files of a server that accepts callers of `corp.example`, and returns the options that name them."""
+    certificate, key = server_of(ca).write(folder, "server")
+    client_ca, callers = folder / "client-ca.pem", folder / "callers.yaml"
+    client_ca.write_bytes(ca.pem)
+    callers.write_text("certificates: {trust_domains: [corp.example]}\n", encoding="utf-8")
+    named = {"--tls-cert": certificate, "--tls-key": key, "--client-ca": client_ca, "--callers": callers}
+    return tuple(word for option, path in named.items() for word in (option, str(path)))
+
+
 def authority(name: str = "test ca") -> Pair:
     """Makes a certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -10,12 +10,13 @@ from prometheus_client.samples import Sample
 
 
 class Scrape:
-    """One answer of `/metrics`."""
+    """One answer of `/metrics`, or several together."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, *texts: str) -> None:
         """Parses the text format of Prometheus."""
-        self.text = text
-        self.samples: list[Sample] = [s for family in text_string_to_metric_families(text) for s in family.samples]
+        self.text = "\n".join(texts)
+        families = (family for text in texts for family in text_string_to_metric_families(text))
+        self.samples: list[Sample] = [sample for family in families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
         """Returns the sum of the samples that carry these labels; there must be one."""

@@ -145,6 +145,21 @@ def require_loopback(address: str, option: str = "listen") -> None:
         )
 
 
+def require_guarded(config: Config) -> None:
+    """Requires that only who may sees the metrics: this machine, or who shows a certificate.
+
+    Raises:
+        InvalidRequestError: the address is malformed, or reaches beyond loopback without a client CA.
+    """
+    host = require_address(config.metrics, "metrics")
+    if not is_loopback(host) and (config.tls_cert is None or config.client_ca is None):
+        raise InvalidRequestError(
+            "metrics",
+            f"`{config.metrics}` is reachable from other machines, which needs TLS and certificates of those who "
+            "scrape: give --tls-cert, --tls-key and --client-ca, or listen on 127.0.0.1 or [::1]",
+        )
+
+
 def require_address(address: str, option: str = "listen") -> str:
     """Returns the host of an address.
 

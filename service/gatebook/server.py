@@ -21,9 +21,10 @@ from collections.abc import AsyncIterator
 import structlog
 import uvloop
 
-from gatebook.config import Config, require_loopback
+from gatebook.config import Config, require_guarded
 from gatebook.door.authentication import authentication_of
 from gatebook.door.door import Door
+from gatebook.door.tls_files import TlsFiles
 from gatebook.log import configure_log, flush_log
 from gatebook.metrics.listening import telling_operators
 from gatebook.policy import bundle
@@ -44,7 +45,7 @@ def run(config: Config) -> int:
     raise_file_limit()
     try:
         if config.metrics:
-            require_loopback(config.metrics, "metrics")
+            require_guarded(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve(config))
     finally:
@@ -64,7 +65,7 @@ async def serve(config: Config) -> int:
         await publish_folders(service, config)
         door = Door(config.limits, authentication)
         async with (
-            telling_operators_if_asked(service, door, config),
+            telling_operators_if_asked(service, door, config, authentication.tls),
             listening(service, door, config, authentication.tls) as port,
         ):
             names = sorted(service.revisions.state.policy_sets)
@@ -79,12 +80,14 @@ async def serve(config: Config) -> int:
 
 
 @contextlib.asynccontextmanager
-async def telling_operators_if_asked(service: Service, door: Door, config: Config) -> AsyncIterator[None]:
+async def telling_operators_if_asked(
+    service: Service, door: Door, config: Config, tls: TlsFiles | None
+) -> AsyncIterator[None]:
     """Tells operators how the service does, where the command line names an address for it."""
     if not config.metrics:
         yield
         return
-    async with telling_operators(service, door, config) as address:
+    async with telling_operators(service, door, config, tls) as address:
         structlog.get_logger("gatebook.server").info("metrics", listen=address)
         yield
 

@@ -12,9 +12,10 @@ from typing import Any
 import grpc
 import pytest
 from ruamel.yaml import YAML
+from tests.certificates import authority, tls_options
 from tests.promql import reads
 from tests.scrapes import Scrape, scrape
-from tests.serving import POLICIES, ROOT, gatebook, serving
+from tests.serving import POLICIES, ROOT, RunningServer, gatebook, serving
 
 from gatebook.rpc.status import CODES
 from gatebook.v1 import access_service_pb2, audit_service_pb2, policy_service_pb2
@@ -44,13 +45,22 @@ VOCABULARY = {
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
     """Gives what a server tells that allowed, denied and refused, with a policy set and a directory."""
-    data = tmp_path_factory.mktemp("dashboards") / "data"
-    with serving(data, [POLICIES / "telemetry"], "--metrics", "127.0.0.1:0") as server:
+    folder = tmp_path_factory.mktemp("dashboards")
+    tls = tls_options(folder, authority())
+    with serving(folder / "tls", [POLICIES / "basic"], *tls, "--metrics", "127.0.0.1:0") as server:
+        encrypted = scrape(address_of(server))
+    with serving(folder / "data", [POLICIES / "telemetry"], "--metrics", "127.0.0.1:0") as server:
         to = ("--target", server.target)
         kai = ("check", "kai", "read", "ai_usage.team_daily", *to)
         assert 1 == gatebook(*kai).returncode
         assert 2 == gatebook(*kai, "--policy-set", "absent").returncode
-        return scrape(str(next(line for line in server.lines if line["event"] == "metrics")["listen"]))
+        plain = scrape(address_of(server))
+    return Scrape(plain.text, encrypted.text)
+
+
+def address_of(server: RunningServer) -> str:
+    """Returns where a server tells operators."""
+    return str(next(line for line in server.lines if line["event"] == "metrics")["listen"])
 
 
 def dashboard() -> dict[str, Any]:

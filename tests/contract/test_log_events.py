@@ -42,21 +42,38 @@ def written() -> Iterator[tuple[str, str, set[str]]]:
     for path in sorted(SERVICE.rglob("*.py")):
         if path.relative_to(SERVICE).parts[0] in SILENT:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(module):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                yield from logged(node, node.func)
+                yield from logged(node, node.func, module)
 
 
-def logged(call: ast.Call, function: ast.Attribute) -> Iterator[tuple[str, str, set[str]]]:
+def logged(call: ast.Call, function: ast.Attribute, module: ast.Module) -> Iterator[tuple[str, str, set[str]]]:
     """Yields what a call logs, if it does."""
     keys = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
     if function.attr == "tell":
         yield "call", "info", keys
     elif function.attr in LEVELS and call.args and re.search(r"\b_?log\b|get_logger", ast.unparse(function.value)):
-        event = call.args[0]
-        assert isinstance(event, ast.Constant), f"the name of an event is no constant: {ast.unparse(call)}"
         more = {"exception"} if function.attr == "exception" else set()
-        yield str(event.value), LEVELS[function.attr], keys | more
+        for event in names(call.args[0], call, module):
+            yield event, LEVELS[function.attr], keys | more
+
+
+def names(event: ast.expr, call: ast.Call, module: ast.Module) -> set[str]:
+    """Returns the names that an event can have: the constant, or those with which the function around is called."""
+    if isinstance(event, ast.Constant):
+        return {str(event.value)}
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and call in ast.walk(node)]
+    callers = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {f"self.{function.name}" for function in functions}
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    found = {str(node.args[0].value) for node in callers if isinstance(node.args[0], ast.Constant)}
+    assert found, f"the name of an event is no constant: {ast.unparse(call)}"
+    return found
 
 
 def test_the_guide_lists_what_the_code_logs() -> None:

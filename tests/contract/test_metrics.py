@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from tests.certificates import Pair, authority, leaf, tls_options
 from tests.scrapes import get, scrape
 from tests.serving import POLICIES, RunningServer, gatebook, serving
 
@@ -97,10 +100,38 @@ def test_health(server: RunningServer) -> None:
 
 
 def test_plaintext_beyond_loopback_is_refused(tmp_path: Path) -> None:
-    """Metrics are not told to other machines in plaintext."""
+    """Metrics are not told to other machines in plaintext, nor to whoever has no certificate."""
     told = gatebook("serve", "--data", str(tmp_path / "data"), "--metrics", "0.0.0.0:0")
     assert 2 == told.returncode
     assert "metrics: `0.0.0.0:0` is reachable from other machines" in told.stderr
+
+
+def test_beyond_loopback_a_certificate_is_needed(tmp_path: Path) -> None:
+    """Over TLS operators are told who show a certificate that the client CA has signed, and nobody else."""
+    ca, other = authority(), authority("another ca")
+    tls = tls_options(tmp_path, ca)
+    with serving(tmp_path / "data", [POLICIES / "basic"], *tls, "--metrics", "0.0.0.0:0") as running:
+        port = address_of(running).rpartition(":")[2]
+        clients: dict[str, Pair | None] = {"ours": leaf(ca), "of another ca": leaf(other), "none": None}
+        told = {name: asked_over_tls(port, ca, client, tmp_path) for name, client in clients.items()}
+        assert told == {"ours": 200, "of another ca": 0, "none": 0}
+        with pytest.raises((http.client.BadStatusLine, ConnectionError)):
+            get(f"127.0.0.1:{port}", "/metrics")
+
+
+def asked_over_tls(port: str, ca: Pair, client: Pair | None, folder: Path) -> int:
+    """Asks for metrics over TLS, and returns the status; 0 where the connection does not come about."""
+    context = ssl.create_default_context(cadata=ca.pem.decode())
+    if client is not None:
+        context.load_cert_chain(*client.write(folder, "client"))
+    connection = http.client.HTTPSConnection("127.0.0.1", int(port), context=context, timeout=30)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().status
+    except (ssl.SSLError, ConnectionError):
+        return 0
+    finally:
+        connection.close()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

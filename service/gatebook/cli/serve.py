@@ -43,7 +43,7 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--metrics",
     default="",
     metavar="HOST:PORT",
-    help="Tell operators at /metrics, /livez and /readyz. Loopback only; port 0 picks one.",
+    help="Tell operators at /metrics, /livez and /readyz; beyond loopback over TLS, with certificates.",
 )
 @click.option("--tls-cert", type=A_FILE, help="The certificate of the server, with its chain (PEM).")
 @click.option("--tls-key", type=A_FILE, help="The key of that certificate.")

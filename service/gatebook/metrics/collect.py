@@ -29,6 +29,7 @@ from prometheus_client.utils import floatToGoString
 from gatebook import __version__
 from gatebook.door.admission import Admission
 from gatebook.door.meter import Meter
+from gatebook.door.tls_files import TlsFiles
 from gatebook.log import lines_dropped
 from gatebook.service import Service
 from gatebook.tally import Distribution
@@ -44,13 +45,21 @@ Samples = Iterable[tuple[Sequence[str], float]]
 class Metrics:
     """Everything that a scrape of one process tells."""
 
-    def __init__(self, service: Service, admission: Admission, meter: Meter, lag: Distribution, data: Path) -> None:
-        """Takes what is told of: the service, its door, and how late the event loop is."""
+    def __init__(
+        self,
+        service: Service,
+        admission: Admission,
+        meter: Meter,
+        lag: Distribution,
+        tls: TlsFiles | None,
+        data: Path,
+    ) -> None:
+        """Takes what is told of: the service, its door, how late the event loop is, and what TLS shows."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Calls(admission, meter, lag))
         self._registry.register(_Decisions(service))
         self._registry.register(_Book(service, data))
-        self._registry.register(_Process())
+        self._registry.register(_Process(tls))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
@@ -163,12 +172,18 @@ class _Book(Collector):
 
 
 class _Process(Collector):
-    """Which build runs, and whether its log keeps up."""
+    """Which build runs, until when its certificate counts, and whether its log keeps up."""
+
+    def __init__(self, tls: TlsFiles | None) -> None:
+        self._tls = tls
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily(
             "gatebook_build", "Which build runs", {"version": __version__, "python": platform.python_version()}
         )
+        if self._tls is not None:
+            expires = self._tls.current.expires_time.timestamp()
+            yield gauge("gatebook_certificate_expiry_timestamp_seconds", "When the TLS certificate expires", expires)
         dropped = [((), float(lines_dropped()))]
         yield counter("gatebook_log_lines_dropped", "Lines of the log that could not be written", (), dropped)
 

@@ -5,7 +5,8 @@
     GET /readyz    the book can be written, and the server is not stopping; else 503
 
 Owns what listens there. Nothing behind it changes anything, names anybody or reads the book, so whoever
-reaches the port may ask; in plaintext it is open on the loopback interface only.
+reaches the port may ask: in plaintext whoever is on this machine, and over TLS whoever has a certificate
+that the client CA has signed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import structlog
@@ -22,9 +24,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from gatebook.config import Config
+from gatebook.config import Config, is_loopback, require_address
 from gatebook.door.door import Door
 from gatebook.door.meter import Meter
+from gatebook.door.tls_files import TlsFiles, ssl_context
 from gatebook.errors import ListenError
 from gatebook.metrics.collect import CONTENT_TYPE, Metrics
 from gatebook.metrics.lag import watch_lag
@@ -37,7 +40,7 @@ STOP_SECONDS = 1
 
 
 @contextlib.asynccontextmanager
-async def telling_operators(service: Service, door: Door, config: Config) -> AsyncIterator[str]:
+async def telling_operators(service: Service, door: Door, config: Config, tls: TlsFiles | None) -> AsyncIterator[str]:
     """Counts calls and answers operators within the block; gives the address.
 
     Raises:
@@ -45,9 +48,11 @@ async def telling_operators(service: Service, door: Door, config: Config) -> Asy
     """
     meter, lag = Meter(), Distribution(SECONDS)
     door.observers.append(meter.observe)
-    app = application(Metrics(service, door.admission, meter, lag, config.data), service, door)
+    metrics = Metrics(service, door.admission, meter, lag, tls, config.data)
+    app = application(metrics, service, door)
     listener = bind(config.metrics)
     host = config.metrics.rpartition(":")[0]
+    secured = None if tls is None or is_loopback(require_address(config.metrics)) else tls
     settings = uvicorn.Config(
         app,
         lifespan="off",
@@ -57,6 +62,7 @@ async def telling_operators(service: Service, door: Door, config: Config) -> Asy
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
+        ssl_context_factory=None if secured is None else lambda *_: certified(secured),
     )
     server = _Server(settings)
     watching, answering = asyncio.create_task(watch_lag(lag)), asyncio.create_task(server.serve([listener]))
@@ -67,6 +73,13 @@ async def telling_operators(service: Service, door: Door, config: Config) -> Asy
         watching.cancel()
         server.should_exit = True
         await asyncio.wait([answering])
+
+
+def certified(tls: TlsFiles) -> ssl.SSLContext:
+    """Returns a context that follows the files and ends each handshake without a certificate that they trust."""
+    context = ssl_context(tls, ("http/1.1",))
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def tell_end(answering: asyncio.Task[None]) -> None:
