@@ -33,7 +33,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     items_in_flight: int = 5_000
     """Checks accepted and not yet answered."""
     bytes_in_flight: int = 64 * MIB
-    """The questions of calls that are not answered yet."""
+    """Questions that are not answered yet, and answers that are not taken yet."""
     changes_in_flight: int = 2
     """Calls that validate or publish."""
     calls_per_second: float = 10_000.0
@@ -75,7 +75,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Checks accepted and not yet answered, over all calls."""
     calls_in_flight_max: int = 2_000
     bytes_in_flight_max: int = 256 * MIB
-    """The questions of all calls that are not answered yet."""
+    """The same over all callers."""
     changes_in_flight_max: int = 8
     """Calls that validate or publish, and hold whole policy sets."""
     quota: Quota = Quota()
@@ -90,10 +90,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Connections that are open at once; more are closed at once."""
     files_reserved: int = 128
     """File descriptors that connections leave to the book, or half of what the process has."""
-    message_bytes_max: int = 20 * MIB
-    """The largest gRPC message: a batch of 1,000 full requests, or a policy set."""
+    message_bytes_max: int = 9 * MIB
+    """The largest gRPC message: a policy set of 8 MiB with the names of its files."""
+    request_seconds: float = 30.0
+    """How long the request of a call may take to arrive."""
+    slow_requests_max: int = 32
+    """Requests that may take longer than a second to arrive, over all callers; one has a quarter of it."""
+    stream_idle_seconds: float = 900.0
+    """How long a stream may be open without a question."""
+    send_seconds: float = 30.0
+    """How long an answer may wait until its caller takes it; then the connection is closed."""
+    health_calls_max: int = 1_000
+    """Calls that ask for the health, which need no caller; watching is one."""
+    handshake_seconds: float = 10.0
+    """How long a connection may take until HTTP/2, and TLS where there is any, is agreed on."""
+    idle_seconds: float = 600.0
+    """How long a connection may be open without a call."""
+    metadata_bytes_max: int = 16 * KIB
+    """The headers of one call, a bearer token included."""
     answer_bytes_max: int = 64 * MIB
-    """The largest answer: a page of entries, which ends early where its entries are large."""
+    """The largest answer: a batch in which each decision has a full receipt."""
     policy_files_max: int = 1_000
     policy_bytes_max: int = 8 * MIB
     page_size_max: int = 1_000

@@ -99,8 +99,11 @@ def fail(message: str, code: int) -> NoReturn:
 @contextmanager
 def channel(target: str) -> Iterator[grpc.Channel]:
     """Opens a channel; the errors of calls within end the command with a message and an exit code."""
-    size = Limits().message_bytes_max
-    options = [("grpc.max_receive_message_length", 2 * size), ("grpc.max_send_message_length", 2 * size)]
+    limits = Limits()
+    options = [
+        ("grpc.max_receive_message_length", limits.answer_bytes_max),
+        ("grpc.max_send_message_length", 2 * limits.message_bytes_max),  # what is larger is refused with a reason
+    ]
     try:
         with grpc.insecure_channel(target, options=options) as opened:
             yield opened

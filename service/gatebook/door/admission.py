@@ -14,8 +14,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from gatebook.config import Limits, Quota
 from gatebook.door.caller import Caller
@@ -62,6 +63,18 @@ class Admission:
         """
         return ItemsHeld(self, caller, count, size_bytes)
 
+    @contextlib.contextmanager
+    def answer(self, caller: Caller, size_bytes: int) -> Iterator[None]:
+        """Counts an answer until it is taken. It is not refused: its decisions are written; later calls are."""
+        share = self.shares.of(caller, time.monotonic())
+        share.bytes += size_bytes
+        self.bytes_in_flight += size_bytes
+        try:
+            yield
+        finally:
+            share.bytes -= size_bytes
+            self.bytes_in_flight -= size_bytes
+
     def take_quotas(self, quotas: Mapping[str, Quota]) -> None:
         """Replaces the quotas of callers who have one of their own. What is under way stays counted."""
         self.shares.take_quotas(quotas, time.monotonic())
@@ -98,6 +111,8 @@ class CallHeld:
     """One call in flight. A class, and no generator, since every call passes here."""
 
     __slots__ = ("_admission", "_caller", "_change", "_operation", "_share", "_stream")
+    _change: bool
+    _share: Share
 
     def __init__(self, admission: Admission, caller: Caller, operation: str, stream: bool) -> None:  # noqa: FBT001  # built in one place
         """Takes what counts, and what is to be counted."""
@@ -110,33 +125,41 @@ class CallHeld:
         """Admits the call, or refuses it."""
         admission = self._admission
         now = admission.began()
-        limits = admission.limits
         share = self._share = admission.shares.of(self._caller, now)
-        quota = share.quota
         cost = COSTS.get(self._operation, READ)
-        change = self._change = cost is CHANGE
-        if share.calls >= quota.calls_in_flight:
-            raise admission.refuse("this caller has too many calls in flight", "caller_calls_in_flight")
-        if is_full(limits.calls_in_flight_max, admission.calls_in_flight, share.calls, 1):
-            raise admission.refuse("too many calls are in flight", "calls_in_flight")
-        if self._stream:
-            if share.streams >= quota.streams:
-                raise admission.refuse("this caller has too many streams open", "caller_streams")
-            if is_full(limits.streams_max, admission.streams_in_flight, share.streams, 1):
-                raise admission.refuse("too many streams are open", "streams")
-        if change:
-            if share.changes >= quota.changes_in_flight:
-                raise admission.refuse("this caller has too many changes in flight", "caller_changes_in_flight")
-            if admission.changes_in_flight >= limits.changes_in_flight_max:
-                raise admission.refuse("too many changes are in flight", "changes_in_flight")
+        self._change = cost is CHANGE
+        if over := self._over(admission.limits, share):
+            message, limit = over
+            raise admission.refuse(message, limit)
         if wait := share.pay(cost, now):
             raise admission.refuse(f"this caller calls too often: `{self._operation}`", f"caller_{cost.limit}", wait)
         share.calls += 1
         share.streams += self._stream
-        share.changes += change
+        share.changes += self._change
         admission.calls_in_flight += 1
         admission.streams_in_flight += self._stream
-        admission.changes_in_flight += change
+        admission.changes_in_flight += self._change
+
+    def _over(self, limits: Limits, share: Share) -> tuple[str, str] | None:  # a list of limits
+        """Returns which limit the call is over, in words and by name."""
+        admission, quota = self._admission, share.quota
+        if share.calls >= quota.calls_in_flight:
+            return "this caller has too many calls in flight", "caller_calls_in_flight"
+        if is_full(limits.calls_in_flight_max, admission.calls_in_flight, share.calls, 1):
+            return "too many calls are in flight", "calls_in_flight"
+        if share.bytes > quota.bytes_in_flight:
+            return "this caller does not take its answers", "caller_bytes_in_flight"
+        if admission.bytes_in_flight > limits.bytes_in_flight_max:
+            return "too many answers wait to be taken", "bytes_in_flight"
+        if self._stream and share.streams >= quota.streams:
+            return "this caller has too many streams open", "caller_streams"
+        if self._stream and is_full(limits.streams_max, admission.streams_in_flight, share.streams, 1):
+            return "too many streams are open", "streams"
+        if self._change and share.changes >= quota.changes_in_flight:
+            return "this caller has too many changes in flight", "caller_changes_in_flight"
+        if self._change and admission.changes_in_flight >= limits.changes_in_flight_max:
+            return "too many changes are in flight", "changes_in_flight"
+        return None
 
     def __exit__(self, *_: object) -> None:
         """Lets go of the call."""

@@ -84,7 +84,7 @@ class Share:
 
     def is_idle(self, now: float) -> bool:
         """Tells whether nothing is under way and all buckets are full, so that forgetting it changes nothing."""
-        if self.calls or self.items:
+        if self.calls or self.items or self.bytes:
             return False
         buckets = zip(self._bursts, self._rates, self._tokens, self._times, strict=True)
         return all(tokens + (now - time) * rate >= burst for burst, rate, tokens, time in buckets)

@@ -16,7 +16,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 import grpc.aio
@@ -51,6 +51,21 @@ class Call:
         self.told.update(facts)
 
 
+class Entered(AbstractAsyncContextManager[Call, None]):
+    """Stands in for the gRPC context of a call that has passed the door already."""
+
+    def __init__(self, call: Call) -> None:
+        """Takes the call."""
+        self.call = call
+
+    async def __aenter__(self) -> Call:
+        """Gives the call, again."""
+        return self.call
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leaves errors to the block that the call entered by."""
+
+
 class Edge:
     """Brings gRPC calls through the door and maps their errors. Used on the event loop only."""
 
@@ -64,9 +79,14 @@ class Edge:
         """Returns what is set once the server is stopping."""
         return self._door.admission.draining
 
+    def call(
+        self, method: str, context: ServicerContext | Entered, *, stream: bool = False
+    ) -> AbstractAsyncContextManager[Call]:
+        """Returns the block of one call; the errors of its body leave as statuses."""
+        return context if isinstance(context, Entered) else self._call(method, context, stream=stream)
+
     @contextlib.asynccontextmanager
-    async def call(self, method: str, context: ServicerContext, *, stream: bool = False) -> AsyncIterator[Call]:
-        """Runs one call; the errors of its body leave as statuses."""
+    async def _call(self, method: str, context: ServicerContext, *, stream: bool) -> AsyncIterator[Call]:
         began = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         caller_id, kind = NOBODY, None
@@ -111,6 +131,10 @@ class Edge:
             OverloadedError: too many checks, or bytes of them, are in flight, or the caller checks too often.
         """
         return self._door.admission.items(call.caller, count, size_bytes)
+
+    def answer(self, call: Call, size_bytes: int) -> AbstractContextManager[None]:
+        """Returns the block of an answer, which is counted until its caller has taken it."""
+        return self._door.admission.answer(call.caller, size_bytes)
 
 
 def credentials_of(context: ServicerContext) -> Credentials:

@@ -23,6 +23,7 @@ from gatebook.errors import ListenError
 from gatebook.rpc.access_service import AccessServicer
 from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.edge import Edge
+from gatebook.rpc.intake import Intake
 from gatebook.rpc.policy_service import PolicyServicer
 from gatebook.rpc.receipts import Receipts
 from gatebook.service import Service
@@ -41,32 +42,31 @@ SERVICES = (
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
 )
 
+PING_SECONDS = 20
+"""How often a silent connection is asked whether it is there, and how long it has to answer."""
+PING_LEAST_SECONDS = 5
+"""How often a caller may ask the same."""
+
 
 @contextlib.asynccontextmanager
 async def listening(service: Service, door: Door, config: Config, tls: TlsFiles | None = None) -> AsyncIterator[int]:
     """Listens for calls within the block, then drains the door; gives the port."""
     limits = config.limits
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", limits.message_bytes_max),
-            ("grpc.max_send_message_length", limits.answer_bytes_max),
-            ("grpc.max_allowed_incoming_connections", connections_max(limits)),
-            ("grpc.max_concurrent_streams", 2 * limits.calls_in_flight_max),  # calls over the limit are told why
-            ("grpc.so_reuseport", 0),
-        ]
-    )
-    checks = add_services(server, service, door, limits)
+    edge = Edge(door)
+    server = Intake(grpc.aio.server(options=options_of(limits)), edge, limits)
+    checks = add_services(server, service, edge, limits)
     port = add_port(server, config.listen, tls)
     if config.listen_tokens:
         token_port = add_port(server, config.listen_tokens, tls, with_certificates=False)
         address = f"{config.listen_tokens.rpartition(':')[0]}:{token_port}"
         structlog.get_logger("gatebook.server").info("listening for tokens", listen=address)
     await server.start()
-    watch = asyncio.create_task(watch_book(service, checks))
+    watches = [asyncio.create_task(watch) for watch in (watch_book(service, checks), server.patience.keep())]
     try:
         yield port
     finally:
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         await checks.enter_graceful_shutdown()
         await door.admission.drain(limits.drain_seconds)
         await server.stop(grace=1.0)
@@ -115,9 +115,8 @@ def server_credentials(tls: TlsFiles, *, with_certificates: bool) -> grpc.Server
     )
 
 
-def add_services(server: grpc.aio.Server, service: Service, door: Door, limits: Limits) -> health.aio.HealthServicer:
+def add_services(server: grpc.aio.Server, service: Service, edge: Edge, limits: Limits) -> health.aio.HealthServicer:
     """Adds every service to a server; returns the one that answers for its health."""
-    edge = Edge(door)
     receipts = Receipts(service.origin, service.key)
     access = AccessServicer(service.revisions, service.recorder, receipts, edge, limits)
     policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, limits)
@@ -147,6 +146,29 @@ async def watch_book(service: Service, checks: health.aio.HealthServicer) -> Non
                 await checks.set(name, status)
             told = healthy
         await asyncio.sleep(0.25)
+
+
+def options_of(limits: Limits) -> list[tuple[str, int]]:
+    """Returns the options of gRPC: what it refuses and closes by itself, before any call of ours."""
+    return [
+        ("grpc.max_receive_message_length", limits.message_bytes_max),
+        ("grpc.max_send_message_length", limits.answer_bytes_max),
+        ("grpc.max_allowed_incoming_connections", connections_max(limits)),
+        # Calls over the limit are told why; of those beyond, the connection holds back.
+        ("grpc.max_concurrent_streams", 2 * limits.calls_in_flight_max),
+        ("grpc.max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.server_handshake_timeout_ms", int(limits.handshake_seconds * 1_000)),
+        ("grpc.max_connection_idle_ms", int(limits.idle_seconds * 1_000)),
+        # Who has gone without a word, or reads nothing, does not answer a ping; who pings too often is sent away.
+        ("grpc.keepalive_time_ms", PING_SECONDS * 1_000),
+        ("grpc.keepalive_timeout_ms", PING_SECONDS * 1_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", PING_LEAST_SECONDS * 1_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.so_reuseport", 0),
+    ]
 
 
 def connections_max(limits: Limits) -> int:
