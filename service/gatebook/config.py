@@ -101,7 +101,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     send_seconds: float = 30.0
     """How long an answer may wait until its caller takes it; then the connection is closed."""
     health_calls_max: int = 1_000
-    """Calls that ask for the health, which need no caller; watching is one."""
+    """Calls at once that ask for the health, and as many that watch it: they need no caller."""
     handshake_seconds: float = 10.0
     """How long a connection may take until HTTP/2, and TLS where there is any, is agreed on."""
     idle_seconds: float = 600.0

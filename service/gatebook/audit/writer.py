@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -77,6 +78,7 @@ class BookWriter:
         self._closing = False
         self._waiting_entries = 0  # these two belong to the event loop
         self._waiting_bytes = 0
+        self._moved_time = 0.0  # when something was answered, or began to wait where nothing did
 
     def start(self) -> None:
         """Begins to write, for the running event loop."""
@@ -87,6 +89,11 @@ class BookWriter:
     def waiting_entries(self) -> int:
         """Entries handed in and not yet answered."""
         return self._waiting_entries
+
+    @property
+    def stuck_seconds(self) -> float:
+        """How long nothing was answered though something waits; 0 where nothing does."""
+        return time.monotonic() - self._moved_time if self._waiting_entries else 0.0
 
     def submit(self, entries: Sequence[bytes]) -> asyncio.Future[Appended]:
         """Hands in entries that belong together, and returns the future of their places.
@@ -114,6 +121,8 @@ class BookWriter:
             or self._waiting_bytes + size_bytes > limits.waiting_bytes_max
         ):
             raise OverloadedError("too many entries wait for the book")
+        if not self._waiting_entries:
+            self._moved_time = time.monotonic()
         self._waiting_entries += len(entries)
         self._waiting_bytes += size_bytes
         call = _Call(entries, size_bytes, self._loop.create_future())
@@ -226,6 +235,7 @@ class BookWriter:
         self._let_go(calls)
 
     def _let_go(self, calls: list[_Call]) -> None:
+        self._moved_time = time.monotonic()
         for call in calls:
             self._waiting_entries -= len(call.entries)
             self._waiting_bytes -= call.size_bytes

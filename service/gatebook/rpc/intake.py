@@ -45,7 +45,7 @@ class Intake(grpc.aio.Server):
         self._server = server
         self._edge = edge
         self._limits = limits
-        self._open_calls = 0
+        self._open_calls = {False: 0, True: 0}  # of who asks for the health once, and of who watches it
         self.patience = Patience(limits)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
@@ -122,12 +122,13 @@ class Intake(grpc.aio.Server):
 
     def _open(self, handler: Handler) -> Method:
         """Serves anybody who asks for the health: so many at once, with little to say."""
-        serve: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        watching = handler.response_streaming
+        serve: Any = handler.unary_stream if watching else handler.unary_unary
 
         async def opened(_: object, context: ServicerContext) -> Any:  # noqa: ANN401  # a message, or nothing of a stream
-            if self._open_calls >= self._limits.health_calls_max:
+            if self._open_calls[watching] >= self._limits.health_calls_max:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask for the health")
-            self._open_calls += 1
+            self._open_calls[watching] += 1
             try:
                 with contextlib.suppress(GatebookError):
                     with Request(self.patience, ""):
@@ -136,7 +137,7 @@ class Intake(grpc.aio.Server):
                         return await serve(parsed(raw, handler), context)
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a question about the health")
             finally:
-                self._open_calls -= 1
+                self._open_calls[watching] -= 1
 
         return opened
 

@@ -12,8 +12,7 @@ import resource
 from collections.abc import AsyncIterator
 
 import grpc.aio
-import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gatebook.config import Config, Limits
@@ -23,6 +22,7 @@ from gatebook.errors import ListenError
 from gatebook.rpc.access_service import AccessServicer
 from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.edge import Edge
+from gatebook.rpc.health import Health
 from gatebook.rpc.intake import Intake
 from gatebook.rpc.policy_service import PolicyServicer
 from gatebook.rpc.receipts import Receipts
@@ -61,15 +61,15 @@ async def listening(service: Service, door: Door, config: Config, tls: TlsFiles 
         address = f"{config.listen_tokens.rpartition(':')[0]}:{token_port}"
         structlog.get_logger("gatebook.server").info("listening for tokens", listen=address)
     await server.start()
-    watches = [asyncio.create_task(watch) for watch in (watch_book(service, checks), server.patience.keep())]
+    watches = [asyncio.create_task(watch) for watch in (checks.keep(), server.patience.keep())]
     try:
         yield port
     finally:
-        for watch in watches:
-            watch.cancel()
-        await checks.enter_graceful_shutdown()
+        checks.stop()
         await door.admission.drain(limits.drain_seconds)
         await server.stop(grace=1.0)
+        for watch in watches:
+            watch.cancel()
 
 
 def add_port(server: grpc.aio.Server, address: str, tls: TlsFiles | None, *, with_certificates: bool = True) -> int:
@@ -115,37 +115,19 @@ def server_credentials(tls: TlsFiles, *, with_certificates: bool) -> grpc.Server
     )
 
 
-def add_services(server: grpc.aio.Server, service: Service, edge: Edge, limits: Limits) -> health.aio.HealthServicer:
+def add_services(server: grpc.aio.Server, service: Service, edge: Edge, limits: Limits) -> Health:
     """Adds every service to a server; returns the one that answers for its health."""
     receipts = Receipts(service.origin, service.key)
     access = AccessServicer(service.revisions, service.recorder, receipts, edge, limits)
     policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, limits)
     audit = AuditServicer(service.reader, service.recorder, edge)
-    checks = health.aio.HealthServicer()
+    checks = Health(service, SERVICES)
     access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return checks
-
-
-async def watch_book(service: Service, checks: health.aio.HealthServicer) -> None:
-    """Tells the health of the service: SERVING as long as the book can be written and published."""
-    log = structlog.get_logger("gatebook.server")
-    told = None
-    while True:
-        healthy = service.healthy
-        if healthy != told:
-            if not healthy:
-                log.error("not serving", error=service.book.trouble)
-            elif told is not None:
-                log.info("serving again")
-            status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
-            for name in ("", *SERVICES):
-                await checks.set(name, status)
-            told = healthy
-        await asyncio.sleep(0.25)
 
 
 def options_of(limits: Limits) -> list[tuple[str, int]]:
