@@ -12,6 +12,7 @@ import resource
 from collections.abc import AsyncIterator
 
 import grpc.aio
+import structlog
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
