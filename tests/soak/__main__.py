@@ -46,7 +46,7 @@ def report(found: Soaked) -> None:
         *(f"{count:>12,}  {outcome}" for outcome, count in sorted(found.outcomes.items())),
         "",
         f"memory: {verdict.after_warm_up_mib:.1f} MiB after the warm-up, {verdict.at_end_mib:.1f} MiB at the end;",
-        f"        fitted to all samples it climbs by {verdict.climbed_mib:+.1f} MiB, at most {verdict.tolerance_mib:.1f}",
+        f"        fitted to all samples it climbs {verdict.climbed_mib:+.1f} MiB, at most {verdict.tolerance_mib:.1f}",
         f"check:  p50 {found.wait_ms(0.5):.2f} ms, p99 {found.wait_ms(0.99):.2f} ms, of {len(found.waits):,}",
         f"book:   {found.receipts:,} acknowledged decisions, each in the book at its index",
         "",
