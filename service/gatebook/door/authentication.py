@@ -15,6 +15,7 @@ A refusal tells the caller nothing; the log says why, without the token.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +27,9 @@ from gatebook.config import Config, require_address, require_loopback
 from gatebook.door.caller import LOCAL, Caller, Credentials
 from gatebook.door.callers_file import CallersFile, parse_callers
 from gatebook.door.certificates import Certificates
+from gatebook.door.jwks import IssuerKeys
 from gatebook.door.tls_files import TlsFiles
+from gatebook.door.tokens import Tokens
 from gatebook.errors import CallersRefusedError, InvalidRequestError, UnauthenticatedError
 
 NO_CREDENTIALS: Final = "neither a certificate nor a token"
@@ -40,6 +43,7 @@ class Authentication:
         self.tls = tls
         self.now = time.time
         self._certificates = Certificates(callers.certificates)
+        self._tokens = Tokens(callers.issuers) if callers.issuers else None
 
     async def identify(self, credentials: Credentials) -> Caller:
         """Returns who calls.
@@ -48,20 +52,33 @@ class Authentication:
             UnauthenticatedError: nobody that is known.
         """
         now = self.now()
-        if credentials.authorization:
-            raise UnauthenticatedError("no issuer of tokens is known")
+        by_certificate = None
         if credentials.certificate:
-            return self._certificates.caller(credentials.certificate, now)
+            by_certificate = self._certificates.recognise(credentials.certificate, now)
+        if credentials.authorization:
+            if self._tokens is None:
+                raise UnauthenticatedError("no issuer of tokens is listed")
+            der = by_certificate.der if by_certificate else b""
+            return await self._tokens.caller(credentials.authorization, der, now)
+        if by_certificate is not None:
+            return by_certificate.caller
         if credentials.encrypted or self.tls is not None:
             raise UnauthenticatedError(NO_CREDENTIALS)
         return LOCAL
 
     @contextlib.asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Reads certificates and keys again within the block, as they change."""
+        """Reads certificates and keys again within the block, as they change.
+
+        Raises:
+            InvalidRequestError: there are no keys to begin with.
+        """
+        await asyncio.gather(*(source.begin() for source in self._sources))
         async with contextlib.AsyncExitStack() as stack:
             if self.tls is not None:
                 await stack.enter_async_context(self.tls.watched())
+            for source in self._sources:
+                stack.callback(asyncio.create_task(source.keep_fresh()).cancel)
             yield
 
     def reload(self) -> None:
@@ -69,6 +86,12 @@ class Authentication:
         structlog.get_logger("gatebook.tls").info("told to reload")
         if self.tls is not None:
             self.tls.reload()
+        for source in self._sources:
+            source.look()
+
+    @property
+    def _sources(self) -> list[IssuerKeys]:
+        return [] if self._tokens is None else [keys for _, keys in self._tokens.sources.values()]
 
 
 PLAINTEXT: Final = Authentication(CallersFile(), None)

@@ -16,7 +16,7 @@ may do is in the policy set `gatebook`:
         clock_skew_seconds: 30
         age_seconds_max: 86400           # the oldest token, by its `iat`, which it must have
         types: [JWT, at+jwt]             # what `typ` may say; without this key, also nothing at all
-        required_claims: {tenant: corp}  # a claim and what it must be, or `true` for whatever it is
+        required_claims: {tenant: corp}  # a claim and what it must be, or `true` for anything but none
         attributes: {team: team}         # an attribute of the caller, and the claim that it comes from
         groups: groups                   # the claim with the caller's groups: the attribute `groups`
         subject: {type: employee, claim: sub}   # which subject the caller is, so that they may ask for themselves
@@ -49,6 +49,8 @@ AGE_SECONDS_MAX = 366 * 86_400
 ISSUERS_MAX = 32
 RESERVED_NAMES: Final = frozenset(("cn", "local", "spiffe"))
 """They begin the ids of other kinds of callers."""
+RESERVED_ATTRIBUTES: Final = names.RESERVED_ATTRIBUTES | {"kind", "groups", "subject_type", "subject_id"}
+"""What the rules of `policies/gatebook` read of every caller."""
 
 _ISSUER_KEYS = (
     "issuer",
@@ -237,7 +239,7 @@ class _CallersReader(Reader):
         for key, value in () if node is None else self.entries(node, where):
             attribute = self.name(key, where, names.ATTRIBUTE, "team")
             claim = self._claim(value, f"{where}.{key.text}")
-            if attribute in names.RESERVED_ATTRIBUTES or attribute == "groups":
+            if attribute in RESERVED_ATTRIBUTES:
                 self.refuse(key, WRONG_VALUE, f"`{attribute}` has a meaning of its own; choose another name")
             elif attribute is not None and claim:
                 attributes[attribute] = claim

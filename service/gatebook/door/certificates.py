@@ -20,6 +20,7 @@ import re
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gatebook.door.caller import CALLER_ID_BYTES_MAX, Caller, CallerKind
@@ -46,33 +47,41 @@ class Accepted(msgspec.Struct, frozen=True):
         return bool(self.trust_domains or self.common_names)
 
 
+class Recognised(msgspec.Struct, frozen=True):
+    """A certificate that counts."""
+
+    caller: Caller
+    der: bytes
+    """The certificate, which a token may be bound to."""
+
+
 class Certificates:
     """Recognises certificates, and remembers whom it has recognised. Used on the event loop only."""
 
     def __init__(self, accepted: Accepted) -> None:
         """Takes whose certificates count."""
         self._accepted = accepted
-        self._known: dict[bytes, Caller] = {}
+        self._known: dict[bytes, Recognised] = {}
 
-    def caller(self, pem: bytes, now: float) -> Caller:
+    def recognise(self, pem: bytes, now: float) -> Recognised:
         """Returns who a certificate is, at a time in seconds since 1970.
 
         Raises:
             UnauthenticatedError: nobody that counts.
         """
         digest = hashlib.sha256(pem).digest()
-        caller = self._known.get(digest)
-        if caller is None:
-            caller = recognise(pem, self._accepted)
+        known = self._known.get(digest)
+        if known is None:
+            known = recognise(pem, self._accepted)
             if len(self._known) >= KNOWN_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[digest] = caller
-        if now >= caller.valid_until:
+            self._known[digest] = known
+        if now >= known.caller.valid_until:
             raise UnauthenticatedError("the certificate has expired")
-        return caller
+        return known
 
 
-def recognise(pem: bytes, accepted: Accepted) -> Caller:
+def recognise(pem: bytes, accepted: Accepted) -> Recognised:
     """Returns who a certificate is, whenever that is.
 
     Raises:
@@ -83,11 +92,12 @@ def recognise(pem: bytes, accepted: Accepted) -> Caller:
         _require_leaf(certificate)
         name = _name_of(certificate, accepted)
         expires_time = certificate.not_valid_after_utc
+        der = certificate.public_bytes(Encoding.DER)
     except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as err:
         raise UnauthenticatedError("the certificate cannot be read") from err
     if len(name.encode()) > CALLER_ID_BYTES_MAX:
         raise UnauthenticatedError(f"the name in the certificate is over {CALLER_ID_BYTES_MAX} bytes")
-    return Caller(name, CallerKind.CERTIFICATE, valid_until=expires_time.timestamp())
+    return Recognised(Caller(name, CallerKind.CERTIFICATE, valid_until=expires_time.timestamp()), der)
 
 
 def _require_leaf(certificate: x509.Certificate) -> None:
