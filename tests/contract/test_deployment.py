@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import click
 import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
+from tests.certificates import authority, server_of
 from tests.documents import ROOT
+from tests.serving import gatebook, serving
 
 from gatebook.cli import main
 from gatebook.config import Limits
@@ -23,6 +25,9 @@ MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 VERSIONS = ("1.30", "1.33", kubernetes_validate.latest_version())
 UNIT = DEPLOY / "systemd" / "gatebook.service"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+CA = authority()
+METRICS, LISTEN = "127.0.0.1:9464", "0.0.0.0:7443"
 
 Manifest = dict[str, Any]
 
@@ -123,19 +128,56 @@ def test_labels_ports_and_volumes_fit() -> None:
 
 def test_the_first_policy_set_is_one() -> None:
     """The files in the config map are a policy set without findings."""
-    [config_map] = all_manifests("ConfigMap")
+    config_map = config_map_of("gatebook-policies")
     assert all(belongs(name) for name in config_map["data"])
 
 
-def test_the_config_map_lints(tmp_path: Path) -> None:
-    """`gatebook policy lint` has nothing to say about it."""
-    from tests.serving import gatebook  # noqa: PLC0415  # the other tests start no process
+def config_map_of(name: str) -> Manifest:
+    """Returns the config map of a name."""
+    [found] = (each for each in all_manifests("ConfigMap") if each["metadata"]["name"] == name)
+    return found
 
-    [config_map] = all_manifests("ConfigMap")
-    for name, content in config_map["data"].items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    done = gatebook("policy", "lint", str(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
+
+def mounted(folder: Path) -> dict[str, Path]:
+    """Makes what is mounted into the pod, in a folder; returns it by where the pod sees it."""
+    found = {}
+    [container] = pod()["containers"]
+    volumes = {each["name"]: each for each in pod()["volumes"]}
+    for mount in container["volumeMounts"]:
+        place = found[mount["mountPath"]] = folder / mount["name"]
+        place.mkdir()
+        volume = volumes.get(mount["name"], {})
+        if "configMap" in volume:
+            for name, content in config_map_of(volume["configMap"]["name"])["data"].items():
+                (place / name).write_text(content, encoding="utf-8")
+    server_of(CA).write(found["/etc/gatebook/tls"], "tls")
+    (found["/etc/gatebook/client-ca"] / "ca.crt").write_bytes(CA.pem)
+    return found
+
+
+def test_a_pod_really_serves(tmp_path: Path) -> None:
+    """With its own arguments and mounts a server starts and its probes pass; without a certificate nobody gets in."""
+    mounts, [container] = mounted(tmp_path), pod()["containers"]
+    data = mounts["/var/lib/gatebook"] / "data"
+    with serving(data, (), *(here(word, mounts) for word in container["args"][1:])) as server:
+        [metrics] = (line["listen"] for line in server.lines if line.get("event") == "metrics")
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            _, *asked = container[probe]["exec"]["command"]
+            done = gatebook(*(word.replace(METRICS, metrics) for word in asked))
+            assert (0, "SERVING\n") == (done.returncode, done.stdout), done.stderr
+        assert 3 == gatebook("check", "alice", "read", "report:weekly", "--target", server.target).returncode
+    assert 0o700 == data.stat().st_mode & 0o777
+
+
+def here(word: str, mounts: Mapping[str, Path]) -> str:
+    """Returns an argument of the pod as it is said on this machine: other folders, and ports that are free."""
+    option, _, value = word.partition("=")
+    mount = next((path for path in mounts if value.startswith(f"{path}/") or value == path), None)
+    if mount is not None:
+        return f"{option}={mounts[mount]}{value.removeprefix(mount)}"
+    if value in {METRICS, LISTEN}:
+        return f"{option}=127.0.0.1:0"
+    return word.replace("$(POD_NAME)", "gatebook-0")
 
 
 def unit() -> dict[str, list[str]]:
