@@ -80,6 +80,21 @@ build/cerbos/.ready: Makefile $(READY)
 soak: $(READY) ## an hour of mixed load: memory stays flat and no entry is lost (MINUTES=60)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
+IMAGE := gatebook:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/gatebook/__init__.py)
+
+.PHONY: image
+image: ## build the image with docker, podman or buildah, and write the list of what is in it
+	@for builder in docker podman buildah; do command -v $$builder >/dev/null && break; done; \
+	command -v $$builder >/dev/null || { echo 'an image needs docker, podman or buildah' >&2; exit 1; }; \
+	revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+	$$builder build --build-arg VERSION=$(lastword $(subst :, ,$(IMAGE))) --build-arg REVISION=$$revision --tag $(IMAGE) .; \
+	mkdir -p build/image; \
+	case $$builder in \
+	buildah) made=$$(buildah from $(IMAGE)); buildah run $$made cat /usr/share/gatebook/sbom.cdx.json; buildah rm $$made >/dev/null;; \
+	*) $$builder run --rm --entrypoint cat $(IMAGE) /usr/share/gatebook/sbom.cdx.json;; \
+	esac > build/image/sbom.cdx.json; \
+	echo "$(IMAGE): see build/image/sbom.cdx.json"
+
 .PHONY: check
 check: check-lint check-types check-layers check-proto ## run every static check (-k: also after a failing one)
 
