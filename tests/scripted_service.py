@@ -140,7 +140,7 @@ class ScriptedAudit(audit_grpc.AuditServiceServicer):
     async def _missing(self, request: object, context: Any) -> Any:  # noqa: ANN401  # stubs know only one kind
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no script for {type(request).__name__}")
 
-    GetEntry = GetCheckpoint = GetInclusionProof = GetConsistencyProof = _missing
+    GetEntry = GetCheckpoint = GetInclusionProof = GetConsistencyProof = ListBooks = _missing
     TailEntries: Any = _missing
 
 

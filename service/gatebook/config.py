@@ -118,6 +118,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     retry_seconds: float = 0.1
 
 
+WORKERS_MAX = 64
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What one server is told at its start."""
 
@@ -136,7 +139,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
     dev: bool = False
     log_json: bool = True
+    workers: int = 1
+    worker: int = 0
+    """Which of the workers this process is, from 0."""
+    sockets: Path | None = None
+    """Where the workers of one service speak to each other; None where there is one."""
     limits: Limits = Limits()
+
+
+def home_of(config: Config) -> Path:
+    """Returns where a worker keeps its book: the first in the data directory itself, the others beneath it."""
+    return config.data / "workers" / str(config.worker) if config.worker else config.data
 
 
 def setting(name: str, default: str = "", environ: Mapping[str, str] | None = None) -> str:

@@ -175,6 +175,26 @@ class DrainingError(OverloadedError):
     reason = "DRAINING"
 
 
+class ControlFeedLostError(OverloadedError):
+    """This worker has lost touch with the first one, so it does not know what is active and decides nothing."""
+
+    reason = "CONTROL_FEED_LOST"
+
+    def __init__(self) -> None:
+        """Takes nothing."""
+        super().__init__("this worker does not know what is active: ask again")
+
+
+class RelayedError(GatebookError):
+    """Another worker of this service answered with an error, which is passed on as it is."""
+
+    def __init__(self, message: str, reason: str, status: bytes) -> None:
+        """Takes the message, the reason, and the `google.rpc.Status` in its serialized form."""
+        super().__init__(message)
+        self.reason = reason  # type: ignore[misc]  # that of the error relayed
+        self.status = status
+
+
 class ListenError(GatebookError):
     """The address to listen on cannot be had."""
 

@@ -122,12 +122,17 @@ class _Current:
     lines: Lines | None = None
 
 
-def configure_log(*, as_json: bool) -> None:
-    """Sets up structlog: one line per event on standard error, JSON for programs or text for people."""
+def configure_log(*, as_json: bool, worker: int | None = None) -> None:
+    """Sets up structlog: one line per event on standard error, JSON for programs or text for people.
+
+    Where several workers write to one standard error, each line tells which one.
+    """
     keep_standard_streams()
     to_json = structlog.processors.JSONRenderer(serializer=lambda event, **_: encode_line(event))
     to_text = structlog.dev.ConsoleRenderer(colors=sys.stderr is not None and sys.stderr.isatty())
+    of_worker: list[Processor] = [] if worker is None else [lambda _, __, event: {"worker": worker, **event}]
     processors: list[Processor] = [
+        *of_worker,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -7,7 +7,8 @@ Owns the order of these steps, and nothing else:
 3. drain: health says NOT_SERVING, new calls are refused, calls under way are answered;
 4. stop: write that the service stopped, commit, publish a last checkpoint, release the lock.
 
-On one machine one process does all of it; the writer, the publisher and the index have threads of their own.
+One process does all of it; the writer, the publisher and the index have threads of their own. Several workers
+are several such processes, which `workers` starts.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import asyncio
 import contextlib
 import resource
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from multiprocessing.connection import Connection
 
+import msgspec
 import structlog
 import uvloop
 
@@ -35,24 +38,29 @@ from gatebook.service import Service, open_service
 SERVICE_CALLER = "gatebook"
 
 
-def run(config: Config) -> int:
-    """Runs a service until it is told to stop; returns the exit code of the process.
+def run(config: Config, ready: Callable[[int], None] | None = None, parent: Connection | None = None) -> int:
+    """Runs a service, or one worker of it, until it is told to stop; returns the exit code of the process.
+
+    Args:
+        config: The settings.
+        ready: Is told the port once calls are answered.
+        parent: Ends when the process that started this one does, which then stops too.
 
     Raises:
         GatebookError: the service cannot be started; its message says why.
     """
-    configure_log(as_json=config.log_json)
+    configure_log(as_json=config.log_json, worker=config.worker if config.workers > 1 else None)
     raise_file_limit()
     try:
         if config.metrics:
             require_guarded(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(config))
+            return runner.run(serve(config, ready, parent))
     finally:
         flush_log()
 
 
-async def serve(config: Config) -> int:
+async def serve(config: Config, ready: Callable[[int], None] | None, parent: Connection | None) -> int:
     """Serves until SIGTERM or SIGINT, or until the book fails; then drains. SIGHUP reads certificates again."""
     log = structlog.get_logger("gatebook.server")
     stopping = asyncio.Event()
@@ -61,8 +69,11 @@ async def serve(config: Config) -> int:
     loop.add_signal_handler(signal.SIGHUP, authentication.reload)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if parent is not None:
+        loop.add_reader(parent.fileno(), stopping.set)
     async with authentication.kept_fresh(), open_service(config) as service:
-        await publish_folders(service, config)
+        if not config.worker:
+            await publish_folders(service, config)
         door = Door(config.limits, authentication)
         async with (
             telling_operators_if_asked(service, door, config, authentication.tls),
@@ -72,8 +83,13 @@ async def serve(config: Config) -> int:
             recovery = service.book.recovery
             if recovery.torn_bytes:
                 log.warning("dropped a group that was never acknowledged", bytes=recovery.torn_bytes)
-            log.info("serving", listen=f"{config.listen.rpartition(':')[0]}:{port}", origin=service.origin, sets=names)
+            told = "serving" if ready is None else "worker serving"
+            log.info(told, listen=f"{config.listen.rpartition(':')[0]}:{port}", origin=service.origin, sets=names)
+            if ready is not None:
+                ready(port)
             await stopping.wait()
+            if parent is not None:
+                loop.remove_reader(parent.fileno())
             log.info("draining", seconds=config.limits.drain_seconds)
     log.info("stopped")
     return 0
@@ -87,9 +103,16 @@ async def telling_operators_if_asked(
     if not config.metrics:
         yield
         return
-    async with telling_operators(service, door, config, tls) as address:
+    beside = msgspec.structs.replace(config, metrics=metrics_of(config))
+    async with telling_operators(service, door, beside, tls) as address:
         structlog.get_logger("gatebook.server").info("metrics", listen=address)
         yield
+
+
+def metrics_of(config: Config) -> str:
+    """Returns where a worker tells operators: the first at the address given, each other one port further."""
+    host, _, port = config.metrics.rpartition(":")
+    return f"{host}:{int(port) + config.worker}" if int(port) else config.metrics
 
 
 async def publish_folders(service: Service, config: Config) -> None:

@@ -25,7 +25,7 @@ from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.writer import BookWriter
-from gatebook.config import Config
+from gatebook.config import Config, home_of
 from gatebook.errors import BookRefusedError, VerificationError
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.publish import Publishing
@@ -59,43 +59,49 @@ class Service(msgspec.Struct, frozen=True):
 
     @property
     def healthy(self) -> bool:
-        """Tells whether the book can be written and published."""
-        return not self.book.trouble
+        """Tells whether the book can be written and published, and what decides is known to be active."""
+        return not self.book.trouble and self.revisions.leased
 
 
 @contextlib.asynccontextmanager
 async def open_service(config: Config) -> AsyncIterator[Service]:
     """Opens the parts of a data directory, says so in the book, and closes them in order.
 
+    A worker that is not the first begins without revisions: it is told of them (see `rpc.following`).
+
     Raises:
         BookRefusedError: the book must not be served.
         PolicySetRefusedError: this version refuses a revision that is active.
     """
-    data = config.data
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data, home = config.data, home_of(config)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    is_first = config.worker == 0
+    origin = config.origin or known_origin(data) or new_origin()
     require_released(data)
     async with contextlib.AsyncExitStack() as stack:
-        book = Book.open(data, origin=config.origin or known_origin(data) or new_origin())
+        book = Book.open(home, origin=origin_of(origin, config.worker))
         stack.callback(book.close)
         is_new = book.size == 0
-        people = People.open(data, create=is_new)
+        people = People.open(home, create=is_new)
         stack.callback(people.close)
-        reader = stack.enter_context(open_reader(data, book, people))
+        reader = stack.enter_context(open_reader(home, book, people))
         end = find_end(book)
         writer = BookWriter(book)
         writer.start()
         stack.push_async_callback(writer.close)
         recorder = Recorder(writer, people, end, origin=book.origin, clock=lambda: datetime.now(UTC))
-        mask_master = open_key(data / "keys" / "mask.key", create=is_new)
-        revisions = Revisions(RevisionStore(data, create=is_new), mask_master)
-        revisions.restore(activations(book))
+        mask_master = open_key(data / "keys" / "mask.key", create=is_new and is_first)
+        store = RevisionStore(data, create=is_new and is_first, read_only=not is_first)
+        revisions = Revisions(store, mask_master)
+        if is_first:
+            revisions.restore(activations(book))
         service = Service(book, writer, recorder, revisions, Publishing(revisions, recorder), reader)
         event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
         await recorder.record_system(event, version=__version__, recovered_size=end.size, unclean=not end.clean)
         try:
             yield service
         finally:
-            if service.healthy:
+            if not book.trouble:
                 await recorder.record_system(entry_pb2.SYSTEM_EVENT_STOPPED, version=__version__)
 
 
@@ -122,6 +128,11 @@ def known_origin(data: Path) -> str:
         return ""
     except (UnicodeDecodeError, VerificationError) as err:
         raise BookRefusedError(f"`{path}` holds no signing key: restore it from a backup") from err
+
+
+def origin_of(origin: str, worker: int) -> str:
+    """Returns the origin of a worker's book: that of the service for the first, a name beneath it for the others."""
+    return f"{origin}/worker/{worker}" if worker else origin
 
 
 def new_origin() -> str:

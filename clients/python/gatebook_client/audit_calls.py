@@ -55,14 +55,16 @@ class EntryFilter(TypedDict, total=False):
     end_index: int
 
 
-def list_request(criteria: EntryFilter, *, oldest_first: bool, page_size: int) -> audit_pb2.ListEntriesRequest:
+def list_request(
+    criteria: EntryFilter, *, oldest_first: bool, page_size: int, origin: str = ""
+) -> audit_pb2.ListEntriesRequest:
     """Returns the request for the first page.
 
     Raises:
         ValueError: a field is not one of the filter's, or its value is not understood.
     """
     order = audit_pb2.ENTRY_ORDER_OLDEST_FIRST if oldest_first else audit_pb2.ENTRY_ORDER_NEWEST_FIRST
-    return audit_pb2.ListEntriesRequest(filter=entry_filter(criteria), page_size=page_size, order=order)
+    return audit_pb2.ListEntriesRequest(filter=entry_filter(criteria), page_size=page_size, order=order, origin=origin)
 
 
 def entry_filter(criteria: EntryFilter) -> audit_pb2.EntryFilter:
@@ -90,7 +92,7 @@ def entry_filter(criteria: EntryFilter) -> audit_pb2.EntryFilter:
     return message
 
 
-def entry_request(index: int | None, decision_id: str) -> audit_pb2.GetEntryRequest:
+def entry_request(index: int | None, decision_id: str, origin: str = "") -> audit_pb2.GetEntryRequest:
     """Returns the request for one entry by index or by decision id.
 
     Raises:
@@ -99,8 +101,8 @@ def entry_request(index: int | None, decision_id: str) -> audit_pb2.GetEntryRequ
     if (index is None) == (not decision_id):
         raise ValueError("entry: give either an index or a decision_id")
     if index is None:
-        return audit_pb2.GetEntryRequest(decision_id=decision_id)
-    return audit_pb2.GetEntryRequest(index=index)
+        return audit_pb2.GetEntryRequest(decision_id=decision_id, origin=origin)
+    return audit_pb2.GetEntryRequest(index=index, origin=origin)
 
 
 def next_page(

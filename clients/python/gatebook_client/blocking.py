@@ -151,10 +151,13 @@ class BlockingConnection:
         )
 
     def entry(
-        self, index: int | None = None, *, decision_id: str = "", timeout_seconds: float | None = None
+        self, index: int | None = None, *, decision_id: str = "", origin: str = "", timeout_seconds: float | None = None
     ) -> audit_pb2.EntryRecord:
-        """Returns one entry of the book, by index or by the id of its decision."""
-        request = entry_request(index, decision_id)
+        """Returns one entry of the book, by index or by the id of its decision.
+
+        `origin` names the book where a service keeps several, as a receipt does; the id of a decision does not need it.
+        """
+        request = entry_request(index, decision_id, origin)
         response = call_blocking(self._line, self._audit.GetEntry, request, timeout_seconds)
         if not response.HasField("record"):
             raise MalformedAnswerError("the answer holds no entry")
@@ -165,34 +168,38 @@ class BlockingConnection:
         *,
         oldest_first: bool = False,
         page_size: int = PAGE_SIZE,
+        origin: str = "",
         timeout_seconds: float | None = None,
         **criteria: Unpack[EntryFilter],
     ) -> Iterator[audit_pb2.EntryRecord]:
-        """Yields the entries that match, page by page; each page is itself an entry of the book."""
+        """Yields the entries that match, page by page; each page is itself an entry of the book.
+
+        Where a service keeps several books, `origin` names one; else all are listed, merged by time.
+        """
         request: audit_pb2.ListEntriesRequest | None
-        request = list_request(criteria, oldest_first=oldest_first, page_size=page_size)
+        request = list_request(criteria, oldest_first=oldest_first, page_size=page_size, origin=origin)
         while request is not None:
             response = call_blocking(self._line, self._audit.ListEntries, request, timeout_seconds)
             yield from response.entries
             request = next_page(request, response)
 
     def checkpoint(
-        self, *, refresh: bool = False, timeout_seconds: float | None = None
+        self, *, refresh: bool = False, origin: str = "", timeout_seconds: float | None = None
     ) -> audit_pb2.GetCheckpointResponse:
         """Returns the newest signed checkpoint; `refresh` publishes what is acknowledged first."""
-        request = audit_pb2.GetCheckpointRequest(refresh=refresh)
+        request = audit_pb2.GetCheckpointRequest(refresh=refresh, origin=origin)
         return call_blocking(self._line, self._audit.GetCheckpoint, request, timeout_seconds)
 
     def inclusion_proof(
-        self, index: int, *, size: int = 0, timeout_seconds: float | None = None
+        self, index: int, *, size: int = 0, origin: str = "", timeout_seconds: float | None = None
     ) -> audit_pb2.GetInclusionProofResponse:
         """Returns the proof that an entry is in the tree of `size` (0: of the newest checkpoint)."""
-        request = audit_pb2.GetInclusionProofRequest(index=index, size=size)
+        request = audit_pb2.GetInclusionProofRequest(index=index, size=size, origin=origin)
         return call_blocking(self._line, self._audit.GetInclusionProof, request, timeout_seconds)
 
     def consistency_proof(
-        self, old_size: int, *, new_size: int = 0, timeout_seconds: float | None = None
+        self, old_size: int, *, new_size: int = 0, origin: str = "", timeout_seconds: float | None = None
     ) -> audit_pb2.GetConsistencyProofResponse:
         """Returns the proof that one tree is a prefix of another (0: that of the newest checkpoint)."""
-        request = audit_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size)
+        request = audit_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size, origin=origin)
         return call_blocking(self._line, self._audit.GetConsistencyProof, request, timeout_seconds)

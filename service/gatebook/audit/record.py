@@ -24,7 +24,7 @@ def open_record(index: int, entry_bytes: bytes, origin: str, people: People) -> 
     """
     entry = decode(entry_bytes, index)
     record = audit_service_pb2.EntryRecord(
-        index=index, leaf_hash=leaf_hash(entry_bytes), entry_bytes=entry_bytes, entry=entry
+        index=index, leaf_hash=leaf_hash(entry_bytes), entry_bytes=entry_bytes, entry=entry, origin=origin
     )
     request = open_request(entry, index, origin, people)
     if request is not None:

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gatebook.cli.audit_filter import filter_options
+from gatebook.cli.audit_filter import filter_options, origin_option
 from gatebook.cli.audit_text import COLUMNS, facts, row
 from gatebook.cli.audit_verify import verify
 from gatebook.cli.output import (
@@ -54,9 +54,12 @@ def audit() -> None:
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many entries.")
 @click.option("--oldest-first", is_flag=True, help="From the lowest index up.")
+@origin_option
 @target_option
 @json_option
-def list_entries(*, wanted: pb.EntryFilter, limit: int, oldest_first: bool, target: str, as_json: bool) -> None:
+def list_entries(
+    *, wanted: pb.EntryFilter, limit: int, oldest_first: bool, origin: str, target: str, as_json: bool
+) -> None:
     """List the entries that match every option, the newest first.
 
     \b
@@ -65,25 +68,40 @@ def list_entries(*, wanted: pb.EntryFilter, limit: int, oldest_first: bool, targ
     answer = pb.ListEntriesResponse()
     with channel(target) as opened:
         order = OLDEST_FIRST if oldest_first else NEWEST_FIRST
-        for page in pages(AuditServiceStub(opened), wanted, order, limit):
+        for page in pages(AuditServiceStub(opened), wanted, order, origin, limit):
             answer.MergeFrom(page)
     if as_json:
         print_json(answer)
         return
     console = wide_stdout()
-    listed = table(*COLUMNS, rows=map(row, answer.entries))
+    if answer.books:
+        listed = table("book", *COLUMNS, rows=((record.origin, *row(record)) for record in answer.entries))
+    else:
+        listed = table(*COLUMNS, rows=map(row, answer.entries))
     for column in listed.columns[:NARROW_COLUMNS]:
         column.no_wrap = True
     console.print(listed)
     more = ", more match: raise --limit" if answer.next_page_token else ""
-    console.print(f"{len(answer.entries)} entries, of {answer.checkpoint_size} in the book{more}", markup=False)
+    console.print(f"{len(answer.entries)} entries, of {covered(answer)}{more}", markup=False)
+
+
+def covered(answer: pb.ListEntriesResponse) -> str:
+    """Tells how much a list covers."""
+    if not answer.books:
+        return f"{answer.checkpoint_size} in the book"
+    sizes = {book.origin: book.size for book in answer.books}
+    return f"{sum(sizes.values())} in {len(sizes)} books"
 
 
 def pages(
-    stub: AuditServiceStub, wanted: pb.EntryFilter, order: pb.EntryOrder.ValueType, limit: int | None = None
+    stub: AuditServiceStub,
+    wanted: pb.EntryFilter,
+    order: pb.EntryOrder.ValueType,
+    origin: str,
+    limit: int | None = None,
 ) -> Iterator[pb.ListEntriesResponse]:
     """Yields pages until there are no more, or together they have `limit` entries."""
-    request = pb.ListEntriesRequest(filter=wanted, order=order)
+    request = pb.ListEntriesRequest(filter=wanted, order=order, origin=origin)
     count = 0
     while limit is None or count < limit:
         request.page_size = PAGE_SIZE_MAX if limit is None else min(PAGE_SIZE_MAX, limit - count)
@@ -99,26 +117,28 @@ def pages(
 @filter_options
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="So many entries first.")
 @click.option("-f", "--follow", is_flag=True, help="Then go on as entries are published, until Ctrl-C.")
+@origin_option
 @target_option
 @json_option
-def tail(*, wanted: pb.EntryFilter, lines: int, follow: bool, target: str, as_json: bool) -> None:
+def tail(*, wanted: pb.EntryFilter, lines: int, follow: bool, origin: str, target: str, as_json: bool) -> None:
     """Show the last entries that match, and with --follow those that come.
 
     With --json it prints one entry per line.
     """
     with channel(target) as opened:
         stub = AuditServiceStub(opened)
-        newest = list(pages(stub, wanted, NEWEST_FIRST, lines))
+        newest = list(pages(stub, wanted, NEWEST_FIRST, origin, lines))
         for record in reversed([record for page in newest for record in page.entries]):
             print_entry(record, as_json=as_json)
         if follow:
             # The first page covers the book up to its checkpoint size, so that nothing comes twice or is missed.
-            follow_from(stub, wanted, newest[0].checkpoint_size if newest else None, as_json=as_json)
+            # Of several books each is followed from its end.
+            start = newest[0].checkpoint_size if newest and not newest[0].books else None
+            follow_from(stub, pb.TailEntriesRequest(start_index=start, filter=wanted, origin=origin), as_json=as_json)
 
 
-def follow_from(stub: AuditServiceStub, wanted: pb.EntryFilter, start_index: int | None, *, as_json: bool) -> None:
+def follow_from(stub: AuditServiceStub, request: pb.TailEntriesRequest, *, as_json: bool) -> None:
     """Prints entries as they are published, until the user has seen enough."""
-    request = pb.TailEntriesRequest(start_index=start_index, filter=wanted)
     try:
         for response in stub.TailEntries(request):
             for record in response.entries:
@@ -148,13 +168,14 @@ def wide_stdout() -> Console:
 
 @audit.command()
 @click.argument("entry", metavar="INDEX|DECISION_ID")
+@origin_option
 @target_option
 @json_option
-def show(*, entry: str, target: str, as_json: bool) -> None:
+def show(*, entry: str, origin: str, target: str, as_json: bool) -> None:
     """Show all that one entry says."""
-    request = pb.GetEntryRequest(decision_id=entry)
+    request = pb.GetEntryRequest(decision_id=entry, origin=origin)
     if entry.isascii() and entry.isdecimal() and len(entry) <= INDEX_DIGITS_MAX:
-        request = pb.GetEntryRequest(index=int(entry))
+        request = pb.GetEntryRequest(index=int(entry), origin=origin)
     with channel(target) as opened:
         record = AuditServiceStub(opened).GetEntry(request, timeout=ASK_TIMEOUT_SECONDS).record
     if as_json:
@@ -169,16 +190,17 @@ def show(*, entry: str, target: str, as_json: bool) -> None:
 @click.argument("index", type=click.IntRange(min=0))
 @click.option("--size", type=click.IntRange(min=1), default=None, help="Prove it in the tree of this size.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the proof to this file.")
+@origin_option
 @target_option
 @json_option
-def proof(*, index: int, size: int | None, out: Path | None, target: str, as_json: bool) -> None:
+def proof(*, index: int, size: int | None, out: Path | None, origin: str, target: str, as_json: bool) -> None:
     """Prove that entry INDEX is in the book: prints a C2SP tlog-proof@v1.
 
     The hashes are checked against the checkpoint first. Who receives the proof checks the signature of the
     checkpoint as well, with the verifier key of the book.
     """
     with channel(target) as opened:
-        request = pb.GetInclusionProofRequest(index=index, size=size or 0)
+        request = pb.GetInclusionProofRequest(index=index, size=size or 0, origin=origin)
         answer = AuditServiceStub(opened).GetInclusionProof(request, timeout=ASK_TIMEOUT_SECONDS)
     if not answer.checkpoint:
         fail(f"only the newest checkpoint is kept, and it is not of size {answer.size}: leave out --size", NO)
@@ -202,8 +224,9 @@ def proof(*, index: int, size: int | None, out: Path | None, target: str, as_jso
 @filter_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option("--raw", is_flag=True, help="With the exact bytes of each entry (base64), which are what is proved.")
+@origin_option
 @target_option
-def export(*, wanted: pb.EntryFilter, out: Path | None, raw: bool, target: str) -> None:
+def export(*, wanted: pb.EntryFilter, out: Path | None, raw: bool, origin: str, target: str) -> None:
     """Write all entries that match as JSON lines, the oldest first."""
     columns = (SpinnerColumn(), TextColumn("{task.completed} entries"), TimeElapsedColumn())
     with (
@@ -212,7 +235,7 @@ def export(*, wanted: pb.EntryFilter, out: Path | None, raw: bool, target: str) 
         channel(target) as opened,
     ):
         task = progress.add_task("", total=None)
-        for page in pages(AuditServiceStub(opened), wanted, OLDEST_FIRST):
+        for page in pages(AuditServiceStub(opened), wanted, OLDEST_FIRST, origin):
             write_lines(file, page, raw=raw)
             progress.advance(task, len(page.entries))
 
@@ -238,6 +261,20 @@ def write_lines(file: IO[str], page: pb.ListEntriesResponse, *, raw: bool) -> No
         if not raw:
             record.ClearField("entry_bytes")
         file.write(json_line(record) + "\n")
+
+
+@audit.command()
+@target_option
+@json_option
+def books(*, target: str, as_json: bool) -> None:
+    """Name the books of a service, which are as many as its workers, with their verifier keys."""
+    with channel(target) as opened:
+        answer = AuditServiceStub(opened).ListBooks(pb.ListBooksRequest(), timeout=ASK_TIMEOUT_SECONDS)
+    if as_json:
+        print_json(answer)
+    else:
+        rows = ((book.origin, str(book.size), book.verifier_key) for book in answer.books)
+        wide_stdout().print(table("origin", "published", "verifier key", rows=rows))
 
 
 audit.add_command(verify)

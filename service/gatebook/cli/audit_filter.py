@@ -46,6 +46,11 @@ OPTIONS = (
 )
 
 
+origin_option = click.option(
+    "--origin", default="", metavar="NAME", help="One of the books of a service with several workers."
+)
+
+
 def filter_options(function: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that select entries to a command, which gets them as one filter, `wanted`."""
 

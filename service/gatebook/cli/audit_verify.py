@@ -68,7 +68,8 @@ def verify(*, path: Path, vkey: str, remembered: Path | None, receipts: Path | N
     except OSError as error:
         fail(f"cannot read `{error.filename}`: {error.strerror}", COULD_NOT_ASK)
     else:
-        told_success(report, entries, as_json=as_json)
+        others = sorted(str(book.parent) for book in path.glob("workers/*/book"))
+        told_success(report, entries, others, as_json=as_json)
 
 
 def read_key_text(vkey: str) -> str:
@@ -129,8 +130,8 @@ def told_failure(error: VerificationError | BookCorruptError, *, as_json: bool) 
     fail(f"NOT VERIFIED: {error.message}{where}", NO)
 
 
-def told_success(report: Report, entries: EntryReport, *, as_json: bool) -> None:
-    """Says what was verified, and what was not."""
+def told_success(report: Report, entries: EntryReport, others: Sequence[str], *, as_json: bool) -> None:
+    """Says what was verified, and what was not; `others` are the books of further workers."""
     if as_json:
         fields = {
             "verified": True,
@@ -145,6 +146,7 @@ def told_success(report: Report, entries: EntryReport, *, as_json: bool) -> None
             "receipts": report.receipts,
             "unsigned_entries": report.unsigned_entries,
             "warnings": report.warnings,
+            "other_books": others,
         }
         click.echo(json.dumps(fields, indent=2))
         return
@@ -153,6 +155,10 @@ def told_success(report: Report, entries: EntryReport, *, as_json: bool) -> None
     console.print(f"{report.size} entries of {report.origin}", markup=False, soft_wrap=True)
     for name, told in facts(report, entries):
         console.print(f"  {name:12} {told}", markup=False, soft_wrap=True)
+    for other in others:
+        console.print(
+            f"  not checked  {other}: the book of another worker, with a key of its own", markup=False, soft_wrap=True
+        )
     for warning in report.warnings:
         console.print(f"  note         {warning}", markup=False, soft_wrap=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gatebook.cli.output import USAGE, fail
-from gatebook.config import DEFAULT_LISTEN, Config, setting
+from gatebook.config import DEFAULT_LISTEN, WORKERS_MAX, Config, setting
 from gatebook.errors import GatebookError, InvalidRequestError
 
 A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -52,47 +53,28 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--listen-tokens", default="", metavar="HOST:PORT", help="A second port: TLS, tokens only.")
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
 @click.option("--dev", is_flag=True, help="Publish the folders at every start.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    show_default=True,
+    help="Processes that share the port, each with a book of its own.",
+)
 @click.option("--log", type=click.Choice(["auto", "json", "text"]), default="auto", show_default=True)
-def serve(  # noqa: PLR0913, PLR0917  # one argument per option of the command
-    policies: tuple[Path, ...],
-    directory: Path | None,
-    data: Path,
-    listen: str,
-    metrics: str,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    client_ca: Path | None,
-    callers: Path | None,
-    listen_tokens: str,
-    origin: str,
-    dev: bool,  # noqa: FBT001  # click passes flags by name
-    log: str,
-) -> None:
+def serve(*, log: str, **settings: Any) -> None:  # noqa: ANN401  # click knows the types
     """Serve checks, policies and the book over gRPC.
 
     \b
     gatebook serve --policies policies/telemetry --data var
     """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
-    from gatebook.server import run  # noqa: PLC0415  # the other commands start faster without the server
+    # The other commands start faster without the server.
+    from gatebook.server import run  # noqa: PLC0415
+    from gatebook.workers import supervise  # noqa: PLC0415
 
     as_json = log == "json" or (log == "auto" and not sys.stderr.isatty() and setting("log") != "text")
-    config = Config(
-        policies=policies,
-        directory=directory,
-        data=data,
-        listen=listen,
-        metrics=metrics,
-        listen_tokens=listen_tokens,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        client_ca=client_ca,
-        callers=callers,
-        origin=origin,
-        dev=dev,
-        log_json=as_json,
-    )
+    config = Config(**settings, log_json=as_json)
     try:
-        sys.exit(run(config))
+        sys.exit(run(config) if config.workers == 1 else supervise(config))
     except InvalidRequestError as error:
         fail(error.message, USAGE)
     except GatebookError as error:

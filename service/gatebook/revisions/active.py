@@ -7,6 +7,8 @@ policy entries of the book, which the links between them lead through, the newes
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -14,6 +16,7 @@ import msgspec
 
 from gatebook.engine.snapshot import Snapshot, build_snapshot
 from gatebook.errors import (
+    ControlFeedLostError,
     NoActiveRevisionError,
     PolicySetNotFoundError,
     PolicySetRequiredError,
@@ -61,7 +64,14 @@ class Revisions:
         """Takes where revisions are kept and the master secret of the mask keys."""
         self.store = store
         self.state = State()  # INVARIANT: replaced by one assignment, never mutated
+        self.lease_until = math.inf
+        """Until when this state may decide, by the monotonic clock. A worker that follows another has leases."""
         self._mask_master = mask_master
+
+    @property
+    def leased(self) -> bool:
+        """Tells whether this state may decide now."""
+        return time.monotonic() <= self.lease_until
 
     def snapshot(self, policy_set: str = "", *, at_least: int = 0) -> Snapshot:
         """Returns the snapshot that decides for a policy set; empty means the only one.
@@ -71,7 +81,10 @@ class Revisions:
             PolicySetNotFoundError: no such set is served.
             NoActiveRevisionError: nothing is active yet, or the set needs a directory and has none.
             RevisionNotActiveError: the active revision is older than `at_least`.
+            ControlFeedLostError: it is not known whether this state is still what is active.
         """
+        if not self.leased:
+            raise ControlFeedLostError
         state = self.state
         name = self.name_of(policy_set) or self._only_name(state)
         snapshot = state.snapshots.get(name)
@@ -144,25 +157,34 @@ class Revisions:
         return snapshots
 
     def restore(self, activations: Iterable[Activation]) -> None:
-        """Rebuilds the state from the activations in the book, the newest first.
+        """Rebuilds the state from the activations in the book, the newest first. See `folded`."""
+        self.state = self.folded(activations)
+
+    def folded(self, activations: Iterable[Activation]) -> State:
+        """Returns the state that activations, the newest first, come to. What they leave as it is, is not built again.
 
         Raises:
             RevisionNotFoundError, BookRefusedError: a revision that the book names is missing or damaged.
             PolicySetRefusedError: this version refuses a revision that an older one accepted.
         """
-        told = tuple(activations)
+        told, now = tuple(activations), self.state
         newest: dict[str, Activation] = {}
         for activation in told:
             newest.setdefault(activation.policy_set, activation)
         directory_activation = newest.pop("", None)
-        directory = None
-        if directory_activation is not None:
-            directory = load_directory(self.store.get_directory(directory_activation.revision.digest))
         revision = None if directory_activation is None else directory_activation.revision
+        directory = None
+        if revision is not None:
+            known = revision == now.directory_revision
+            directory = now.directory if known else load_directory(self.store.get_directory(revision.digest))
         sets, snapshots = {}, {}
         for name, activation in newest.items():
+            old = now.snapshots.get(name)
+            if old is not None and (old.policy_revision, now.directory_revision) == (activation.revision, revision):
+                sets[name], snapshots[name] = now.policy_sets[name], old
+                continue
             sets[name] = load(self.store.get_policy_set(activation.revision.digest), name)
             built = self._build(sets[name], activation.revision, directory, revision)
             if built is not None:
                 snapshots[name] = built
-        self.state = State(snapshots, sets, directory, revision, told)
+        return State(snapshots, sets, directory, revision, told)

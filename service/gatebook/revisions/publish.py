@@ -19,6 +19,7 @@ from gatebook.errors import DirectoryRefusedError, InvalidRequestError
 from gatebook.policy.directory import load_directory
 from gatebook.policy.settings import is_set_name
 from gatebook.revisions.active import Activation, Revisions, State
+from gatebook.revisions.followers import Followers
 from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.v1 import entry_pb2
 from gatebook.values import Finding, Revision
@@ -43,6 +44,7 @@ class Publishing:
 
     def __init__(self, revisions: Revisions, recorder: Recorder) -> None:
         """Takes the active revisions and the pen of the book."""
+        self.followers = Followers()
         self._revisions = revisions
         self._recorder = recorder
         self._turn = asyncio.Lock()
@@ -106,6 +108,7 @@ class Publishing:
                 state.directory_revision,
                 (_activation(policy_set.name, revision, written, request_id), *state.activations),
             )
+            await self.followers.settle(len(self._revisions.state.activations))
         return Published(revision, changed=True, findings=found.findings, tests_run=found.tests_run, written=written)
 
     async def _publish_directory(self, files: Mapping[str, bytes], caller: str, request_id: str) -> Published:
@@ -142,6 +145,7 @@ class Publishing:
                 revision,
                 (_activation(DIRECTORY, revision, written, request_id), *state.activations),
             )
+            await self.followers.settle(len(self._revisions.state.activations))
         return Published(revision, changed=True, subjects=subjects, written=written)
 
     async def _judge(self, files: Mapping[str, bytes], name: str) -> Validation:

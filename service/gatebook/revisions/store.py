@@ -26,16 +26,16 @@ NONCE_BYTES = 12
 class RevisionStore:
     """Keeps the files of revisions."""
 
-    def __init__(self, data: Path, *, create: bool) -> None:
+    def __init__(self, data: Path, *, create: bool, read_only: bool = False) -> None:
         """Takes the data directory; with `create` its key is made where there is none.
 
-        Clears away what a kill left unfinished, so one process alone may hold a store.
+        Clears away what a kill left unfinished, so one process alone may hold a store that is not `read_only`.
         """
         self._policies = data / "revisions"
         self._directories = data / "directory"
         for folder in (self._policies, self._directories):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for unfinished in (*self._policies.glob(".*.new"), *self._directories.glob("*.new")):
+        for unfinished in () if read_only else (*self._policies.glob(".*.new"), *self._directories.glob("*.new")):
             shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
         self._cipher = AESGCM(open_key(data / "keys" / "directory.key", create=create))
 

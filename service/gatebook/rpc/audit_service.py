@@ -26,11 +26,35 @@ class AuditServicer(AuditServiceServicer):
         self._recorder = recorder
         self._edge = edge
 
+    async def ListBooks(  # noqa: N802  # gRPC names it
+        self,
+        request: pb.ListBooksRequest,  # noqa: ARG002  # as above
+        context: ServicerContext,
+    ) -> pb.ListBooksResponse:
+        """Names the book."""
+        async with self._edge.call("ListBooks", context):
+            book = self._reader.book
+            size = book.signed.checkpoint.size
+            return pb.ListBooksResponse(
+                books=[pb.Book(origin=book.origin, verifier_key=str(book.key.verifier), size=size)]
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    def _require_origin(self, origin: str) -> None:
+        """Refuses a call that names another book.
+
+        Raises:
+            InvalidRequestError: it does.
+        """
+        if origin not in ("", self._reader.book.origin):
+            raise InvalidRequestError("origin", f"the book here is `{self._reader.book.origin}`")
+
     async def ListEntries(  # noqa: N802  # gRPC names it
         self, request: pb.ListEntriesRequest, context: ServicerContext
     ) -> pb.ListEntriesResponse:
         """Lists entries that match a filter."""
         async with self._edge.call("ListEntries", context) as call:
+            self._require_origin(request.origin)
             size = (await self._reader.fresh()).checkpoint.size
             page = await self._reader.page(request, size)
             await self._reader.record(
@@ -47,6 +71,7 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetEntryResponse:
         """Returns one entry by index or by decision id."""
         async with self._edge.call("GetEntry", context) as call:
+            self._require_origin(request.origin)
             selector = request.WhichOneof("selector")
             size = self._reader.book.signed.checkpoint.size
             if selector != "index" or request.index >= size:
@@ -70,6 +95,7 @@ class AuditServicer(AuditServiceServicer):
         that does not read is held back by HTTP/2 flow control, and misses nothing.
         """
         async with self._edge.call("TailEntries", context, stream=True) as call:
+            self._require_origin(request.origin)
             size = (await self._reader.fresh()).checkpoint.size
             at = request.start_index if request.HasField("start_index") else size
             await self._reader.record(self._recorder, call.method, call.caller.id, asked=request.filter)
@@ -77,7 +103,9 @@ class AuditServicer(AuditServiceServicer):
                 while at < size:
                     end = min(size, at + TAIL_ENTRIES_MAX)
                     async for page in self._reader.between(request.filter, at, end):
-                        yield pb.TailEntriesResponse(entries=page.records, checkpoint_size=end)
+                        yield pb.TailEntriesResponse(
+                            entries=page.records, checkpoint_size=end, origin=self._reader.book.origin
+                        )
                     at = end
                 size = await self._reader.published_beyond(size, WAKE_SECONDS)
 
@@ -86,6 +114,7 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetCheckpointResponse:
         """Returns the newest signed checkpoint."""
         async with self._edge.call("GetCheckpoint", context) as call:
+            self._require_origin(request.origin)
             await self._reader.record(self._recorder, call.method, call.caller.id)
             signed = await self._reader.fresh() if request.refresh else self._reader.book.signed
             return pb.GetCheckpointResponse(
@@ -100,6 +129,7 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetInclusionProofResponse:
         """Proves that an entry is in the tree of a size."""
         async with self._edge.call("GetInclusionProof", context) as call:
+            self._require_origin(request.origin)
             signed = self._reader.book.signed
             if request.index >= signed.checkpoint.size or not request.size:
                 signed = await self._reader.fresh()
@@ -121,6 +151,7 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetConsistencyProofResponse:
         """Proves that the tree of one size is a prefix of that of another."""
         async with self._edge.call("GetConsistencyProof", context) as call:
+            self._require_origin(request.origin)
             signed = await self._reader.fresh()
             size = request.new_size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.consistency_proof, request.old_size, size)

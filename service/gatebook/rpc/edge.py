@@ -92,7 +92,7 @@ class Edge:
         caller_id, kind = NOBODY, None
         told: dict[str, object] = {}
         try:
-            caller = await self._door.identify(credentials_of(context))
+            caller = await self.identify(context)
             caller_id, kind = caller.id, caller.kind
             self._door.permit(caller, method)
             call = Call(method, caller, trace_id_of(context))
@@ -114,7 +114,7 @@ class Edge:
             hidden = GatebookError("an internal error; the log names its cause", error_id=error_id)
             await abort(context, code, status.to_status(hidden))
         finally:
-            self._door.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told, kind))
+            self.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told, kind))
 
     def permit_asking(self, call: Call, policy_set: str, request: AccessRequest) -> None:
         """Lets the caller of a call ask a policy set about the subject and actor of a request; see `Door`.
@@ -123,6 +123,18 @@ class Edge:
             PermissionDeniedError: it may not, whether or not they exist.
         """
         self._door.permit_asking(call.caller, policy_set, request.subject, request.actor)
+
+    def finish(self, finished: Finished) -> None:
+        """Tells the door that a call is over."""
+        self._door.finish(finished)
+
+    async def identify(self, context: ServicerContext) -> Caller:
+        """Returns who calls.
+
+        Raises:
+            UnauthenticatedError: nobody that is known.
+        """
+        return await self._door.identify(credentials_of(context))
 
     def items(self, call: Call, count: int, size_bytes: int = 0) -> AbstractContextManager[None]:
         """Returns the block of `count` checks of a call, which are in flight until it ends.

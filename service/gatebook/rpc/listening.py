@@ -27,6 +27,7 @@ from gatebook.rpc.health import Health
 from gatebook.rpc.intake import Intake
 from gatebook.rpc.policy_service import PolicyServicer
 from gatebook.rpc.receipts import Receipts
+from gatebook.rpc.team import POLICY_SERVICE, Team, joined
 from gatebook.service import Service
 from gatebook.v1 import (
     access_service_pb2,
@@ -54,23 +55,27 @@ async def listening(service: Service, door: Door, config: Config, tls: TlsFiles 
     """Listens for calls within the block, then drains the door; gives the port."""
     limits = config.limits
     edge = Edge(door)
-    server = Intake(grpc.aio.server(options=options_of(limits)), edge, limits)
-    checks = add_services(server, service, edge, limits)
-    port = add_port(server, config.listen, tls)
-    if config.listen_tokens:
-        token_port = add_port(server, config.listen_tokens, tls, with_certificates=False)
-        address = f"{config.listen_tokens.rpartition(':')[0]}:{token_port}"
-        structlog.get_logger("gatebook.server").info("listening for tokens", listen=address)
-    await server.start()
-    watches = [asyncio.create_task(watch) for watch in (checks.keep(), server.patience.keep())]
-    try:
-        yield port
-    finally:
-        checks.stop()
-        await door.admission.drain(limits.drain_seconds)
-        await server.stop(grace=1.0)
-        for watch in watches:
-            watch.cancel()
+    server = Intake(grpc.aio.server(options=options_of(config)), edge, limits)
+    async with contextlib.AsyncExitStack() as stack:
+        team = None
+        if config.workers > 1 and config.sockets is not None:
+            team = await stack.enter_async_context(joined(service, door, config, config.sockets))
+        checks = add_services(server, service, edge, config, team)
+        port = add_port(server, config.listen, tls)
+        if config.listen_tokens:
+            token_port = add_port(server, config.listen_tokens, tls, with_certificates=False)
+            address = f"{config.listen_tokens.rpartition(':')[0]}:{token_port}"
+            structlog.get_logger("gatebook.server").info("listening for tokens", listen=address)
+        await server.start()
+        watches = [asyncio.create_task(watch) for watch in (checks.keep(), server.patience.keep())]
+        try:
+            yield port
+        finally:
+            checks.stop()
+            await door.admission.drain(limits.drain_seconds)
+            await server.stop(grace=1.0)
+            for watch in watches:
+                watch.cancel()
 
 
 def add_port(server: grpc.aio.Server, address: str, tls: TlsFiles | None, *, with_certificates: bool = True) -> int:
@@ -116,23 +121,33 @@ def server_credentials(tls: TlsFiles, *, with_certificates: bool) -> grpc.Server
     )
 
 
-def add_services(server: grpc.aio.Server, service: Service, edge: Edge, limits: Limits) -> Health:
-    """Adds every service to a server; returns the one that answers for its health."""
+def add_services(
+    server: grpc.aio.Server, service: Service, edge: Edge, config: Config, team: Team | None = None
+) -> Health:
+    """Adds every service to a server; returns the one that answers for its health.
+
+    One of several workers answers for the books of all, and one that follows passes on what concerns policy sets.
+    """
+    limits = config.limits
     receipts = Receipts(service.origin, service.key)
     access = AccessServicer(service.revisions, service.recorder, receipts, edge, limits)
-    policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, limits)
-    audit = AuditServicer(service.reader, service.recorder, edge)
+    audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)
     checks = Health(service, SERVICES)
     access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
-    policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
+    if team is not None and config.worker:
+        server.add_registered_method_handlers(POLICY_SERVICE.full_name, team.policies(edge))
+    else:
+        policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, limits)
+        policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return checks
 
 
-def options_of(limits: Limits) -> list[tuple[str, int]]:
+def options_of(config: Config) -> list[tuple[str, int]]:
     """Returns the options of gRPC: what it refuses and closes by itself, before any call of ours."""
+    limits = config.limits
     return [
         ("grpc.max_receive_message_length", limits.message_bytes_max),
         ("grpc.max_send_message_length", limits.answer_bytes_max),
@@ -150,7 +165,7 @@ def options_of(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", PING_LEAST_SECONDS * 1_000),
         ("grpc.http2.max_ping_strikes", 2),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(config.workers > 1)),
     ]
 
 

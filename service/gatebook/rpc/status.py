@@ -38,17 +38,23 @@ CODES: dict[str, grpc.StatusCode] = {
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "BOOK_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "CONTROL_FEED_LOST": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 
 
+BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def code_of(error: errors.GatebookError) -> grpc.StatusCode:
     """Returns the gRPC code of an error."""
-    return CODES[error.reason]
+    return BY_NUMBER[to_status(error).code] if isinstance(error, errors.RelayedError) else CODES[error.reason]
 
 
 def to_status(error: errors.GatebookError) -> status_pb2.Status:
     """Returns the error as `google.rpc.Status`."""
+    if isinstance(error, errors.RelayedError):
+        return status_pb2.Status.FromString(error.status)
     status = status_pb2.Status(code=code_of(error).value[0], message=error.message)
     _attach(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     detail = _detail(error)

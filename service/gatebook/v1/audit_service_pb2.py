@@ -27,43 +27,49 @@ from gatebook.v1 import types_pb2 as gatebook_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgatebook/v1/audit_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/entry.proto\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x03\n\x0b\x45ntryFilter\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x13.gatebook.v1.Effect\x12\'\n\x06reason\x18\x07 \x01(\x0e\x32\x17.gatebook.v1.ReasonCode\x12\x10\n\x08revision\x18\x08 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\t \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\n \x01(\t\x12$\n\x04kind\x18\x0b \x01(\x0e\x32\x16.gatebook.v1.EntryKind\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstart_index\x18\x0e \x01(\x04\x12\x11\n\tend_index\x18\x0f \x01(\x04\"\xc0\x01\n\x0b\x45ntryRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ntry_bytes\x18\x03 \x01(\x0c\x12&\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x17.gatebook.v1.AuditEntry\x12+\n\x07request\x18\x05 \x01(\x0b\x32\x1a.gatebook.v1.SealedRequest\x12\x10\n\x08row_json\x18\x06 \x01(\x0c\x12\x13\n\x0b\x66ilter_json\x18\x07 \x01(\x0c\"\x8d\x01\n\x12ListEntriesRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x05order\x18\x04 \x01(\x0e\x32\x17.gatebook.v1.EntryOrder\"r\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63heckpoint_size\x18\x03 \x01(\x04\"E\n\x0fGetEntryRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x42\n\n\x08selector\"<\n\x10GetEntryResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryRecord\"h\n\x12TailEntriesRequest\x12\x18\n\x0bstart_index\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.gatebook.v1.EntryFilterB\x0e\n\x0c_start_index\"Y\n\x13TailEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0f\x63heckpoint_size\x18\x02 \x01(\x04\"\'\n\x14GetCheckpointRequest\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\"O\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"7\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"o\n\x19GetInclusionProofResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"e\n\x1bGetConsistencyProofResponse\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x04 \x01(\t*e\n\nEntryOrder\x12\x1b\n\x17\x45NTRY_ORDER_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NTRY_ORDER_NEWEST_FIRST\x10\x01\x12\x1c\n\x18\x45NTRY_ORDER_OLDEST_FIRST\x10\x02\x32\xaf\x04\n\x0c\x41uditService\x12R\n\x0bListEntries\x12\x1f.gatebook.v1.ListEntriesRequest\x1a .gatebook.v1.ListEntriesResponse\"\x00\x12I\n\x08GetEntry\x12\x1c.gatebook.v1.GetEntryRequest\x1a\x1d.gatebook.v1.GetEntryResponse\"\x00\x12T\n\x0bTailEntries\x12\x1f.gatebook.v1.TailEntriesRequest\x1a .gatebook.v1.TailEntriesResponse\"\x00\x30\x01\x12X\n\rGetCheckpoint\x12!.gatebook.v1.GetCheckpointRequest\x1a\".gatebook.v1.GetCheckpointResponse\"\x00\x12\x64\n\x11GetInclusionProof\x12%.gatebook.v1.GetInclusionProofRequest\x1a&.gatebook.v1.GetInclusionProofResponse\"\x00\x12j\n\x13GetConsistencyProof\x12\'.gatebook.v1.GetConsistencyProofRequest\x1a(.gatebook.v1.GetConsistencyProofResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgatebook/v1/audit_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/entry.proto\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x03\n\x0b\x45ntryFilter\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x13.gatebook.v1.Effect\x12\'\n\x06reason\x18\x07 \x01(\x0e\x32\x17.gatebook.v1.ReasonCode\x12\x10\n\x08revision\x18\x08 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\t \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\n \x01(\t\x12$\n\x04kind\x18\x0b \x01(\x0e\x32\x16.gatebook.v1.EntryKind\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstart_index\x18\x0e \x01(\x04\x12\x11\n\tend_index\x18\x0f \x01(\x04\"\xd0\x01\n\x0b\x45ntryRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ntry_bytes\x18\x03 \x01(\x0c\x12&\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x17.gatebook.v1.AuditEntry\x12+\n\x07request\x18\x05 \x01(\x0b\x32\x1a.gatebook.v1.SealedRequest\x12\x10\n\x08row_json\x18\x06 \x01(\x0c\x12\x13\n\x0b\x66ilter_json\x18\x07 \x01(\x0c\x12\x0e\n\x06origin\x18\x08 \x01(\t\"\x9d\x01\n\x12ListEntriesRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x05order\x18\x04 \x01(\x0e\x32\x17.gatebook.v1.EntryOrder\x12\x0e\n\x06origin\x18\x05 \x01(\t\"\x94\x01\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63heckpoint_size\x18\x03 \x01(\x04\x12 \n\x05\x62ooks\x18\x04 \x03(\x0b\x32\x11.gatebook.v1.Book\"U\n\x0fGetEntryRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06origin\x18\x03 \x01(\tB\n\n\x08selector\"<\n\x10GetEntryResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryRecord\"x\n\x12TailEntriesRequest\x12\x18\n\x0bstart_index\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x0e\n\x06origin\x18\x03 \x01(\tB\x0e\n\x0c_start_index\"i\n\x13TailEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0f\x63heckpoint_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"7\n\x14GetCheckpointRequest\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\x12\x0e\n\x06origin\x18\x02 \x01(\t\"O\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"G\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"o\n\x19GetInclusionProofResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"P\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"e\n\x1bGetConsistencyProofResponse\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\"\x12\n\x10ListBooksRequest\"5\n\x11ListBooksResponse\x12 \n\x05\x62ooks\x18\x01 \x03(\x0b\x32\x11.gatebook.v1.Book\":\n\x04\x42ook\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04*e\n\nEntryOrder\x12\x1b\n\x17\x45NTRY_ORDER_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NTRY_ORDER_NEWEST_FIRST\x10\x01\x12\x1c\n\x18\x45NTRY_ORDER_OLDEST_FIRST\x10\x02\x32\xfd\x04\n\x0c\x41uditService\x12R\n\x0bListEntries\x12\x1f.gatebook.v1.ListEntriesRequest\x1a .gatebook.v1.ListEntriesResponse\"\x00\x12I\n\x08GetEntry\x12\x1c.gatebook.v1.GetEntryRequest\x1a\x1d.gatebook.v1.GetEntryResponse\"\x00\x12T\n\x0bTailEntries\x12\x1f.gatebook.v1.TailEntriesRequest\x1a .gatebook.v1.TailEntriesResponse\"\x00\x30\x01\x12X\n\rGetCheckpoint\x12!.gatebook.v1.GetCheckpointRequest\x1a\".gatebook.v1.GetCheckpointResponse\"\x00\x12\x64\n\x11GetInclusionProof\x12%.gatebook.v1.GetInclusionProofRequest\x1a&.gatebook.v1.GetInclusionProofResponse\"\x00\x12j\n\x13GetConsistencyProof\x12\'.gatebook.v1.GetConsistencyProofRequest\x1a(.gatebook.v1.GetConsistencyProofResponse\"\x00\x12L\n\tListBooks\x12\x1d.gatebook.v1.ListBooksRequest\x1a\x1e.gatebook.v1.ListBooksResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gatebook.v1.audit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRYORDER']._serialized_start=1788
-  _globals['_ENTRYORDER']._serialized_end=1889
+  _globals['_ENTRYORDER']._serialized_start=2086
+  _globals['_ENTRYORDER']._serialized_end=2187
   _globals['_ENTRYFILTER']._serialized_start=132
   _globals['_ENTRYFILTER']._serialized_end=540
   _globals['_ENTRYRECORD']._serialized_start=543
-  _globals['_ENTRYRECORD']._serialized_end=735
-  _globals['_LISTENTRIESREQUEST']._serialized_start=738
-  _globals['_LISTENTRIESREQUEST']._serialized_end=879
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=881
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=995
-  _globals['_GETENTRYREQUEST']._serialized_start=997
-  _globals['_GETENTRYREQUEST']._serialized_end=1066
-  _globals['_GETENTRYRESPONSE']._serialized_start=1068
-  _globals['_GETENTRYRESPONSE']._serialized_end=1128
-  _globals['_TAILENTRIESREQUEST']._serialized_start=1130
-  _globals['_TAILENTRIESREQUEST']._serialized_end=1234
-  _globals['_TAILENTRIESRESPONSE']._serialized_start=1236
-  _globals['_TAILENTRIESRESPONSE']._serialized_end=1325
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1327
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1366
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1368
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1447
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=1449
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=1504
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=1506
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=1617
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=1619
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=1683
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=1685
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=1786
-  _globals['_AUDITSERVICE']._serialized_start=1892
-  _globals['_AUDITSERVICE']._serialized_end=2451
+  _globals['_ENTRYRECORD']._serialized_end=751
+  _globals['_LISTENTRIESREQUEST']._serialized_start=754
+  _globals['_LISTENTRIESREQUEST']._serialized_end=911
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=914
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1062
+  _globals['_GETENTRYREQUEST']._serialized_start=1064
+  _globals['_GETENTRYREQUEST']._serialized_end=1149
+  _globals['_GETENTRYRESPONSE']._serialized_start=1151
+  _globals['_GETENTRYRESPONSE']._serialized_end=1211
+  _globals['_TAILENTRIESREQUEST']._serialized_start=1213
+  _globals['_TAILENTRIESREQUEST']._serialized_end=1333
+  _globals['_TAILENTRIESRESPONSE']._serialized_start=1335
+  _globals['_TAILENTRIESRESPONSE']._serialized_end=1440
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1442
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1497
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1499
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1578
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=1580
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=1651
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=1653
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=1764
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=1766
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=1846
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=1848
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=1949
+  _globals['_LISTBOOKSREQUEST']._serialized_start=1951
+  _globals['_LISTBOOKSREQUEST']._serialized_end=1969
+  _globals['_LISTBOOKSRESPONSE']._serialized_start=1971
+  _globals['_LISTBOOKSRESPONSE']._serialized_end=2024
+  _globals['_BOOK']._serialized_start=2026
+  _globals['_BOOK']._serialized_end=2084
+  _globals['_AUDITSERVICE']._serialized_start=2190
+  _globals['_AUDITSERVICE']._serialized_end=2827
 # @@protoc_insertion_point(module_scope)

@@ -141,6 +141,7 @@ class EntryRecord(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     ROW_JSON_FIELD_NUMBER: _builtins.int
     FILTER_JSON_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """The index, from 0."""
     leaf_hash: _builtins.bytes
@@ -151,6 +152,8 @@ class EntryRecord(_message.Message):
     """The row of a decision, as one JSON object. Empty where there is none or a key no longer exists."""
     filter_json: _builtins.bytes
     """The filter of a read of the book, as one JSON object."""
+    origin: _builtins.str
+    """The origin of the book."""
     @_builtins.property
     def entry(self) -> _entry_pb2.AuditEntry:
         """The same, parsed."""
@@ -169,10 +172,11 @@ class EntryRecord(_message.Message):
         request: _entry_pb2.SealedRequest | None = ...,
         row_json: _builtins.bytes = ...,
         filter_json: _builtins.bytes = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "entry_bytes", b"entry_bytes", "filter_json", b"filter_json", "index", b"index", "leaf_hash", b"leaf_hash", "request", b"request", "row_json", b"row_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "entry_bytes", b"entry_bytes", "filter_json", b"filter_json", "index", b"index", "leaf_hash", b"leaf_hash", "origin", b"origin", "request", b"request", "row_json", b"row_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,12 +192,15 @@ class ListEntriesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many; 0 means 50, at most 1,000."""
     page_token: _builtins.str
     """The token of the page before, with the same filter and order."""
     order: Global___EntryOrder.ValueType
     """Which way."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means the only one; where there are several, all of them, merged by time."""
     @_builtins.property
     def filter(self) -> Global___EntryFilter:
         """Which entries."""
@@ -205,10 +212,11 @@ class ListEntriesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         order: Global___EntryOrder.ValueType = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "origin", b"origin", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,6 +231,7 @@ class ListEntriesResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    BOOKS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The token of the next page; empty when there is none."""
     checkpoint_size: _builtins.int
@@ -231,16 +240,21 @@ class ListEntriesResponse(_message.Message):
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryRecord]:
         """The entries."""
 
+    @_builtins.property
+    def books(self) -> _containers.RepeatedCompositeFieldContainer[Global___Book]:
+        """The sizes of the published checkpoints that a list merged from several books covers; `checkpoint_size` is 0 then."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___EntryRecord] | None = ...,
         next_page_token: _builtins.str = ...,
         checkpoint_size: _builtins.int = ...,
+        books: _abc.Iterable[Global___Book] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_size", b"checkpoint_size", "entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "checkpoint_size", b"checkpoint_size", "entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,19 +268,23 @@ class GetEntryRequest(_message.Message):
 
     INDEX_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """By its index."""
     decision_id: _builtins.str
     """By the id of its decision."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means the only one; an index of one of several needs it."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         decision_id: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "index", b"index", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "index", b"index", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "index", b"index", "origin", b"origin", "selector", b"selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["index", "decision_id"]  # noqa: Y015
     _WhichOneofArgType_selector: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
@@ -306,8 +324,11 @@ class TailEntriesRequest(_message.Message):
 
     START_INDEX_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     start_index: _builtins.int
     """From this index on. Absent means from the end of the book."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means the only one; where there are several, all of them, each in its own order."""
     @_builtins.property
     def filter(self) -> Global___EntryFilter:
         """Which entries."""
@@ -317,10 +338,11 @@ class TailEntriesRequest(_message.Message):
         *,
         start_index: _builtins.int | None = ...,
         filter: Global___EntryFilter | None = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_start_index", b"_start_index", "filter", b"filter", "start_index", b"start_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_start_index", b"_start_index", "filter", b"filter", "start_index", b"start_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_start_index", b"_start_index", "filter", b"filter", "origin", b"origin", "start_index", b"start_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__start_index: _TypeAlias = _typing.Literal["start_index"]  # noqa: Y015
     _WhichOneofArgType__start_index: _TypeAlias = _typing.Literal["_start_index", b"_start_index"]  # noqa: Y015
@@ -336,8 +358,11 @@ class TailEntriesResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     checkpoint_size: _builtins.int
     """The size of the published checkpoint up to which the stream has come."""
+    origin: _builtins.str
+    """The origin of the book."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryRecord]:
         """The entries, in the order of the book."""
@@ -347,10 +372,11 @@ class TailEntriesResponse(_message.Message):
         *,
         entries: _abc.Iterable[Global___EntryRecord] | None = ...,
         checkpoint_size: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_size", b"checkpoint_size", "entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_size", b"checkpoint_size", "entries", b"entries", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,16 +389,20 @@ class GetCheckpointRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     refresh: _builtins.bool
     """Publish what is acknowledged first, instead of waiting for the next second."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means the only one; where there are several, that of the first worker."""
     def __init__(
         self,
         *,
         refresh: _builtins.bool = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refresh", b"refresh"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "refresh", b"refresh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -416,19 +446,23 @@ class GetInclusionProofRequest(_message.Message):
 
     INDEX_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """The index of the entry."""
     size: _builtins.int
     """The size of the tree; 0 means that of the newest checkpoint."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means the only one; it must be named where there are several."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         size: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "origin", b"origin", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -482,19 +516,23 @@ class GetConsistencyProofRequest(_message.Message):
 
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     NEW_SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
     """The smaller size."""
     new_size: _builtins.int
     """The larger size; 0 means that of the newest checkpoint."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means the only one; it must be named where there are several."""
     def __init__(
         self,
         *,
         old_size: _builtins.int = ...,
         new_size: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,3 +573,74 @@ class GetConsistencyProofResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetConsistencyProofResponse: _TypeAlias = GetConsistencyProofResponse  # noqa: Y015
+
+@_typing.final
+class ListBooksRequest(_message.Message):
+    """Asks for the books."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBooksRequest: _TypeAlias = ListBooksRequest  # noqa: Y015
+
+@_typing.final
+class ListBooksResponse(_message.Message):
+    """Names the books."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def books(self) -> _containers.RepeatedCompositeFieldContainer[Global___Book]:
+        """The books, that of the first worker first."""
+
+    def __init__(
+        self,
+        *,
+        books: _abc.Iterable[Global___Book] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBooksResponse: _TypeAlias = ListBooksResponse  # noqa: Y015
+
+@_typing.final
+class Book(_message.Message):
+    """One book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Its origin."""
+    verifier_key: _builtins.str
+    """Its verifier key, in C2SP form."""
+    size: _builtins.int
+    """The size in its newest signed checkpoint."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        verifier_key: _builtins.str = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "size", b"size", "verifier_key", b"verifier_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Book: _TypeAlias = Book  # noqa: Y015

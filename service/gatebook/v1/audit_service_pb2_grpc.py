@@ -65,6 +65,11 @@ class AuditServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_audit__service__pb2.GetConsistencyProofRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_audit__service__pb2.GetConsistencyProofResponse.FromString,
                 _registered_method=True)
+        self.ListBooks = channel.unary_unary(
+                '/gatebook.v1.AuditService/ListBooks',
+                request_serializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -113,6 +118,13 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBooks(self, request, context):
+        """Names the books of the service: one, or one for each of its workers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetConsistencyProof,
                     request_deserializer=gatebook_dot_v1_dot_audit__service__pb2.GetConsistencyProofRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_audit__service__pb2.GetConsistencyProofResponse.SerializeToString,
+            ),
+            'ListBooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBooks,
+                    request_deserializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class AuditService(object):
             '/gatebook.v1.AuditService/GetConsistencyProof',
             gatebook_dot_v1_dot_audit__service__pb2.GetConsistencyProofRequest.SerializeToString,
             gatebook_dot_v1_dot_audit__service__pb2.GetConsistencyProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AuditService/ListBooks',
+            gatebook_dot_v1_dot_audit__service__pb2.ListBooksRequest.SerializeToString,
+            gatebook_dot_v1_dot_audit__service__pb2.ListBooksResponse.FromString,
             options,
             channel_credentials,
             insecure,

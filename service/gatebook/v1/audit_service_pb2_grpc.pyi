@@ -45,6 +45,8 @@ class AuditServiceStub:
     """Proves that an entry is in the tree of a size (RFC 9162 section 2.1.3)."""
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetConsistencyProofRequest, _audit_service_pb2.GetConsistencyProofResponse]
     """Proves that the tree of one size is a prefix of that of another (RFC 9162 section 2.1.4)."""
+    ListBooks: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListBooksRequest, _audit_service_pb2.ListBooksResponse]
+    """Names the books of the service: one, or one for each of its workers."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -63,6 +65,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Proves that an entry is in the tree of a size (RFC 9162 section 2.1.3)."""
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetConsistencyProofRequest, _audit_service_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """Proves that the tree of one size is a prefix of that of another (RFC 9162 section 2.1.4)."""
+    ListBooks: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListBooksRequest, _audit_service_pb2.ListBooksResponse]  # type: ignore[assignment]
+    """Names the books of the service: one, or one for each of its workers."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the book. Every read is itself an entry."""
@@ -114,5 +118,13 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.GetConsistencyProofResponse, _abc.Awaitable[_audit_service_pb2.GetConsistencyProofResponse]]:
         """Proves that the tree of one size is a prefix of that of another (RFC 9162 section 2.1.4)."""
+
+    @_abc_1.abstractmethod
+    def ListBooks(
+        self,
+        request: _audit_service_pb2.ListBooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ListBooksResponse, _abc.Awaitable[_audit_service_pb2.ListBooksResponse]]:
+        """Names the books of the service: one, or one for each of its workers."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

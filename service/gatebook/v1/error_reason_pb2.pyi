@@ -102,6 +102,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The policy set `gatebook` does not permit the call. PERMISSION_DENIED, whether or not what is asked about exists.
     Example: metadata {}.
     """
+    ERROR_REASON_CONTROL_FEED_LOST: _ErrorReason.ValueType  # 20
+    """This worker has lost touch with the first one and does not know what is active. UNAVAILABLE, with RetryInfo.
+    Example: metadata {}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -182,6 +186,10 @@ Example: metadata {}.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 19
 """The policy set `gatebook` does not permit the call. PERMISSION_DENIED, whether or not what is asked about exists.
+Example: metadata {}.
+"""
+ERROR_REASON_CONTROL_FEED_LOST: ErrorReason.ValueType  # 20
+"""This worker has lost touch with the first one and does not know what is active. UNAVAILABLE, with RetryInfo.
 Example: metadata {}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
