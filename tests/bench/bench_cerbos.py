@@ -249,13 +249,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="the length of one round")
+    parser.add_argument("--workers", type=int, default=1, help="the processes of gatebook")
     chosen = parser.parse_args(arguments)
     with_peer = products.cerbos_is_there()
     if not with_peer:
         print("CERBOS IS NOT INSTALLED (`make build/cerbos/.ready` says why): gatebook alone, without comparison")  # noqa: T201  # a benchmark prints
     with places() as folders, contextlib.ExitStack() as stack:
         disk = folders["disk"]
-        ours = stack.enter_context(products.gatebook(disk / "gatebook"))
+        ours = stack.enter_context(products.gatebook(disk / "gatebook", chosen.workers))
         servers = [ours]
         if with_peer:
             servers.append(stack.enter_context(products.cerbos(disk / "cerbos")))
@@ -265,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found, late = runner.run(measure(servers, chosen.rounds, chosen.seconds))
         entries = entries_in_book(ours)
         audit = bytes_below(disk / "cerbos" / "audit") if with_peer else 0
-    module = f"bench_cerbos --rounds {chosen.rounds} --seconds {chosen.seconds:g}"
+    module = f"bench_cerbos --rounds {chosen.rounds} --seconds {chosen.seconds:g} --workers {chosen.workers}"
     rows = [one.row(found.get((title, "cerbos"))) for (title, _), one in found.items()]
     show(
         f"{count:,} different questions, half allowed; every answer of gatebook durable, on disk", HEADER, rows, module

@@ -52,10 +52,22 @@ class Product:
     read_many: Callable[[bytes], list[bool]]
 
     def cpu_seconds(self) -> float:
-        """Returns the processor time that the server has used (proc(5), /proc/pid/stat)."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+        """Returns the processor time that the server has used, its workers included (proc(5), /proc/pid/stat)."""
+        ticks = 0
+        for pid in _family(self.process.pid):
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+            fields = stat.rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / TICKS_PER_SECOND
+
+
+def _family(pid: int) -> list[int]:
+    """Returns a process and those below it."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text(encoding="ascii").split():
+            found += _family(int(child))
+    return found
 
 
 class UnansweredError(Exception):
@@ -100,13 +112,14 @@ def _free_target() -> str:
 
 
 @contextlib.contextmanager
-def gatebook(folder: Path) -> Iterator[Product]:
-    """Runs `gatebook serve` with the office's Casbin set, its book below `folder`."""
+def gatebook(folder: Path, workers: int) -> Iterator[Product]:
+    """Runs `gatebook serve` with the office's Casbin set, its books below `folder`."""
     folder.mkdir()
     write_casbin(folder / POLICY_SET)
     target = _free_target()
     command = [sys.executable, "-m", "gatebook", "serve", "--policies", str(folder / POLICY_SET)]
     command += ["--data", str(folder / "data"), "--listen", target, "--log", "json"]
+    command += ["--workers", str(workers)]
     asking = Asking.of(POLICY_SET, Enforcer())
 
     def one(asked: Asked) -> bytes:
