@@ -52,6 +52,7 @@ CALLS_MAX = 16
 """The calls under way of one connection, slow ones included."""
 CHECKS_MAX = 10_000
 """The checks of one connection that have no answer yet."""
+REVISION_BITS_MAX = 63
 
 _TOO_LARGE = frozenset({"LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"})
 _OF_ALL = frozenset(
@@ -100,6 +101,8 @@ class Coalescing:
         deadline = self._line.deadline(timeout_seconds)
         packed = pack(check, self._enforcer)
         receipt_level(receipt)
+        if type(at_least) is not int or at_least.bit_length() > REVISION_BITS_MAX:
+            raise ValueError(f"at_least: `{at_least}` is not the number of a revision")
         asked = self._asking.asked(check, receipt)
         if not self._line.is_open:
             raise ConnectionClosedError

@@ -186,6 +186,23 @@ async def test_only_what_agrees_travels_together(access: ScriptedAccess, gateboo
     } == sent
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [{"at_least": 1.0}, {"at_least": 2**63}, {"receipt": "long"}, {"timeout_seconds": 0}, {"columns": "one text"}],
+    ids=str,
+)
+async def test_an_argument_that_cannot_be_sent_is_its_callers_alone(
+    access: ScriptedAccess, gatebook: Connection, terms: dict[str, Any]
+) -> None:
+    """It raises ValueError where it was passed, and whoever asks at the same time has decisions."""
+    bad = ask(gatebook, ["bad"], **terms)
+    answers = await settle(ask(gatebook, names(2), at_least=1) + bad + ask(gatebook, ["user2"], at_least=1))
+
+    assert isinstance(answers[2], ValueError)
+    assert names(3) == told([*answers[:2], answers[3]])
+    assert [names(3)] == [subjects(request) for request in access.requests]
+
+
 async def test_each_item_says_whether_a_part_will_do(access: ScriptedAccess, gatebook: Connection) -> None:
     """`allow_partial` is one check's own."""
     await settle(ask(gatebook, ["a"]) + ask(gatebook, ["b"], allow_partial=True, columns=["x", "y"]))
