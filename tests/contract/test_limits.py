@@ -42,6 +42,7 @@ class SmallServer:
             TimeoutError: something is left.
         """
         admission = self._admission
+        held: tuple[int, ...] = ()
         for _ in range(1_500):
             held = (
                 admission.calls_in_flight,

@@ -31,6 +31,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "GetEntry": {"index": 0},
     "TailEntries": {"start_index": 0},
     "GetCheckpoint": {"refresh": True},
+    "ListBooks": {},
     "GetInclusionProof": {"index": 0},
     "GetConsistencyProof": {"old_size": 1},
 }
