@@ -16,6 +16,7 @@ from typing import Literal, Self
 
 from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import types_pb2
+from gatebook_client.credentials import TokenSource
 from gatebook_client.decision import Decision, clock, denied_by, read_decision
 from gatebook_client.doubts import Asked
 from gatebook_client.errors import GatebookClientError, MalformedAnswerError, from_status, without_position
@@ -28,11 +29,12 @@ REQUEST_ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of every call of one connection: its deadline, its retries, and what errors become."""
+    """The terms of every call of one connection: its deadline, its retries, what errors become, and its token."""
 
     timeout_seconds: float = 2.0
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     on_error: OnError = "raise"
+    token: TokenSource | None = None
 
     def __post_init__(self) -> None:
         """Refuses terms that could not be meant."""

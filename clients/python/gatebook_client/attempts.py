@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 
 from gatebook_client.asking import Terms
+from gatebook_client.credentials import Metadata, metadata_of, metadata_of_blocking
 from gatebook_client.errors import (
     ConnectionClosedError,
     GatebookClientError,
@@ -39,7 +40,7 @@ class AsyncMethod(Protocol[Question, Answer]):
     """A unary method of an asyncio stub."""
 
     def __call__(
-        self, request: Question, /, *, timeout: float | None = None
+        self, request: Question, /, *, timeout: float | None = None, metadata: Metadata | None = None
     ) -> grpc.aio.UnaryUnaryCall[Question, Answer]:
         """Starts one attempt."""
 
@@ -47,7 +48,9 @@ class AsyncMethod(Protocol[Question, Answer]):
 class BlockingMethod(Protocol[Question_contra, Answer_co]):
     """A unary method of a blocking stub."""
 
-    def __call__(self, request: Question_contra, /, *, timeout: float | None = None) -> Answer_co:
+    def __call__(
+        self, request: Question_contra, /, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> Answer_co:
         """Makes one attempt."""
 
 
@@ -102,9 +105,10 @@ async def call(
     attempt = 0
     while True:
         attempt += 1
+        metadata = await metadata_of(line.terms.token, deadline)
         left = max(LEAST_SECONDS, deadline - time.monotonic())
         try:
-            answer = await method(request, timeout=left)
+            answer = await method(request, timeout=left, metadata=metadata)
         except grpc.RpcError as failure:
             error = line.read_error(failure)
         except grpc.aio.UsageError as failure:
@@ -129,9 +133,10 @@ def call_blocking(
     attempt = 0
     while True:
         attempt += 1
+        metadata = metadata_of_blocking(line.terms.token)
         left = max(LEAST_SECONDS, deadline - time.monotonic())
         try:
-            answer = method(request, timeout=left)
+            answer = method(request, timeout=left, metadata=metadata)
         except grpc.RpcError as failure:
             error = line.read_error(failure)
         except ValueError as failure:

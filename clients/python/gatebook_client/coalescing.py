@@ -30,9 +30,11 @@ from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import types_pb2
 from gatebook_client.asking import Asking, read_outcomes, receipt_level
 from gatebook_client.attempts import AsyncMethod, Line
+from gatebook_client.credentials import Metadata, metadata_of
 from gatebook_client.decision import Decision, read_decision
 from gatebook_client.errors import (
     ConnectionClosedError,
+    CredentialsError,
     GatebookClientError,
     MalformedAnswerError,
     OverloadedError,
@@ -211,15 +213,19 @@ class Coalescing:
             return functools.partial(self._line.read_error, failure)
         except grpc.aio.UsageError:
             return ConnectionClosedError
-        except MalformedAnswerError as failure:
-            return functools.partial(MalformedAnswerError, failure.message)
+        except (MalformedAnswerError, CredentialsError) as failure:
+            return functools.partial(type(failure), failure.message)
         self._line.budget.earn()
         return None
+
+    async def _metadata(self, call: SharedCall) -> Metadata | None:
+        return await metadata_of(self._line.terms.token, time.monotonic() + left_seconds(call.checks))
 
     async def _ask_one(self, call: SharedCall) -> None:
         (one,) = call.checks
         request = one_request(self._head(call, access_pb2.CheckAccessRequest), one.packed)
-        response = await self._check_access(request, timeout=left_seconds(call.checks))
+        metadata = await self._metadata(call)
+        response = await self._check_access(request, timeout=left_seconds(call.checks), metadata=metadata)
         # grpc.aio gives None for bytes that do not parse.
         if response is None or not response.HasField("decision"):
             raise MalformedAnswerError("the answer holds no decision")
@@ -229,7 +235,9 @@ class Coalescing:
         ids = [str(next(self._ids)) for _ in call.checks]
         head = self._head(call, access_pb2.BatchCheckAccessRequest)
         request = batch_request(head, [one.packed for one in call.checks], ids)
-        outcomes = read_outcomes(await self._batch_check_access(request, timeout=left_seconds(call.checks)), ids)
+        metadata = await self._metadata(call)
+        response = await self._batch_check_access(request, timeout=left_seconds(call.checks), metadata=metadata)
+        outcomes = read_outcomes(response, ids)
         for one, outcome in zip(call.checks, outcomes, strict=True):
             if isinstance(outcome, types_pb2.Decision):
                 one.give(outcome)

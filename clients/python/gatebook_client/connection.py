@@ -21,10 +21,11 @@ from gatebook_client.asking import Asking, Terms, read_batch, read_check
 from gatebook_client.attempts import AsyncMethod, Line, call
 from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, list_request, next_page
 from gatebook_client.coalescing import Coalescing
+from gatebook_client.credentials import Tls
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import ConnectionClosedError, GatebookClientError, MalformedAnswerError
 from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
-from gatebook_client.target import CHANNEL_OPTIONS
+from gatebook_client.target import open_channel
 
 SERVICE = "gatebook.v1.AccessService"
 NOT_OPENED = "the connection is not open; use it inside `async with`"
@@ -33,8 +34,11 @@ NOT_OPENED = "the connection is not open; use it inside `async with`"
 class Connection:
     """A connection to the service, for asyncio. Open it with `async with`; tasks of one event loop may share it."""
 
-    def __init__(self, target: str, asking: Asking, terms: Terms, *, coalesce: bool = True) -> None:
+    def __init__(
+        self, target: str, asking: Asking, terms: Terms, *, tls: Tls | None = None, coalesce: bool = True
+    ) -> None:
         """Takes a checked target, how to ask and on which terms; use `gatebook_client.connect`."""
+        self._tls = tls
         self._coalesce = coalesce
         self._coalescing: Coalescing | None = None
         self._target = target
@@ -48,7 +52,7 @@ class Connection:
         """Opens the channel. The first call connects."""
         if self._channel is not None:
             raise ConnectionClosedError("the connection was opened before; open another one")
-        self._channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(self._target, self._tls)
         self._access_stub = access_grpc.AccessServiceStub(self._channel)
         self._audit_stub = audit_grpc.AuditServiceStub(self._channel)
         if self._coalesce:

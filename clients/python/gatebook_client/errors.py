@@ -5,7 +5,7 @@ means no: nothing in this package turns one into an allow.
 
 `reason` is the name of a `gatebook.v1.ErrorReason` without its prefix where the service stated
 one, and else the name of the gRPC status code or a reason of the client's own (`UNREACHABLE`,
-`MALFORMED_ANSWER`, `CLOSED`, `INSECURE_TARGET`).
+`MALFORMED_ANSWER`, `CLOSED`, `INSECURE_TARGET`, `NO_CREDENTIALS`).
 """
 
 from __future__ import annotations
@@ -114,6 +114,14 @@ class InsecureTargetError(GatebookClientError):
     def __init__(self, message: str) -> None:
         """Takes what is wrong with the target."""
         super().__init__(message, reason="INSECURE_TARGET")
+
+
+class CredentialsError(GatebookClientError):
+    """What the client should show of itself cannot be had, so nobody was asked."""
+
+    def __init__(self, message: str) -> None:
+        """Takes what is wrong with it."""
+        super().__init__(message, reason="NO_CREDENTIALS")
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 
 import grpc
@@ -20,6 +21,7 @@ from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import access_service_pb2_grpc as access_grpc
 from gatebook_client.asking import Asking
 from gatebook_client.attempts import Line
+from gatebook_client.credentials import metadata_of, metadata_of_blocking
 from gatebook_client.decision import Decision
 from gatebook_client.errors import ConnectionClosedError, DeadlineError
 from gatebook_client.outstanding import Outstanding
@@ -49,8 +51,9 @@ async def stream(
     """Yields each check with its decision, in the order of the answers."""
     outstanding = Outstanding(asking, timeout_seconds)
     slots = asyncio.Semaphore(in_flight)
+    metadata = await metadata_of(line.terms.token, time.monotonic() + timeout_seconds)
     try:
-        call = stub.StreamCheckAccess()
+        call = stub.StreamCheckAccess(metadata=metadata)
     except grpc.aio.UsageError as failure:
         raise ConnectionClosedError from failure
     writing = asyncio.create_task(_write(call, checks, slots, outstanding))
@@ -145,8 +148,9 @@ def stream_blocking(
 ) -> Generator[Answered, None, None]:
     """Yields each check with its decision, in the order of the answers."""
     sending = _Sending(checks, Outstanding(asking, timeout_seconds), in_flight)
+    metadata = metadata_of_blocking(line.terms.token)
     try:
-        call = stub.StreamCheckAccess(sending.requests())
+        call = stub.StreamCheckAccess(sending.requests(), metadata=metadata)
     except ValueError as failure:
         if line.is_open:
             raise

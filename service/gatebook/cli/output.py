@@ -18,8 +18,10 @@ from google.rpc import error_details_pb2, status_pb2
 from rich.console import Console
 from rich.table import Table
 
+from gatebook.cli.credentials import credential_options, opened, tls_trouble
 from gatebook.config import DEFAULT_LISTEN, Limits, setting
 from gatebook.errors import GatebookError
+from gatebook_client.errors import GatebookClientError
 
 YES, NO, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
 ASK_TIMEOUT_SECONDS = 30.0
@@ -38,14 +40,14 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def target_option(function: F) -> F:
-    """Adds `--target` to a command."""
+    """Adds `--target`, and what is shown to it, to a command."""
     return click.option(
         "--target",
         default=lambda: setting("target", DEFAULT_LISTEN),
         show_default=f"$GATEBOOK_TARGET or {DEFAULT_LISTEN}",
         metavar="HOST:PORT",
         help="The server to ask.",
-    )(function)
+    )(credential_options(function))
 
 
 def json_option(function: F) -> F:
@@ -105,8 +107,10 @@ def channel(target: str) -> Iterator[grpc.Channel]:
         ("grpc.max_send_message_length", 2 * limits.message_bytes_max),  # what is larger is refused with a reason
     ]
     try:
-        with grpc.insecure_channel(target, options=options) as opened:
-            yield opened
+        with opened(target, options) as asked:
+            yield asked
+    except GatebookClientError as error:
+        fail(error.message, USAGE)
     except grpc.RpcError as error:
         fail(told(error, target), exit_code(error))
 
@@ -135,6 +139,8 @@ def told(error: grpc.RpcError, target: str) -> str:
     """Returns a failed call in words: what, why, and what to do next."""
     code, details = error.code(), error.details() or ""
     detail = error_info(error)
+    if detail is None and code is grpc.StatusCode.UNAVAILABLE and (trouble := tls_trouble(target, details)):
+        return trouble
     if detail is None and code is grpc.StatusCode.UNAVAILABLE:
         return f"no server answers at {target}: start one with `gatebook serve`, or name it with --target"
     if detail is None:
