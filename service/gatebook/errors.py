@@ -152,6 +152,12 @@ class InvalidPageTokenError(GatebookError):
     reason = "INVALID_PAGE_TOKEN"
 
 
+class NotSearchableError(GatebookError):
+    """The policy set does not say whom or what it knows, so that no search of it would be complete."""
+
+    reason = "NOT_SEARCHABLE"
+
+
 class OverloadedError(GatebookError):
     """Too much is under way; try again after `retry_seconds`."""
 

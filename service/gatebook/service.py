@@ -30,6 +30,7 @@ from gatebook.errors import BookRefusedError, VerificationError
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.publish import Publishing
 from gatebook.revisions.store import RevisionStore
+from gatebook.search import Searching
 from gatebook.tlog.keys import SigningKey
 from gatebook.v1 import entry_pb2
 from gatebook.values import Revision
@@ -46,6 +47,7 @@ class Service(msgspec.Struct, frozen=True):
     revisions: Revisions
     publishing: Publishing
     reader: BookReader
+    searching: Searching
 
     @property
     def origin(self) -> str:
@@ -95,7 +97,8 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         revisions = Revisions(store, mask_master)
         if is_first:
             revisions.restore(activations(book))
-        service = Service(book, writer, recorder, revisions, Publishing(revisions, recorder), reader)
+        publishing, searching = Publishing(revisions, recorder), Searching(recorder)
+        service = Service(book, writer, recorder, revisions, publishing, reader, searching)
         event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
         await recorder.record_system(event, version=__version__, recovered_size=end.size, unclean=not end.clean)
         try:

@@ -66,7 +66,7 @@ class PolicyEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A read of the book, as it will be written."""
+    """A read of the book, or a search, as it will be written."""
 
     method: str
     indexes: tuple[int, int] | None = None
@@ -97,7 +97,7 @@ def encode_policy(event: PolicyEvent, stamp: Stamp) -> bytes:
 
 
 def encode_read(event: ReadEvent, stamp: Stamp, origin: str) -> bytes:
-    """Returns the entry of a read of the book."""
+    """Returns the entry of a read of the book, or of a search."""
     body = entry_pb2.ReadEntry(method=event.method, count=event.count)
     if event.indexes is not None:
         body.first_index, body.last_index = event.indexes

@@ -110,6 +110,12 @@ class Recorder:
         stamp = self._stamp(caller)
         return (await self._append([encode_read(event, stamp, self._origin)], stamp))[0]
 
+    async def record_search(self, method: str, caller: str, *, question: bytes, count: int, about: PersonId) -> Written:
+        """Writes a search, sealed under the key of whom it is about."""
+        people = await self._people_with({about})
+        event = ReadEvent(method=method, count=count, filter_json=question, people=(people[about],))
+        return await self.record_read(event, caller)
+
     async def record_system(
         self, event: entry_pb2.SystemEvent.ValueType, *, version: str, recovered_size: int = 0, unclean: bool = False
     ) -> Written:

@@ -3,6 +3,7 @@
 Owns the rule that what a set knows outranks what a caller says: where the set brings its subjects, or its
 resources, only those exist, and their properties are the set's. Of a subject a caller may add the
 properties that `gatebook.yaml` names it as the source of. A set that brings neither believes what is sent.
+Where `gatebook.yaml` names actions, there are no others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from gatebook.values import AccessRequest, Entity, Reason
 
 def refuse_unknown(policy_set: PolicySet, request: AccessRequest) -> Denial | None:
     """Refuses a request to a plain set that names somebody or something that the set does not know."""
-    subjects, resources = policy_set.subjects, policy_set.resources
+    subjects, resources, actions = policy_set.subjects, policy_set.resources, policy_set.settings.actions
+    if actions and request.action not in actions:
+        return Denial(Reason.UNKNOWN_ACTION, f"the actions are {', '.join(sorted(actions))}")
     if resources is not None and resources.find(request.resource_type, request.resource) is None:
         return Denial(Reason.UNCATALOGUED, "the set does not know the resource, or not as this type")
     if subjects is None:

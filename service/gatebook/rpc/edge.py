@@ -27,7 +27,7 @@ from gatebook.door.caller import Caller, Credentials
 from gatebook.door.door import Door, Finished
 from gatebook.errors import DeadlineExceededError, GatebookError
 from gatebook.rpc import status
-from gatebook.values import AccessRequest
+from gatebook.values import AccessRequest, Entity
 
 NOBODY = "-"
 """Stands in the log line of a call whose caller was not recognised."""
@@ -135,6 +135,10 @@ class Edge:
             UnauthenticatedError: nobody that is known.
         """
         return await self._door.identify(credentials_of(context))
+
+    def may_ask(self, call: Call, policy_set: str, subject: Entity, actor: Entity | None) -> bool:
+        """Tells whether the caller of a search may ask about a subject that it would find; see `Door`."""
+        return self._door.may_ask(call.caller, policy_set, subject, actor)
 
     def items(self, call: Call, count: int, size_bytes: int = 0) -> AbstractContextManager[None]:
         """Returns the block of `count` checks of a call, which are in flight until it ends.

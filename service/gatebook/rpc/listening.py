@@ -20,13 +20,13 @@ from gatebook.config import Config, Limits
 from gatebook.door.door import Door
 from gatebook.door.tls_files import Identity, TlsFiles
 from gatebook.errors import ListenError
-from gatebook.rpc.access_service import AccessServicer
 from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.edge import Edge
 from gatebook.rpc.health import Health
 from gatebook.rpc.intake import Intake
 from gatebook.rpc.policy_service import PolicyServicer
 from gatebook.rpc.receipts import Receipts
+from gatebook.rpc.search_service import SearchServicer
 from gatebook.rpc.team import POLICY_SERVICE, Team, joined
 from gatebook.service import Service
 from gatebook.v1 import (
@@ -130,7 +130,7 @@ def add_services(
     """
     limits = config.limits
     receipts = Receipts(service.origin, service.key)
-    access = AccessServicer(service.revisions, service.recorder, receipts, edge, limits)
+    access = SearchServicer(service, receipts, edge, limits)
     audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)
     checks = Health(service, SERVICES)
     access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)

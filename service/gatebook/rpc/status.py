@@ -34,6 +34,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "REVISION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "ENTRY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "INVALID_PAGE_TOKEN": grpc.StatusCode.INVALID_ARGUMENT,
+    "NOT_SEARCHABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "BOOK_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,

@@ -281,3 +281,213 @@ class StreamCheckAccessResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamCheckAccessResponse: _TypeAlias = StreamCheckAccessResponse  # noqa: Y015
+
+@_typing.final
+class SearchSubjectsRequest(_message.Message):
+    """Asks which subjects a check would be allowed for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set that decides. May be empty when the server serves exactly one."""
+    at_least: _builtins.int
+    """Decide only with this revision number or a later one; FAILED_PRECONDITION until it is active."""
+    page_size: _builtins.int
+    """How many results a page holds at most: 1 to 1,000; 0 means 50, or, with a token, that of the page before."""
+    page_token: _builtins.str
+    """The token of the page, from the page before. Everything else must be as it was there."""
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessRequest:
+        """The question that each check would ask; the id of its subject is ignored."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        access: _types_pb2.AccessRequest | None = ...,
+        at_least: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "at_least", b"at_least", "page_size", b"page_size", "page_token", b"page_token", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSubjectsRequest: _TypeAlias = SearchSubjectsRequest  # noqa: Y015
+
+@_typing.final
+class SearchSubjectsResponse(_message.Message):
+    """Names subjects, in the order of their ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the page after; empty after the last. A page may hold fewer than were asked for, and even none,
+    and be followed by another. A token is refused once another revision is active.
+    """
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Subject]:
+        """The results, without properties."""
+
+    def __init__(
+        self,
+        *,
+        subjects: _abc.Iterable[_types_pb2.Subject] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "subjects", b"subjects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSubjectsResponse: _TypeAlias = SearchSubjectsResponse  # noqa: Y015
+
+@_typing.final
+class SearchResourcesRequest(_message.Message):
+    """Asks which resources a check would be allowed for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set that decides. May be empty when the server serves exactly one."""
+    at_least: _builtins.int
+    """Decide only with this revision number or a later one; FAILED_PRECONDITION until it is active."""
+    page_size: _builtins.int
+    """How many results a page holds at most: 1 to 1,000; 0 means 50, or, with a token, that of the page before."""
+    page_token: _builtins.str
+    """The token of the page, from the page before. Everything else must be as it was there."""
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessRequest:
+        """The question that each check would ask; the id of its resource is ignored."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        access: _types_pb2.AccessRequest | None = ...,
+        at_least: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "at_least", b"at_least", "page_size", b"page_size", "page_token", b"page_token", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResourcesRequest: _TypeAlias = SearchResourcesRequest  # noqa: Y015
+
+@_typing.final
+class SearchResourcesResponse(_message.Message):
+    """Names resources, in the order of their ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the page after; empty after the last. A page may hold fewer than were asked for, and even none,
+    and be followed by another. A token is refused once another revision is active.
+    """
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Resource]:
+        """The results, without properties."""
+
+    def __init__(
+        self,
+        *,
+        resources: _abc.Iterable[_types_pb2.Resource] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResourcesResponse: _TypeAlias = SearchResourcesResponse  # noqa: Y015
+
+@_typing.final
+class SearchActionsRequest(_message.Message):
+    """Asks which actions a check would be allowed for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set that decides. May be empty when the server serves exactly one."""
+    at_least: _builtins.int
+    """Decide only with this revision number or a later one; FAILED_PRECONDITION until it is active."""
+    page_size: _builtins.int
+    """How many results a page holds at most: 1 to 1,000; 0 means 50, or, with a token, that of the page before."""
+    page_token: _builtins.str
+    """The token of the page, from the page before. Everything else must be as it was there."""
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessRequest:
+        """The question that each check would ask; its action is ignored."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        access: _types_pb2.AccessRequest | None = ...,
+        at_least: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "at_least", b"at_least", "page_size", b"page_size", "page_token", b"page_token", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchActionsRequest: _TypeAlias = SearchActionsRequest  # noqa: Y015
+
+@_typing.final
+class SearchActionsResponse(_message.Message):
+    """Names actions, in the order of their names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the page after; empty after the last. A page may hold fewer than were asked for, and even none,
+    and be followed by another. A token is refused once another revision is active.
+    """
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Action]:
+        """The results, without properties."""
+
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[_types_pb2.Action] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchActionsResponse: _TypeAlias = SearchActionsResponse  # noqa: Y015

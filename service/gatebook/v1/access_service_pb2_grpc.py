@@ -50,6 +50,21 @@ class AccessServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessResponse.FromString,
                 _registered_method=True)
+        self.SearchSubjects = channel.unary_unary(
+                '/gatebook.v1.AccessService/SearchSubjects',
+                request_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsResponse.FromString,
+                _registered_method=True)
+        self.SearchResources = channel.unary_unary(
+                '/gatebook.v1.AccessService/SearchResources',
+                request_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchResourcesRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchResourcesResponse.FromString,
+                _registered_method=True)
+        self.SearchActions = channel.unary_unary(
+                '/gatebook.v1.AccessService/SearchActions',
+                request_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -77,6 +92,27 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchSubjects(self, request, context):
+        """Finds the subjects of a type for whom a check would be allowed. It is complete, and one entry a page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchResources(self, request, context):
+        """Finds the resources of a type for which a check would be allowed. It is complete, and one entry a page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchActions(self, request, context):
+        """Finds the actions for which a check would be allowed. It is complete, and one entry a page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +130,21 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.StreamCheckAccess,
                     request_deserializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessResponse.SerializeToString,
+            ),
+            'SearchSubjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchSubjects,
+                    request_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsResponse.SerializeToString,
+            ),
+            'SearchResources': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchResources,
+                    request_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchResourcesRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchResourcesResponse.SerializeToString,
+            ),
+            'SearchActions': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchActions,
+                    request_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +229,87 @@ class AccessService(object):
             '/gatebook.v1.AccessService/StreamCheckAccess',
             gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessRequest.SerializeToString,
             gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchSubjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AccessService/SearchSubjects',
+            gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsRequest.SerializeToString,
+            gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchResources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AccessService/SearchResources',
+            gatebook_dot_v1_dot_access__service__pb2.SearchResourcesRequest.SerializeToString,
+            gatebook_dot_v1_dot_access__service__pb2.SearchResourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchActions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AccessService/SearchActions',
+            gatebook_dot_v1_dot_access__service__pb2.SearchActionsRequest.SerializeToString,
+            gatebook_dot_v1_dot_access__service__pb2.SearchActionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,12 @@ class AccessServiceStub:
     """Decides many requests with one commit to the book. The results have the order and length of the items."""
     StreamCheckAccess: _grpc.StreamStreamMultiCallable[_access_service_pb2.StreamCheckAccessRequest, _access_service_pb2.StreamCheckAccessResponse]
     """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`."""
+    SearchSubjects: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SearchSubjectsRequest, _access_service_pb2.SearchSubjectsResponse]
+    """Finds the subjects of a type for whom a check would be allowed. It is complete, and one entry a page."""
+    SearchResources: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SearchResourcesRequest, _access_service_pb2.SearchResourcesResponse]
+    """Finds the resources of a type for which a check would be allowed. It is complete, and one entry a page."""
+    SearchActions: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SearchActionsRequest, _access_service_pb2.SearchActionsResponse]
+    """Finds the actions for which a check would be allowed. It is complete, and one entry a page."""
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -51,6 +57,12 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Decides many requests with one commit to the book. The results have the order and length of the items."""
     StreamCheckAccess: _aio.StreamStreamMultiCallable[_access_service_pb2.StreamCheckAccessRequest, _access_service_pb2.StreamCheckAccessResponse]  # type: ignore[assignment]
     """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`."""
+    SearchSubjects: _aio.UnaryUnaryMultiCallable[_access_service_pb2.SearchSubjectsRequest, _access_service_pb2.SearchSubjectsResponse]  # type: ignore[assignment]
+    """Finds the subjects of a type for whom a check would be allowed. It is complete, and one entry a page."""
+    SearchResources: _aio.UnaryUnaryMultiCallable[_access_service_pb2.SearchResourcesRequest, _access_service_pb2.SearchResourcesResponse]  # type: ignore[assignment]
+    """Finds the resources of a type for which a check would be allowed. It is complete, and one entry a page."""
+    SearchActions: _aio.UnaryUnaryMultiCallable[_access_service_pb2.SearchActionsRequest, _access_service_pb2.SearchActionsResponse]  # type: ignore[assignment]
+    """Finds the actions for which a check would be allowed. It is complete, and one entry a page."""
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers access checks. Every decision is durably in the book before it is sent."""
@@ -78,5 +90,29 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_access_service_pb2.StreamCheckAccessResponse], _abc.AsyncIterator[_access_service_pb2.StreamCheckAccessResponse]]:
         """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`."""
+
+    @_abc_1.abstractmethod
+    def SearchSubjects(
+        self,
+        request: _access_service_pb2.SearchSubjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.SearchSubjectsResponse, _abc.Awaitable[_access_service_pb2.SearchSubjectsResponse]]:
+        """Finds the subjects of a type for whom a check would be allowed. It is complete, and one entry a page."""
+
+    @_abc_1.abstractmethod
+    def SearchResources(
+        self,
+        request: _access_service_pb2.SearchResourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.SearchResourcesResponse, _abc.Awaitable[_access_service_pb2.SearchResourcesResponse]]:
+        """Finds the resources of a type for which a check would be allowed. It is complete, and one entry a page."""
+
+    @_abc_1.abstractmethod
+    def SearchActions(
+        self,
+        request: _access_service_pb2.SearchActionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.SearchActionsResponse, _abc.Awaitable[_access_service_pb2.SearchActionsResponse]]:
+        """Finds the actions for which a check would be allowed. It is complete, and one entry a page."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

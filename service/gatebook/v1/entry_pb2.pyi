@@ -70,7 +70,7 @@ class _SealedFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SealedFie
     SEALED_FIELD_ROW: _SealedField.ValueType  # 2
     """The row asked about, as one JSON object: sealed under the keys of all its data subjects."""
     SEALED_FIELD_FILTER: _SealedField.ValueType  # 3
-    """The filter of a read of the book, as one JSON object."""
+    """The filter of a read of the book, or the question of a search, as one JSON object."""
 
 class SealedField(_SealedField, metaclass=_SealedFieldEnumTypeWrapper):
     """What a sealed part holds."""
@@ -82,7 +82,7 @@ SEALED_FIELD_REQUEST: SealedField.ValueType  # 1
 SEALED_FIELD_ROW: SealedField.ValueType  # 2
 """The row asked about, as one JSON object: sealed under the keys of all its data subjects."""
 SEALED_FIELD_FILTER: SealedField.ValueType  # 3
-"""The filter of a read of the book, as one JSON object."""
+"""The filter of a read of the book, or the question of a search, as one JSON object."""
 Global___SealedField: _TypeAlias = SealedField  # noqa: Y015
 
 class _PolicyStep:
@@ -607,15 +607,15 @@ class ReadEntry(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     SUBJECT_PSEUDONYM_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """The method, such as "ListEntries"."""
+    """The method, such as "ListEntries" or "SearchSubjects"."""
     first_index: _builtins.int
     """The first index returned; absent when none was."""
     last_index: _builtins.int
     """The last index returned; absent when none was."""
     count: _builtins.int
-    """The number of entries returned."""
+    """The number of entries returned, or of results found."""
     subject_pseudonym: _builtins.bytes
-    """The pseudonym of the person the filter names."""
+    """The pseudonym of the person that the filter or the question names."""
     def __init__(
         self,
         *,

@@ -106,6 +106,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """This worker has lost touch with the first one and does not know what is active. UNAVAILABLE, with RetryInfo.
     Example: metadata {}.
     """
+    ERROR_REASON_NOT_SEARCHABLE: _ErrorReason.ValueType  # 21
+    """The policy set does not say which subjects, resources or actions there are, so that no search of it would be
+    complete. FAILED_PRECONDITION.
+    Example: metadata {"policy_set": "basic"}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -191,5 +196,10 @@ Example: metadata {}.
 ERROR_REASON_CONTROL_FEED_LOST: ErrorReason.ValueType  # 20
 """This worker has lost touch with the first one and does not know what is active. UNAVAILABLE, with RetryInfo.
 Example: metadata {}.
+"""
+ERROR_REASON_NOT_SEARCHABLE: ErrorReason.ValueType  # 21
+"""The policy set does not say which subjects, resources or actions there are, so that no search of it would be
+complete. FAILED_PRECONDITION.
+Example: metadata {"policy_set": "basic"}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
