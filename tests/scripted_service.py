@@ -108,6 +108,18 @@ class ScriptedAccess(access_grpc.AccessServiceServicer):
         """Takes the next step."""
         return await self._next(request, context)
 
+    async def SearchSubjects(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  # the name is gRPC's
+        """Takes the next step."""
+        return await self._next(request, context)
+
+    async def SearchResources(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  # the name is gRPC's
+        """Takes the next step."""
+        return await self._next(request, context)
+
+    async def SearchActions(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  # the name is gRPC's
+        """Takes the next step."""
+        return await self._next(request, context)
+
     async def StreamCheckAccess(  # noqa: N802  # the name is gRPC's
         self,
         request_iterator: AsyncIterator[Any],

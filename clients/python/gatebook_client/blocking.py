@@ -23,9 +23,10 @@ from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, l
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import GatebookClientError, MalformedAnswerError
 from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
+from gatebook_client.searching import BlockingSearches
 
 
-class BlockingConnection:
+class BlockingConnection(BlockingSearches):
     """A connection to the service, without asyncio. Use it inside `with`; threads may share it."""
 
     def __init__(self, channel: grpc.Channel, asking: Asking, terms: Terms) -> None:

@@ -25,13 +25,14 @@ from gatebook_client.credentials import Tls
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import ConnectionClosedError, GatebookClientError, MalformedAnswerError
 from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
+from gatebook_client.searching import Searches
 from gatebook_client.target import open_channel
 
 SERVICE = "gatebook.v1.AccessService"
 NOT_OPENED = "the connection is not open; use it inside `async with`"
 
 
-class Connection:
+class Connection(Searches):
     """A connection to the service, for asyncio. Open it with `async with`; tasks of one event loop may share it."""
 
     def __init__(

@@ -49,14 +49,15 @@ def candidates(snapshot: Snapshot, kind: Kind, type_: str) -> tuple[str, ...]:
 
 def searchable(snapshot: Snapshot) -> frozenset[Kind]:
     """Returns what can be searched for."""
-    able = set()
-    for kind in Kind:
-        try:
-            candidates(snapshot, kind, "")
-        except NotSearchableError:
-            continue
-        able.add(kind)
-    return frozenset(able)
+    if snapshot.governed:
+        return frozenset(Kind)
+    policy_set = snapshot.policy_set
+    able = {
+        Kind.SUBJECTS: policy_set.subjects is not None,
+        Kind.RESOURCES: policy_set.resources is not None,
+        Kind.ACTIONS: bool(policy_set.settings.actions) or _actions_of_rules(snapshot) is not None,
+    }
+    return frozenset(kind for kind in Kind if able[kind])
 
 
 def _subjects(snapshot: Snapshot, type_: str) -> tuple[str, ...]:
