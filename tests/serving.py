@@ -51,6 +51,8 @@ class RunningServer:
             if line.startswith("{"):
                 told = json.loads(line)
                 self.lines.append(told)
+                if told.get("event") == "http":
+                    self.http = str(told["listen"])
                 if told.get("event") == "serving":
                     self.target = str(told["listen"])
                     self._serving.set()

@@ -136,6 +136,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     client_ca: Path | None = None
     callers: Path | None = None
+    http: str = ""
+    """Where AuthZEN requests are answered; empty means nowhere."""
+    http_url: str = ""
+    """How callers reach that address, if not as their `Host` header says."""
     origin: str = ""
     dev: bool = False
     log_json: bool = True

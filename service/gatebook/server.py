@@ -28,6 +28,7 @@ from gatebook.config import Config, require_guarded
 from gatebook.door.authentication import authentication_of
 from gatebook.door.door import Door
 from gatebook.door.tls_files import TlsFiles
+from gatebook.gateway.listening import answering_http
 from gatebook.log import configure_log, flush_log
 from gatebook.metrics.listening import telling_operators
 from gatebook.policy import bundle
@@ -77,6 +78,7 @@ async def serve(config: Config, ready: Callable[[int], None] | None, parent: Con
         door = Door(config.limits, authentication)
         async with (
             telling_operators_if_asked(service, door, config, authentication.tls),
+            answering_http_if_asked(service, door, config, authentication.tls),  # ends after the door is drained
             listening(service, door, config, authentication.tls) as port,
         ):
             names = sorted(service.revisions.state.policy_sets)
@@ -113,6 +115,19 @@ def metrics_of(config: Config) -> str:
     """Returns where a worker tells operators: the first at the address given, each other one port further."""
     host, _, port = config.metrics.rpartition(":")
     return f"{host}:{int(port) + config.worker}" if int(port) else config.metrics
+
+
+@contextlib.asynccontextmanager
+async def answering_http_if_asked(
+    service: Service, door: Door, config: Config, tls: TlsFiles | None
+) -> AsyncIterator[None]:
+    """Answers AuthZEN requests, where the command line names an address for it."""
+    if not config.http:
+        yield
+        return
+    async with answering_http(service, door, config, tls) as address:
+        structlog.get_logger("gatebook.server").info("http", listen=address)
+        yield
 
 
 async def publish_folders(service: Service, config: Config) -> None:

@@ -51,6 +51,13 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--client-ca", type=A_FILE, help="Require client certificates, signed by this CA.")
 @click.option("--callers", type=A_FILE, help="Whose certificates and tokens count (callers.yaml).")
 @click.option("--listen-tokens", default="", metavar="HOST:PORT", help="A second port: TLS, tokens only.")
+@click.option(
+    "--http",
+    default="",
+    metavar="HOST:PORT",
+    help="Answer AuthZEN requests too. Without TLS, on this machine only; port 0 picks one.",
+)
+@click.option("--http-url", default="", metavar="URL", help="How callers reach --http, for its metadata.")
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
 @click.option("--dev", is_flag=True, help="Publish the folders at every start.")
 @click.option(

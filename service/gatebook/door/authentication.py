@@ -107,7 +107,7 @@ def authentication_of(config: Config) -> Authentication:
     """
     callers = CallersFile() if config.callers is None else _read_callers(config)
     tls = _tls_of(config)
-    addresses = {"listen": config.listen, "listen-tokens": config.listen_tokens}
+    addresses = {"listen": config.listen, "listen-tokens": config.listen_tokens, "http": config.http}
     for option, address in addresses.items():
         if address and tls is None:
             require_loopback(address, option)
