@@ -58,7 +58,7 @@ test-long: $(READY) ## run the tests that take minutes each
 test-system: $(READY) ## run the tests that need Debian packages or root
 	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
 	  echo 'tests/system holds no test: nothing to run'; \
-	else $(BIN)/python -m pytest -q tests/system; fi
+	else $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/system; fi
 
 .PHONY: bench
 bench: $(READY) ## measure decisions, checks per second beside Cerbos, and entries per second

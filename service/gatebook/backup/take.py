@@ -43,18 +43,8 @@ from gatebook.tlog.tiles import ENTRIES, Tile, encode_bundle, new_tiles
 ARCHIVE_SUFFIX = ".tar"
 KEYS = ("book.key", "people.key", "mask.key", "directory.key")
 _KNOWN = frozenset(
-    {
-        "book",
-        "book.lock",
-        "book.new",
-        "wal",
-        "checkpoints.db",
-        "people.db",
-        "index.db",
-        "keys",
-        "revisions",
-        "directory",
-    }
+    ("book", "book.lock", "book.new", "wal", "checkpoints.db", "people.db", "index.db")
+    + ("keys", "revisions", "directory", "lost+found")
 )
 _DERIVED_SUFFIXES = ("-wal", "-shm", "-journal")
 
