@@ -21,7 +21,7 @@ WINDOW_MAX = 2**31 - 1
 WINDOW_DEFAULT = 65_535
 STREAM_MAX = 2**31 - 1
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-INITIAL_WINDOW_SIZE = 4
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 
 Answered = Callable[[bytes], None]
 
@@ -60,14 +60,15 @@ class Connection(asyncio.Protocol):
         self._block = b"\x83\x86\xc1\xc0\xbf\xbe"
         self._stream = -1
         self._window = WINDOW_DEFAULT
+        self._streams_max = STREAM_MAX
         self._received = 0
         self._rest = b""
         self._open: dict[int, Answered] = {}
         self._parts: dict[int, bytes] = {}
         self._held: deque[tuple[bytes, Answered]] = deque()
         self._transport: asyncio.Transport | None = None
-        self.failed = 0
-        self.lost = False
+        self.told = ""
+        """What the other side said of a failure."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Opens HTTP/2, with all the room for answers that there can be."""
@@ -78,18 +79,20 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fails what is open."""
-        self.lost = exc is not None or bool(self._open)
+        self.told = self.told or f"connection lost: {exc}"
         for answered in list(self._open.values()):
-            self.failed += 1
             answered(b"")
         self._open.clear()
 
     def call(self, framed: bytes, answered: Answered) -> None:
         """Sends a request, made by `message`; `answered` gets the answer's message, or nothing when the call failed."""
-        if self._held or len(framed) > self._window:
-            self._held.append((framed, answered))
-        else:
-            self._send(framed, answered)
+        self._held.append((framed, answered))
+        self._send_held()
+
+    def _send_held(self) -> None:
+        """Sends what waits, as far as the other side takes it (RFC 9113 sections 5.1.2 and 6.9)."""
+        while self._held and len(self._held[0][0]) <= self._window and len(self._open) < self._streams_max:
+            self._send(*self._held.popleft())
 
     def _send(self, framed: bytes, answered: Answered) -> None:
         assert self._transport is not None
@@ -124,24 +127,31 @@ class Connection(asyncio.Protocol):
         if kind in (DATA, HEADERS) and flags & END_STREAM:
             self._finish(stream)
         elif kind == RST_STREAM:
+            self.told = f"stream reset with code {int.from_bytes(payload, 'big')}"
             self._parts.pop(stream, None)
             self._finish(stream)
         elif kind == WINDOW_UPDATE and not stream:
             self._window += int.from_bytes(payload, "big")
-            while self._held and len(self._held[0][0]) <= self._window:
-                self._send(*self._held.popleft())
+            self._send_held()
         elif kind in (SETTINGS, PING) and not flags & ACK:
             assert self._transport is not None
             self._transport.write(frame(kind, ACK, 0, payload if kind == PING else b""))
+            if kind == SETTINGS:
+                self._take_settings(payload)
         elif kind == GOAWAY:
-            self.lost = True
+            self.told = f"connection refused further calls: {payload[4:]!r}"
+
+    def _take_settings(self, payload: bytes) -> None:
+        for start in range(0, len(payload), 6):
+            if int.from_bytes(payload[start : start + 2], "big") == MAX_CONCURRENT_STREAMS:
+                self._streams_max = int.from_bytes(payload[start + 2 : start + 6], "big")
 
     def _finish(self, stream: int) -> None:
         answered = self._open.pop(stream, None)
         body = self._parts.pop(stream, b"")[MESSAGE_HEAD_BYTES:]
         if answered is not None:
-            self.failed += not body
             answered(body)
+            self._send_held()
 
     def _give_room(self, count: int) -> None:
         """Gives back the connection's window, now and then."""

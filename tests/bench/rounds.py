@@ -97,7 +97,8 @@ class Wire:
         answers, self._answers = self._answers, []
         for sent, answer in answers:
             if not answer:
-                raise UnansweredError(f"{self.product.name} failed a call")
+                told = next((one.told for one in self._connections if one.told), "it answered with an error")
+                raise UnansweredError(f"{self.product.name} failed a call: {told}")
             if self._read(answer) != sent.expected:
                 raise UnansweredError(f"{self.product.name} decided otherwise than the rules say")
 
