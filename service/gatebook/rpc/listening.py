@@ -19,9 +19,11 @@ from grpc_reflection.v1alpha import reflection
 from gatebook.config import Config, Limits
 from gatebook.door.door import Door
 from gatebook.door.tls_files import Identity, TlsFiles
+from gatebook.envoy import external_auth_pb2, external_auth_pb2_grpc
 from gatebook.errors import ListenError
 from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.edge import Edge
+from gatebook.rpc.envoy_service import EnvoyServicer, refused
 from gatebook.rpc.health import Health
 from gatebook.rpc.intake import Intake
 from gatebook.rpc.policy_service import PolicyServicer
@@ -38,10 +40,12 @@ from gatebook.v1 import (
     policy_service_pb2_grpc,
 )
 
+ENVOY_SERVICE = external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name
 SERVICES = (
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    ENVOY_SERVICE,
 )
 
 PING_SECONDS = 20
@@ -121,9 +125,7 @@ def server_credentials(tls: TlsFiles, *, with_certificates: bool) -> grpc.Server
     )
 
 
-def add_services(
-    server: grpc.aio.Server, service: Service, edge: Edge, config: Config, team: Team | None = None
-) -> Health:
+def add_services(server: Intake, service: Service, edge: Edge, config: Config, team: Team | None = None) -> Health:
     """Adds every service to a server; returns the one that answers for its health.
 
     One of several workers answers for the books of all, and one that follows passes on what concerns policy sets.
@@ -131,6 +133,7 @@ def add_services(
     limits = config.limits
     receipts = Receipts(service.origin, service.key)
     access = SearchServicer(service, receipts, edge, limits)
+    envoy = EnvoyServicer(service.revisions, service.recorder, receipts, edge, limits)
     audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)
     checks = Health(service, SERVICES)
     access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
@@ -140,6 +143,8 @@ def add_services(
         policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, limits)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
+    server.answer_errors(ENVOY_SERVICE, refused)
+    external_auth_pb2_grpc.add_AuthorizationServicer_to_server(envoy, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return checks

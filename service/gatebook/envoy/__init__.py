@@ -1,0 +1,1 @@
+"""Envoy's external authorization protocol, as far as it is served; generated from proto/gatebook/envoy."""
