@@ -218,7 +218,10 @@ def require_host(request: Request, url: str) -> None:
     Raises:
         InvalidRequestError: its `Host` header names another.
     """
-    host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").lower()
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:  # such as half of an IPv6 address
+        host = ""
     if request.scope["scheme"] == "http" and not is_loopback(host) and host != urlsplit(url).hostname:
         raise InvalidRequestError("host", "is not this machine, and not the one of --http-url")
 
