@@ -30,6 +30,8 @@ _SERVE = re.compile(r"gatebook serve( |$)")
 _LISTEN = re.compile(r" --listen (\S+)")
 _METRICS = re.compile(r" --metrics (\S+)")
 _TELLING = re.compile(r" metrics .*listen=(\S+)")
+_HTTP = re.compile(r" --http (\S+)")
+_ANSWERING = re.compile(r" http .*listen=(\S+)")
 _SERVING = re.compile(r" serving .*listen=(\S+)")
 _MAKE = re.compile(r"make( ([a-z-]+))?")
 _ACTIVATE = "source .venv/bin/activate"
@@ -45,6 +47,8 @@ class Session:
     server: subprocess.Popen[str] | None = None
     metrics: tuple[str, str] | None = None
     """Where the document says that operators are told, and where they are."""
+    http: tuple[str, str] | None = None
+    """Where the document says that HTTP is answered, and where it is."""
 
     def __post_init__(self) -> None:
         """Gives the reader the shipped policies and the commands of the environment."""
@@ -112,6 +116,8 @@ class Session:
             command = f"{_LISTEN.sub('', command)} --listen 127.0.0.1:0"
         shown_metrics = _METRICS.search(command)
         command = _METRICS.sub(" --metrics 127.0.0.1:0", command)
+        shown_http = _HTTP.search(command)
+        command = _HTTP.sub(" --http 127.0.0.1:0", command)
         self.server = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
             cwd=self.folder,
@@ -129,6 +135,9 @@ class Session:
             telling, serving = _TELLING.search(line), _SERVING.search(line)
             if telling is not None and shown_metrics is not None:
                 self.metrics = (shown_metrics[1], telling[1])
+            answering = _ANSWERING.search(line)
+            if answering is not None and shown_http is not None:
+                self.http = (shown_http[1], answering[1])
             if serving is not None:
                 self.environment["GATEBOOK_TARGET"] = serving[1]
                 return self._as_shown(told), 0
@@ -137,14 +146,13 @@ class Session:
         return told, code
 
     def _redirected(self, text: str) -> str:
-        if self.metrics is not None:
-            text = text.replace(*self.metrics)
+        for moved in filter(None, (self.metrics, self.http)):
+            text = text.replace(*moved)
         return text.replace(self.shown_listen, self.environment.get("GATEBOOK_TARGET", self.shown_listen))
 
     def _as_shown(self, printed: str) -> str:
         target = self.environment.get("GATEBOOK_TARGET")
-        if self.metrics is not None:
-            shown, actual = self.metrics
+        for shown, actual in filter(None, (self.metrics, self.http)):
             printed = printed.replace(actual, shown)
         return printed.replace(target, self.shown_listen) if target else printed
 

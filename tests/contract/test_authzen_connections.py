@@ -147,7 +147,7 @@ def test_an_idle_connection_is_closed(tmp_path: Path, monkeypatch: pytest.Monkey
         (HEAD + b"Content-Length: ten\r\n\r\n", b"400"),
         (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", b"400"),
         (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", b"400"),
-        (HEAD + b"X: " + b"a" * 300_000, b"400"),
+        (HEAD + b"X: " + b"a" * 40_000, b"400"),
         (HEAD + b"Content-Length: 10000000\r\n\r\n", b"413"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"8000\r\n" + b" " * 0x8000 + b"\r\n") * 3, b"413"),
         (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", b"400"),

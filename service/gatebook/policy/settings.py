@@ -4,7 +4,7 @@ Owns the settings of one policy set:
 
     name                what the set is called in requests
     owners              whom to ask
-    actions             what can be done: the closed vocabulary of a governed set
+    actions             what can be done, and nothing else: required in a governed set
     roles               who can be spoken of: every role that its rules, ceilings and zones name
     zones               which datasets a role may administer (kept for delegated administration)
     attribute_sources   which caller may state which context keys and subject properties; what another
