@@ -106,6 +106,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a connection may take until HTTP/2, and TLS where there is any, is agreed on."""
     idle_seconds: float = 600.0
     """How long a connection may be open without a call."""
+    connection_seconds_max: float = 3_600.0
+    """How old a connection may grow; the next is checked against the CA of then. Calls under way go on."""
     metadata_bytes_max: int = 16 * KIB
     """The headers of one call, a bearer token included."""
     answer_bytes_max: int = 64 * MIB

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.callers import CA, Hostile, Told, hostile_server
@@ -21,7 +23,10 @@ from tests.certificates import leaf
 from tests.tokens import AUDIENCE, ISSUER, SigningKey, by_hand, claims_with, key_set
 
 from gatebook.door import jwks
-from gatebook.door.caller import Caller, Credentials
+from gatebook.door.authentication import Authentication
+from gatebook.door.caller import LOCAL, Caller, Credentials
+from gatebook.v1 import access_service_pb2, types_pb2
+from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 
 REFUSAL = "no valid credentials: call with a client certificate or a bearer token that this server trusts"
 CALLERS = f"""\
@@ -490,3 +495,36 @@ async def test_a_server_starts_without_an_issuer_that_does_not_answer(folder: Pa
         told = [(await server.tell_on(channel, bearer(GOOD[name][0]))).identity for name in ("es256", "another issuer")]
 
     assert told == ["the keys of `corp` cannot be had", "robots:sweeper"]
+
+
+async def answers_until_refused(channel: grpc.aio.Channel) -> tuple[int, str]:
+    """Asks in one stream until it is ended; returns how many answers came, and why it ended."""
+    access = types_pb2.AccessRequest(
+        subject=types_pb2.Subject(id="alice"),
+        action=types_pb2.Action(name="read"),
+        resource=types_pb2.Resource(id="report:weekly"),
+    )
+    question = access_service_pb2.StreamCheckAccessRequest(items=[access_service_pb2.CheckItem(access=access)])
+    stream = AccessServiceStub(channel).StreamCheckAccess(timeout=60)
+    answered = 0
+    try:
+        while True:
+            await stream.write(question)
+            answered += isinstance(await stream.read(), access_service_pb2.StreamCheckAccessResponse)
+    except grpc.aio.AioRpcError as error:
+        return answered, f"{error.code().name}: {error.details()}"
+
+
+async def test_a_stream_does_not_outlive_its_credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream answers until the credentials that opened it run out, and then ends as a stranger's would."""
+    caller = msgspec.structs.replace(LOCAL, valid_until=time.time() + 2)
+
+    async def identify(*_: object) -> Caller:
+        return caller
+
+    monkeypatch.setattr(Authentication, "identify", identify)
+    async with hostile_server(folder, CALLERS, plain=True) as server, server.channel() as channel:
+        answered, ended = await answers_until_refused(channel)
+
+    assert answered > 0
+    assert ended == f"UNAUTHENTICATED: {REFUSAL}"

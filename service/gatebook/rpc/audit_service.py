@@ -8,7 +8,7 @@ from gatebook.audit.checkpoints import Signed
 from gatebook.audit.reader import BookReader
 from gatebook.audit.recorder import Recorder
 from gatebook.errors import InvalidRequestError
-from gatebook.rpc.edge import Edge, ServicerContext
+from gatebook.rpc.edge import Edge, ServicerContext, require_valid
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceServicer
 
@@ -100,6 +100,7 @@ class AuditServicer(AuditServiceServicer):
             at = request.start_index if request.HasField("start_index") else size
             await self._reader.record(self._recorder, call.method, call.caller.id, asked=request.filter)
             while not self._edge.draining.is_set():
+                require_valid(call.caller)
                 while at < size:
                     end = min(size, at + TAIL_ENTRIES_MAX)
                     async for page in self._reader.between(request.filter, at, end):

@@ -25,7 +25,7 @@ from google.rpc import status_pb2
 
 from gatebook.door.caller import Caller, Credentials
 from gatebook.door.door import Door, Finished
-from gatebook.errors import DeadlineExceededError, GatebookError
+from gatebook.errors import DeadlineExceededError, GatebookError, UnauthenticatedError
 from gatebook.rpc import status
 from gatebook.values import AccessRequest, Entity
 
@@ -145,12 +145,26 @@ class Edge:
 
         The block raises:
             OverloadedError: too many checks, or bytes of them, are in flight, or the caller checks too often.
+
+        Raises:
+            UnauthenticatedError: the caller's credentials have run out.
         """
+        require_valid(call.caller)
         return self._door.admission.items(call.caller, count, size_bytes)
 
     def answer(self, call: Call, size_bytes: int) -> AbstractContextManager[None]:
         """Returns the block of an answer, which is counted until its caller has taken it."""
         return self._door.admission.answer(call.caller, size_bytes)
+
+
+def require_valid(caller: Caller) -> None:
+    """Requires credentials that still count, where a call may live longer than they do.
+
+    Raises:
+        UnauthenticatedError: they have run out.
+    """
+    if time.time() >= caller.valid_until:
+        raise UnauthenticatedError("the credentials ran out while the call was under way")
 
 
 def credentials_of(context: ServicerContext) -> Credentials:

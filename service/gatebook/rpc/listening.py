@@ -163,6 +163,7 @@ def options_of(config: Config) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
         ("grpc.server_handshake_timeout_ms", int(limits.handshake_seconds * 1_000)),
         ("grpc.max_connection_idle_ms", int(limits.idle_seconds * 1_000)),
+        ("grpc.max_connection_age_ms", int(limits.connection_seconds_max * 1_000)),
         # Who has gone without a word, or reads nothing, does not answer a ping; who pings too often is sent away.
         ("grpc.keepalive_time_ms", PING_SECONDS * 1_000),
         ("grpc.keepalive_timeout_ms", PING_SECONDS * 1_000),
