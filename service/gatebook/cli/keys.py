@@ -1,4 +1,4 @@
-"""`gatebook keys`: hands mask keys to the enforcers that apply keyed hashes."""
+"""`gatebook keys`: hands mask keys to the enforcers that apply keyed hashes, and makes certificates to try TLS with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from gatebook.audit.keyfile import read_key
-from gatebook.cli.output import errors_told
+from gatebook.cli.certificates import DAYS_MAX, make_certificates
+from gatebook.cli.output import NO, errors_told, fail
 from gatebook.engine.mask_keys import derive_mask_key, mask_key_id
 
 
@@ -28,3 +29,23 @@ def export(data: Path, policy_set: str, purpose: str) -> None:
     with errors_told():
         key = derive_mask_key(read_key(data / "keys" / "mask.key"), policy_set, purpose)
     click.echo(f"{mask_key_id(key, policy_set, purpose)} {key.hex()}")
+
+
+@keys.command("certificates")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--host", "hosts", multiple=True, default=("localhost", "127.0.0.1", "::1"), show_default=True)
+@click.option("--client", "clients", multiple=True, metavar="NAME", help="A SPIFFE id or common name; may be repeated.")
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1, DAYS_MAX), help="How long they count.")
+def certificates(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...], days: int) -> None:
+    """Make a throw-away CA in FOLDER, with a server and clients, for trying out TLS.
+
+    The key of the CA is not kept, and what exists is not overwritten.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in make_certificates(folder, hosts, clients, days):
+            click.echo(path)
+    except FileExistsError as error:
+        fail(f"`{error.filename}` exists: name another folder", NO)
+    except (OSError, ValueError) as error:
+        fail(f"the certificates cannot be made: {error}", NO)
