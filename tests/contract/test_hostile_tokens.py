@@ -97,6 +97,7 @@ def signed_with_the_public_key() -> str:
 
 
 NOW = int(time.time())
+"""When the tokens below were made, and when they are tried."""
 USUAL = {"alg": "ES256", "typ": "JWT", "kid": "ec"}
 GOOD = {
     "es256": (good(), "corp:farah"),
@@ -245,6 +246,7 @@ def folder(tmp_path: Path) -> Path:
 async def test_a_good_token_is_its_caller(folder: Path) -> None:
     """A token of a listed issuer, with each algorithm, is the caller of its issuer and subject, each time."""
     async with hostile_server(folder, CALLERS, tokens=True) as server, server.channel() as channel:
+        server.authentication.now = lambda: float(NOW)
         told = [
             {name: (await server.tell_on(channel, bearer(token))).identity for name, (token, _) in GOOD.items()}
             for _ in range(2)
@@ -257,6 +259,7 @@ async def test_a_bad_token_is_nobody(folder: Path, capsys: pytest.CaptureFixture
     """Each is refused for its own cause, and told the same, byte for byte; the log has the cause and no token."""
     expected = {name: cause for name, (_, cause) in BAD.items()}
     async with hostile_server(folder, CALLERS, tokens=True) as server, server.channel() as channel:
+        server.authentication.now = lambda: float(NOW)
         told = {name: await server.tell_on(channel, bearer(t)) for name, (t, _) in BAD.items()}
 
     logged = capsys.readouterr().out
@@ -271,6 +274,7 @@ async def test_a_bad_token_is_nobody(folder: Path, capsys: pytest.CaptureFixture
 async def test_a_header_that_is_no_token_is_nobody(folder: Path) -> None:
     """Exactly one header of the scheme Bearer counts, in whatever letters; headers of proxies do not."""
     async with hostile_server(folder, CALLERS, tokens=True) as server, server.channel() as channel:
+        server.authentication.now = lambda: float(NOW)
         told = {name: await server.tell_on(channel, headers) for name, (headers, _) in HEADERS.items()}
 
     assert {name: answer.identity for name, answer in told.items()} == {
@@ -492,6 +496,7 @@ async def test_a_server_starts_without_an_issuer_that_does_not_answer(folder: Pa
     """Whose address does not answer at the start gets nobody in, and the other issuer's callers all the same."""
     callers = CALLERS.replace("jwks: keys.json", "jwks: http://127.0.0.1:9/keys")
     async with hostile_server(folder, callers, tokens=True) as server, server.channel() as channel:
+        server.authentication.now = lambda: float(NOW)
         told = [(await server.tell_on(channel, bearer(GOOD[name][0]))).identity for name in ("es256", "another issuer")]
 
     assert told == ["the keys of `corp` cannot be had", "robots:sweeper"]
