@@ -2,7 +2,8 @@
 
 Whoever logs never waits and never fails, since an answer may depend on it:
 
-1. a line is rendered where it is logged and goes into a bounded queue; a thread of its own writes it;
+1. a line is rendered where it is logged and goes into a bounded queue; a thread of its own writes it, and
+   those that wait behind it, at once;
 2. with a full queue, or where a line cannot be written, the line is dropped and counted, and the
    count is told before the next line that gets through;
 3. the end of the process waits `FLUSH_SECONDS` at most for what is left.
@@ -16,6 +17,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -25,6 +27,8 @@ from structlog.typing import Processor
 
 LINES_MAX = 10_000
 """Lines that wait for standard error; more are dropped."""
+LINES_TOGETHER_MAX = 200
+LINGER_SECONDS = 0.02
 FLUSH_SECONDS = 1.0
 STANDARD_ERROR = 2
 
@@ -65,18 +69,31 @@ class Lines:
         self._waiting.put(reached)
         return reached.wait(seconds)
 
-    def _drop(self) -> None:
+    def _drop(self, count: int = 1) -> None:
         with self._count_lock:
-            self._dropped += 1
-            self._dropped_total += 1
+            self._dropped += count
+            self._dropped_total += count
 
     def _run(self) -> None:
         while True:
+            lines, reached = self._take(self._waiting.get())
+            if lines and not (self._write_dropped() and self._write("".join(lines))):
+                self._drop(len(lines))
+            if reached is not None:
+                reached.set()
+            elif self._waiting.empty():
+                # To wake a thread costs more than a line: what follows soon finds it awake, and wakes nobody.
+                time.sleep(LINGER_SECONDS)
+
+    def _take(self, waiting: str | threading.Event) -> tuple[list[str], threading.Event | None]:
+        """Returns the lines that wait, up to whoever waits for them."""
+        lines: list[str] = []
+        while not isinstance(waiting, threading.Event):
+            lines.append(waiting)
+            if len(lines) == LINES_TOGETHER_MAX or self._waiting.empty():
+                return lines, None
             waiting = self._waiting.get()
-            if isinstance(waiting, threading.Event):
-                waiting.set()
-            elif not (self._write_dropped() and self._write(waiting)):
-                self._drop()
+        return lines, waiting
 
     def _write_dropped(self) -> bool:
         """Tells how many lines were dropped, if any; returns whether the next line may follow."""

@@ -84,7 +84,8 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
     with serving_with(tmp_path / "data", write_end) as ask:
         os.close(write_end)
         ask(PIPE_BYTES // LINE_BYTES_MIN + 1)
-    assert len(os.read(read_end, 2 * PIPE_BYTES)) > PIPE_BYTES - 4_096  # it was full
+    # It was full: a write that does not fit what is left of a page takes another, so that pages are not.
+    assert len(os.read(read_end, 2 * PIPE_BYTES)) > PIPE_BYTES // 2
     os.close(read_end)
 
 
