@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import msgspec
+from tests.decisions import changed, decision_of
 
 from gatebook.audit.asked import ask
 from gatebook.audit.decision_entry import Decided, encode_decision, people_of
@@ -42,7 +43,7 @@ REQUEST = AccessRequest(
     context={"network": "corp"},
     enforcer=Enforcer("svc-training", frozenset({MaskKind.REDACT}), frozenset({ObligationKind.MASKS})),
 )
-DECISION = Decision(
+DECISION = decision_of(
     effect=Effect.ALLOW,
     reason=Reason.ALLOWED,
     message="every step passed",
@@ -70,7 +71,7 @@ def request(**changes: object) -> AccessRequest:
 
 def decision(**changes: object) -> Decision:
     """Returns an allow with a mask for that request, with these fields changed."""
-    return msgspec.structs.replace(DECISION, **changes)
+    return changed(DECISION, **changes)
 
 
 def decided(asked: AccessRequest | None = None, outcome: Decision | None = None, number: int = 0) -> Decided:

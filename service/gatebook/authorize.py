@@ -21,23 +21,23 @@ the others do not exist.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
 import msgspec
 
-from gatebook.audit import asked
-from gatebook.audit.asked import Asked
+from gatebook.audit.asked import Asked, ask
 from gatebook.audit.decision_entry import DATA_SUBJECTS_MAX, Decided
+from gatebook.audit.random_pieces import RandomPieces
 from gatebook.audit.recorder import Recorder, Written
 from gatebook.engine.bind import bind
 from gatebook.engine.decision import Denial, allowed, data_subjects, denied
 from gatebook.engine.evaluate import ColumnVerdict, evaluate, evaluate_columns
 from gatebook.engine.known import as_known, refuse_unknown
-from gatebook.engine.obligations import Obliged, oblige
+from gatebook.engine.obligations import Obliged
 from gatebook.engine.snapshot import Snapshot
+from gatebook.engine.standing import Standing
 from gatebook.errors import InvalidRequestError, LimitExceededError
 from gatebook.policy.casts import cast_row
 from gatebook.policy.dataset import DATASET_TYPE, Dataset, Notice
@@ -48,14 +48,19 @@ from gatebook.values import AccessRequest, Decision, Effect, Reason
 SHARE = "share"
 FAIR_SHARE = 50
 """Questions of one call that are decided without a pause."""
+_decision_ids = RandomPieces(16)
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A request, fit to be decided and written; `tokens` are those of a plain set's model."""
+    """A request, fit to be decided and written; `tokens` are those of a plain set's model.
+
+    `standing` is there where the same caller asked the same before: what was decided then may still stand.
+    """
 
     asked: Asked
     caller: str
     tokens: Mapping[str, Any] = {}
+    standing: Standing | None = None
 
     @property
     def request(self) -> AccessRequest:
@@ -95,13 +100,19 @@ class Facts(TypedDict):
 def question_of(
     snapshot: Snapshot, request: AccessRequest, *, caller: str, caller_request_id: str = "", trace_id: bytes = b""
 ) -> Question:
-    """Makes a question of a request, or refuses what could not be decided or written.
+    """Makes a question of a request, or refuses what could not be decided or written; see `question_about`."""
+    return question_about(snapshot, ask(request, caller_request_id, trace_id), caller)
+
+
+def question_about(snapshot: Snapshot, asked: Asked, caller: str) -> Question:
+    """Makes a question of a request that can be written, or refuses what could not be decided.
 
     Raises:
         TokenMissingError: the model of a plain set needs a token that the request does not supply.
         InvalidRequestError: it asks for columns or a row of a plain set, which knows neither.
         LimitExceededError: no entry could hold it.
     """
+    request = asked.request
     if not snapshot.governed and (request.columns or request.row is not None):
         field = "access.resource.columns" if request.columns else "access.row"
         raise InvalidRequestError(field, f"policy set `{snapshot.policy_set.name}` has no catalogue, and so no columns")
@@ -110,7 +121,7 @@ def question_of(
         message = f"the row names {people} data subjects, at most {DATA_SUBJECTS_MAX} are taken"
         raise LimitExceededError(message, field="access.row", limit=str(DATA_SUBJECTS_MAX), actual=str(people))
     tokens = {} if snapshot.governed else bind(snapshot.program, as_known(snapshot.policy_set, request, caller))
-    return Question(asked.ask(request, caller_request_id, trace_id), caller, tokens)
+    return Question(asked, caller, tokens)
 
 
 async def authorize(recorder: Recorder, snapshot: Snapshot, questions: Sequence[Question]) -> list[Answer]:
@@ -127,10 +138,23 @@ async def authorize(recorder: Recorder, snapshot: Snapshot, questions: Sequence[
     for question in questions:
         if len(decided) % FAIR_SHARE == FAIR_SHARE - 1:
             await asyncio.sleep(0)  # other calls get their turn during a large batch
-        decided.append(Decided(question.asked, decide(snapshot, question, now), secrets.token_hex(16)))
+        decision = decide_unless_standing(snapshot, question, now)
+        decided.append(Decided(question.asked, decision, _decision_ids.draw().hex()))
     written = await recorder.record_decisions(decided, questions[0].caller)
     # Past the commit point: every decision is durably in the book, and may be told.
     return [Answer(one.decision, one.decision_id, place) for one, place in zip(decided, written, strict=True)]
+
+
+def decide_unless_standing(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
+    """Returns what `decide` returns: where the same question was decided before, without deciding it again."""
+    standing = question.standing
+    if standing is None:
+        return decide(snapshot, question, now)
+    decision = standing.at(now)
+    if decision is None:
+        decision = decide(snapshot, question, now)
+        standing.keep(snapshot, question.request, decision)
+    return decision
 
 
 def decide(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
@@ -148,8 +172,7 @@ def decide(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
     obliged = narrow(snapshot, request, found, verdicts)
     if isinstance(obliged, Denial):
         return denied(snapshot, request, now, obliged, found.notice)
-    granting = (rule for verdict in verdicts if verdict.effect is Effect.ALLOW for rule in verdict.rules)
-    return allowed(snapshot, request, now, rules=granting, obliged=obliged, notice=found.notice)
+    return allowed(snapshot, request, now, verdicts=verdicts, obliged=obliged, notice=found.notice)
 
 
 def resolve(snapshot: Snapshot, request: AccessRequest) -> Resolved | Denial:
@@ -216,7 +239,7 @@ def narrow(
         refusal = refuse_audience(snapshot, request, dataset) or refuse_consent(snapshot, request)
         if refusal is not None:
             return refusal
-    obliged = oblige(
+    obliged = snapshot.recall.oblige(
         dataset,
         verdicts,
         request.enforcer,

@@ -226,12 +226,10 @@ class NearRule(msgspec.Struct, frozen=True):
     lacked: tuple[str, ...]
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """What the gate decided, before it is written and numbered.
+class Outcome(msgspec.Struct, frozen=True):
+    """What the gate found: all of a decision that depends on no moment, and on no words of the request.
 
-    `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose`, `subject` and `actor`
-    the policy set knows: only those may stand in clear in the book. With `row_given` the decision is
-    about the row that was asked about, and no other.
+    Many decisions share one, so that what is made of it need not be made again.
     """
 
     effect: Effect
@@ -240,12 +238,23 @@ class Decision(msgspec.Struct, frozen=True):
     policy_set: str
     policy_revision: Revision
     directory_revision: Revision | None
-    decide_time: datetime
     columns: tuple[ColumnOutcome, ...] = ()
     must_apply: tuple[ObligationKind, ...] = ()
     minimum_group: MinimumGroup | None = None
     rules: tuple[RuleRef, ...] = ()
     notice_id: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What the gate decided, before it is written and numbered.
+
+    `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose`, `subject` and `actor`
+    the policy set knows: only those may stand in clear in the book. With `row_given` the decision is
+    about the row that was asked about, and no other.
+    """
+
+    outcome: Outcome
+    decide_time: datetime
     expires_time: datetime | None = None
     vocabulary_known: frozenset[str] = frozenset()
     data_subjects: tuple[str, ...] = ()
@@ -254,4 +263,59 @@ class Decision(msgspec.Struct, frozen=True):
     @property
     def allowed(self) -> bool:
         """Tells whether access is allowed."""
-        return self.effect is Effect.ALLOW
+        return self.outcome.effect is Effect.ALLOW
+
+    @property
+    def effect(self) -> Effect:
+        """Returns the answer."""
+        return self.outcome.effect
+
+    @property
+    def reason(self) -> Reason:
+        """Returns the first step that failed, or ALLOWED."""
+        return self.outcome.reason
+
+    @property
+    def message(self) -> str:
+        """Returns the reason in words."""
+        return self.outcome.message
+
+    @property
+    def policy_set(self) -> str:
+        """Returns the name of the policy set that decided."""
+        return self.outcome.policy_set
+
+    @property
+    def policy_revision(self) -> Revision:
+        """Returns the policy revision that decided."""
+        return self.outcome.policy_revision
+
+    @property
+    def directory_revision(self) -> Revision | None:
+        """Returns the directory revision that decided; None in a plain set."""
+        return self.outcome.directory_revision
+
+    @property
+    def columns(self) -> tuple[ColumnOutcome, ...]:
+        """Returns the outcome of each column, in the order of the request."""
+        return self.outcome.columns
+
+    @property
+    def must_apply(self) -> tuple[ObligationKind, ...]:
+        """Returns what the enforcer must fulfil."""
+        return self.outcome.must_apply
+
+    @property
+    def minimum_group(self) -> MinimumGroup | None:
+        """Returns the smallest group that may be shown."""
+        return self.outcome.minimum_group
+
+    @property
+    def rules(self) -> tuple[RuleRef, ...]:
+        """Returns the rules that decided."""
+        return self.outcome.rules
+
+    @property
+    def notice_id(self) -> str:
+        """Returns the notice that governs the dataset; empty where none was reached."""
+        return self.outcome.notice_id

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from tests.bench.measure import ROOT, Step, microseconds, places, show
 from tests.bench.questions import QUESTIONS
@@ -25,13 +24,14 @@ from gatebook.audit.recorder import Written
 from gatebook.audit.sealing import seal
 from gatebook.config import Config
 from gatebook.engine.snapshot import Snapshot
-from gatebook.rpc import decode, encode
+from gatebook.rpc import decode
+from gatebook.rpc.answers import Answers, check_response
 from gatebook.rpc.receipts import Receipts
 from gatebook.server import publish_folders
 from gatebook.service import open_service
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import access_service_pb2 as pb
-from gatebook.v1 import entry_pb2
+from gatebook.v1 import entry_pb2, types_pb2
 
 GROUP = 64
 ORIGIN = "bench.example/gatebook"
@@ -64,9 +64,11 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     subject = [persons[person] for person in people_of(decided)][:1]
     personal = question.asked.personal
 
-    def answer(receipt: Any) -> bytes:  # noqa: ANN401  # a message
-        response = pb.CheckAccessResponse(decision=encode.decision(decision, decided.decision_id, receipt))
-        return response.SerializeToString()
+    answers = Answers(receipts)
+    answered = authorize.Answer(decision, decided.decision_id, written)
+
+    def answer(level: int) -> bytes:
+        return check_response(answers.decision(answered, level))
 
     steps: dict[str, Step] = {
         "parse the request": lambda: pb.CheckAccessRequest.FromString(raw),
@@ -80,8 +82,8 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     for place, book in books.items():
         steps[f"commit 1 entry, {place}"] = lambda book=book: book.append_group([entry])  # type: ignore[misc]  # bound at once
         steps[f"commit {GROUP} entries, {place}"] = lambda book=book: book.append_group([entry] * GROUP)  # type: ignore[misc]  # as above
-    steps["encode the answer, basic receipt"] = lambda: answer(receipts.basic(written))
-    steps["encode the answer, full receipt, signed"] = lambda: answer(receipts.full(written))
+    steps["encode the answer, basic receipt"] = lambda: answer(types_pb2.RECEIPT_LEVEL_BASIC)
+    steps["encode the answer, full receipt, signed"] = lambda: answer(types_pb2.RECEIPT_LEVEL_FULL)
     return steps
 
 

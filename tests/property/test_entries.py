@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.audit_samples import EVERYTHING_KNOWN, NOW, ORIGIN
+from tests.decisions import decision_of
 
 from gatebook.audit.asked import ask
 from gatebook.audit.decision_entry import Decided, encode_decision, people_of
@@ -71,7 +72,7 @@ OUTCOME = st.builds(
 )
 REVISION = st.builds(Revision, NAME, st.integers(0, 2**62))
 DECISION = st.builds(
-    Decision,
+    decision_of,
     effect=st.sampled_from(Effect),
     reason=st.sampled_from(Reason),
     message=TEXT,

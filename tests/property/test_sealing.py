@@ -12,7 +12,8 @@ from tests.audit_samples import ORIGIN
 
 from gatebook.audit import sealing
 from gatebook.audit.people import People, Person, PersonId
-from gatebook.audit.sealing import RandomPieces, open_sealed
+from gatebook.audit.random_pieces import RandomPieces
+from gatebook.audit.sealing import open_sealed
 from gatebook.errors import BookCorruptError
 from gatebook.v1 import entry_pb2
 

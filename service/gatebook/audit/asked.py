@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from google.protobuf.message import Message
@@ -18,7 +17,7 @@ from gatebook.errors import LimitExceededError
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import AccessRequest, Enforcer, Entity
 
-ENFORCERS_CACHED_MAX = 1_024
+ENFORCERS_CACHED_MAX = ACTIONS_CACHED_MAX = 1_024
 PERSONAL_BYTES_MAX = 20_480
 """The request and the row, as they are sealed. See the sum in `decision_entry`."""
 
@@ -69,53 +68,73 @@ def ask(request: AccessRequest, caller_request_id: str = "", trace_id: bytes = b
     Raises:
         LimitExceededError: no entry can hold it.
     """
-    personal = _sealed_request(request, caller_request_id)
     row = None if request.row is None else _json(request.row)
+    return sent(Asked(request, _sealed_request(request), row, b""), caller_request_id, trace_id)
+
+
+def sent(asked: Asked, caller_request_id: str, trace_id: bytes) -> Asked:
+    """Returns a request that was prepared without an id, as one call sends it.
+
+    Raises:
+        LimitExceededError: no entry can hold it.
+    """
+    personal, row = asked.personal, asked.row
+    if caller_request_id:
+        personal += delimited(_REQUEST_ID, caller_request_id.encode())
     size = len(personal) + (0 if row is None else len(row))
     if size > PERSONAL_BYTES_MAX:
         raise LimitExceededError(
             f"the request takes {size} bytes in the book, over {PERSONAL_BYTES_MAX}: send fewer attributes",
             limit="personal_bytes",
         )
-    return Asked(request, personal, row, trace_id)
+    return Asked(asked.request, personal, row, trace_id)
 
 
-def _sealed_request(request: AccessRequest, caller_request_id: str) -> bytes:
-    """Returns an encoded `SealedRequest`."""
-    action = text(_ACTION_NAME, request.action) + _object(_ACTION_PROPERTIES, request.action_properties)
-    return b"".join(
-        (
-            delimited(_SUBJECT, _entity(request.subject)),
-            b"" if request.actor is None else delimited(_ACTOR, _entity(request.actor)),
-            delimited(_ACTION, action),
-            delimited(_RESOURCE, _resource(request)),
-            text(_PURPOSE, request.purpose),
-            _object(_CONTEXT, request.context),
-            delimited(_ENFORCER, _enforcer(request.enforcer)),
-            text(_REQUEST_ID, caller_request_id),
-        )
-    )
+def _sealed_request(request: AccessRequest) -> bytes:
+    """Returns an encoded `SealedRequest`, without the id that a caller gave it."""
+    if request.action_properties:
+        properties = delimited(_ACTION_PROPERTIES, _json(request.action_properties))
+        action = delimited(_ACTION, text(_ACTION_NAME, request.action) + properties)
+    else:
+        action = _named_action(request.action)
+    parts = [
+        delimited(_SUBJECT, _entity(request.subject)),
+        action,
+        delimited(_RESOURCE, _resource(request)),
+        _enforcer(request.enforcer),
+    ]
+    if request.actor is not None:
+        parts.append(delimited(_ACTOR, _entity(request.actor)))
+    if request.purpose:
+        parts.append(delimited(_PURPOSE, request.purpose.encode()))
+    if request.context:
+        parts.append(delimited(_CONTEXT, _json(request.context)))
+    return b"".join(parts)
 
 
 def _entity(entity: Entity) -> bytes:
     named = text(_ENTITY_TYPE, entity.type) + text(_ENTITY_ID, entity.id)
-    return named + _object(_ENTITY_PROPERTIES, entity.properties)
+    return named + delimited(_ENTITY_PROPERTIES, _json(entity.properties)) if entity.properties else named
 
 
 def _resource(request: AccessRequest) -> bytes:
-    columns = [delimited(_COLUMNS, column.encode()) for column in request.columns]
-    named = text(_RESOURCE_TYPE, request.resource_type) + text(_RESOURCE_ID, request.resource)
-    return b"".join((named, *columns, _object(_RESOURCE_PROPERTIES, request.resource_properties)))
+    parts = [text(_RESOURCE_TYPE, request.resource_type), text(_RESOURCE_ID, request.resource)]
+    parts += [delimited(_COLUMNS, column.encode()) for column in request.columns]
+    if request.resource_properties:
+        parts.append(delimited(_RESOURCE_PROPERTIES, _json(request.resource_properties)))
+    return b"".join(parts)
+
+
+@functools.lru_cache(maxsize=ACTIONS_CACHED_MAX)
+def _named_action(action: str) -> bytes:
+    return delimited(_ACTION, text(_ACTION_NAME, action))
 
 
 @functools.lru_cache(maxsize=ENFORCERS_CACHED_MAX)
 def _enforcer(enforcer: Enforcer) -> bytes:
-    return types_pb2.Enforcer(
+    message = types_pb2.Enforcer(
         id=enforcer.id,
         supported_masks=sorted(enforcer.supported_masks),  # type: ignore[arg-type]  # the numbers are equal
         supported_obligations=sorted(enforcer.supported_obligations),  # type: ignore[arg-type]  # as above
-    ).SerializeToString()
-
-
-def _object(before: bytes, values: Mapping[str, Any]) -> bytes:
-    return delimited(before, _json(values)) if values else b""
+    )
+    return delimited(_ENFORCER, message.SerializeToString())

@@ -30,11 +30,12 @@ from datetime import datetime
 import msgspec
 
 from gatebook.audit.asked import Asked
-from gatebook.audit.entry import Stamp, join, short_name, to_timestamp
-from gatebook.audit.people import STRANGER, Person, PersonId
+from gatebook.audit.entry import Stamp, encode_time, join, short_name
+from gatebook.audit.people import PSEUDONYM_BYTES, STRANGER, Person, PersonId
 from gatebook.audit.sealing import seal
-from gatebook.audit.wire import delimited, tag, text, varint
+from gatebook.audit.wire import delimited, tag, varint
 from gatebook.errors import LimitExceededError
+from gatebook.generations import ByIdentity
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import (
     AccessRequest,
@@ -44,6 +45,7 @@ from gatebook.values import (
     MaskKind,
     MinimumGroup,
     ObligationKind,
+    Outcome,
     Reason,
     Revision,
 )
@@ -51,12 +53,16 @@ from gatebook.values import (
 DATA_SUBJECTS_MAX = 64
 RULES_WRITTEN_MAX = 100
 FRAGMENTS_CACHED_MAX = 16_384
+OUTCOMES_BYTES_MAX = 16 << 20
+"""Encoded outcomes that are remembered, together."""
 _SEALED, _DECISION = tag(entry_pb2.AuditEntry, "sealed"), tag(entry_pb2.AuditEntry, "decision")
 _KIND_DECISION = tag(entry_pb2.AuditEntry, "kind") + varint(entry_pb2.ENTRY_KIND_DECISION)
 _DECISION_ID, _SUBJECT_PSEUDONYM, _ACTOR_PSEUDONYM, _DATA_SUBJECT_PSEUDONYMS, _TRACE_ID = (
     tag(entry_pb2.DecisionEntry, name)
     for name in ("decision_id", "subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms", "trace_id")
 )
+_SUBJECT_PSEUDONYM_HEAD = _SUBJECT_PSEUDONYM + varint(PSEUDONYM_BYTES)
+_EXPIRES_TIME = tag(entry_pb2.DecisionEntry, "expires_time")
 _ALLOW_PARTIAL_TRUE = tag(entry_pb2.DecisionEntry, "allow_partial") + varint(1)
 _ROW_GIVEN_TRUE = tag(entry_pb2.DecisionEntry, "row_given") + varint(1)
 DATA_SUBJECT_TYPE = "user"
@@ -78,6 +84,8 @@ def people_of(decided: Decided) -> tuple[PersonId, ...]:
         LimitExceededError: the row has more than 64 data subjects.
     """
     request, decision = decided.asked.request, decided.decision
+    if request.actor is None and not decision.data_subjects:
+        return (_person(request.subject, decision, "subject"),)
     if len(decision.data_subjects) > DATA_SUBJECTS_MAX:
         raise LimitExceededError(
             f"the row names {len(decision.data_subjects)} data subjects, over {DATA_SUBJECTS_MAX}",
@@ -97,49 +105,67 @@ def encode_decision(decided: Decided, stamp: Stamp, people: Mapping[PersonId, Pe
         LimitExceededError: it does not fit, which the limits of requests and policy sets rule out.
     """
     asked, decision = decided.asked, decided.decision
+    request = asked.request
     found = [people[person_id] for person_id in people_of(decided)]
-    askers = found[: 1 if asked.request.actor is None else 2]
+    askers = found[: 1 if request.actor is None else 2]
+    sealed = delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))
+    body = [
+        delimited(_DECISION_ID, decided.decision_id.encode()),
+        *_outcome(request, decision),
+        _SUBJECT_PSEUDONYM_HEAD,
+        askers[0].pseudonym,
+        _expiry(decision.expires_time),
+    ]
+    if len(askers) > 1:
+        body.append(delimited(_ACTOR_PSEUDONYM, askers[1].pseudonym))
+    if request.allow_partial:
+        body.append(_ALLOW_PARTIAL_TRUE)
+    if asked.trace_id:
+        body.append(delimited(_TRACE_ID, asked.trace_id))
     data_subjects = found[len(askers) :]
-    sealed = [delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))]
+    if data_subjects:
+        body += [delimited(_DATA_SUBJECT_PSEUDONYMS, person.pseudonym) for person in data_subjects]
     if asked.row is not None:
         owners = _distinct(data_subjects or askers)
-        sealed.append(delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row)))
-    body = b"".join(
-        (
-            text(_DECISION_ID, decided.decision_id),
-            *_outcome(asked.request, decision),
-            delimited(_SUBJECT_PSEUDONYM, askers[0].pseudonym),
-            delimited(_ACTOR_PSEUDONYM, askers[1].pseudonym) if len(askers) > 1 else b"",
-            *[delimited(_DATA_SUBJECT_PSEUDONYMS, person.pseudonym) for person in data_subjects],
-            _expiry(decision.expires_time),
-            _ALLOW_PARTIAL_TRUE if asked.request.allow_partial else b"",
-            _ROW_GIVEN_TRUE if asked.row is not None else b"",
-            delimited(_TRACE_ID, asked.trace_id) if asked.trace_id else b"",
-        )
-    )
-    return join(stamp, _KIND_DECISION, *sealed, delimited(_DECISION, body))
+        sealed += delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row))
+        body.append(_ROW_GIVEN_TRUE)
+    return join(stamp, _KIND_DECISION, sealed, delimited(_DECISION, b"".join(body)))
 
 
-def _outcome(request: AccessRequest, decision: Decision) -> Iterator[bytes]:
-    """Yields encoded fields of a `DecisionEntry` that say what was decided, with known names alone.
-
-    The same few come again and again, so that each is remembered.
-    """
-    known = decision.vocabulary_known
-    yield _revisions(decision.policy_set, decision.policy_revision, decision.directory_revision)
-    yield _question(
-        request.subject.type if decision.directory_revision is not None and "subject" in known else "",
+def _outcome(request: AccessRequest, decision: Decision) -> tuple[bytes, bytes]:
+    """Returns encoded fields of a `DecisionEntry` that say what was decided, with known names alone."""
+    known, outcome = decision.vocabulary_known, decision.outcome
+    question = _question(
+        request.subject.type if outcome.directory_revision is not None and "subject" in known else "",
         request.resource if "resource" in known else "",
         request.action if "action" in known else "",
         request.purpose if "purpose" in known else "",
     )
-    yield _answer(decision.effect, decision.reason, decision.must_apply, decision.minimum_group, decision.notice_id)
-    for outcome in decision.columns:
-        named = "columns" in known and outcome.reason is not Reason.UNKNOWN_COLUMN
-        masks = tuple([mask.kind for mask in outcome.masks])
-        yield _column(outcome.column if named else "", outcome.effect, outcome.reason, masks)
-    for rule in decision.rules[:RULES_WRITTEN_MAX]:
+    return question, _with_columns(outcome) if "columns" in known else _without_columns(outcome)
+
+
+def _fields(outcome: Outcome, *, columns_known: bool) -> Iterator[bytes]:
+    yield _revisions(outcome.policy_set, outcome.policy_revision, outcome.directory_revision)
+    yield _answer(outcome.effect, outcome.reason, outcome.must_apply, outcome.minimum_group, outcome.notice_id)
+    for column in outcome.columns:
+        named = columns_known and column.reason is not Reason.UNKNOWN_COLUMN
+        masks = tuple([mask.kind for mask in column.masks])
+        yield _column(column.column if named else "", column.effect, column.reason, masks)
+    for rule in outcome.rules[:RULES_WRITTEN_MAX]:
         yield _rule(rule.file, rule.line)
+
+
+def _fields_with_columns(outcome: Outcome) -> bytes:
+    return b"".join(_fields(outcome, columns_known=True))
+
+
+def _fields_without_columns(outcome: Outcome) -> bytes:
+    return b"".join(_fields(outcome, columns_known=False))
+
+
+# Many decisions share an outcome, so that each is encoded once.
+_with_columns = ByIdentity(_fields_with_columns, OUTCOMES_BYTES_MAX, len)
+_without_columns = ByIdentity(_fields_without_columns, OUTCOMES_BYTES_MAX, len)
 
 
 @functools.lru_cache(maxsize=256)
@@ -193,15 +219,13 @@ def _rule(file: str, line: int) -> bytes:
     return entry_pb2.DecisionEntry(rules=[rule]).SerializeToString()
 
 
-@functools.lru_cache(maxsize=256)
 def _expiry(time: datetime | None) -> bytes:
-    """Returns the field for the end of an allow, which is the same for all of a group."""
-    return b"" if time is None else entry_pb2.DecisionEntry(expires_time=to_timestamp(time)).SerializeToString()
+    return b"" if time is None else delimited(_EXPIRES_TIME, encode_time(time))
 
 
 def _person(entity: Entity, decision: Decision, role: str) -> PersonId:
     """Returns who this is, as far as the directory knows."""
-    if entity.id and (decision.directory_revision is None or role in decision.vocabulary_known):
+    if entity.id and (role in decision.vocabulary_known or decision.outcome.directory_revision is None):
         return PersonId(entity.type, entity.id)
     return STRANGER
 

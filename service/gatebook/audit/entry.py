@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -21,8 +22,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gatebook.audit.people import Person
-from gatebook.audit.sealing import RandomPieces, seal
-from gatebook.audit.wire import delimited, tag
+from gatebook.audit.random_pieces import RandomPieces
+from gatebook.audit.sealing import seal
+from gatebook.audit.wire import delimited, tag, varint
 from gatebook.errors import BookCorruptError, LimitExceededError
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import Finding, Revision
@@ -34,7 +36,8 @@ FILE_BYTES_MAX = 128
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _salts = RandomPieces(SALT_BYTES)
-_SALT = tag(entry_pb2.AuditEntry, "salt")
+_SALT, _ENTRY_TIME = tag(entry_pb2.AuditEntry, "salt"), tag(entry_pb2.AuditEntry, "entry_time")
+_SECONDS, _NANOS = tag(Timestamp, "seconds"), tag(Timestamp, "nanos")
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -48,8 +51,17 @@ class Stamp(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, entry_time: datetime, caller: str, control_link: int) -> Self:
         """Returns the stamp of entries made at one time by one caller."""
-        head = entry_pb2.AuditEntry(entry_time=to_timestamp(entry_time), caller=caller, control_link=control_link)
-        return cls(entry_time, caller, control_link, head.SerializeToString())
+        return cls(
+            entry_time,
+            caller,
+            control_link,
+            delimited(_ENTRY_TIME, encode_time(entry_time)) + _head(caller, control_link),
+        )
+
+
+@functools.lru_cache(maxsize=1_024)
+def _head(caller: str, control_link: int) -> bytes:
+    return entry_pb2.AuditEntry(caller=caller, control_link=control_link).SerializeToString()
 
 
 class PolicyEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +184,16 @@ def to_timestamp(time: datetime) -> Timestamp:
     """Returns an aware time as a message."""
     since = time - EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+
+
+@functools.lru_cache(maxsize=64)
+def encode_time(time: datetime) -> bytes:
+    """Returns an aware time as an encoded `Timestamp`; a few are the same for all of a group."""
+    since = time - EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    if seconds < 0 or not since.microseconds:
+        return to_timestamp(time).SerializeToString()
+    return _SECONDS + varint(seconds) + _NANOS + varint(since.microseconds * 1_000)
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:

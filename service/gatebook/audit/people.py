@@ -29,9 +29,9 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gatebook.audit.generations import Generations
 from gatebook.audit.keyfile import create_key, derive_key, read_key, sync_directory
 from gatebook.errors import BookRefusedError, BookUnavailableError
+from gatebook.generations import Generations
 
 STORE_VERSION = 1
 PSEUDONYM_BYTES = 16

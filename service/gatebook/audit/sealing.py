@@ -12,8 +12,6 @@ Owns the format of a sealed part (`Sealed` in entry.proto):
 from __future__ import annotations
 
 import functools
-import os
-from collections import deque
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -21,36 +19,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatebook.audit.keyfile import derive_key
 from gatebook.audit.people import People, Person
+from gatebook.audit.random_pieces import RandomPieces
 from gatebook.audit.wire import delimited, tag, varint
 from gatebook.errors import BookCorruptError
 from gatebook.v1 import entry_pb2
 
 FORMAT = "gatebook/sealed/v1"
 NONCE_BYTES = 12
-PIECES_PER_DRAW = 512
-
-
-class RandomPieces:
-    """Hands out random bytes of one length, drawn from the system many at a time.
-
-    No piece is handed out twice: taking one is a single step, and a forked child starts empty.
-    """
-
-    def __init__(self, length: int) -> None:
-        """Takes the length of a piece in bytes."""
-        self._length = length
-        self._pieces: deque[bytes] = deque()
-        os.register_at_fork(after_in_child=self._pieces.clear)
-
-    def draw(self) -> bytes:
-        """Returns a fresh piece."""
-        while True:
-            try:
-                return self._pieces.popleft()
-            except IndexError:
-                drawn = os.urandom(self._length * PIECES_PER_DRAW)
-                starts = range(0, len(drawn), self._length)
-                self._pieces.extend(drawn[i : i + self._length] for i in starts)
 
 
 _nonces = RandomPieces(NONCE_BYTES)

@@ -24,7 +24,8 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-_LENGTHS = tuple(varint(length) for length in range(1 << 12))
+_SHORT = 1 << 12
+_LENGTHS = tuple(varint(length) for length in range(_SHORT))
 
 
 def tag(message: type[Message], name: str) -> bytes:
@@ -37,7 +38,7 @@ def tag(message: type[Message], name: str) -> bytes:
 def delimited(before: bytes, content: bytes) -> bytes:
     """Returns a field with this content, also where it is empty."""
     length = len(content)
-    return before + (_LENGTHS[length] if length < len(_LENGTHS) else varint(length)) + content
+    return before + (_LENGTHS[length] if length < _SHORT else varint(length)) + content
 
 
 def text(before: bytes, content: str) -> bytes:

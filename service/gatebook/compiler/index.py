@@ -34,14 +34,15 @@ class Entry(msgspec.Struct, frozen=True):
     """A rule in an index: `rest` is what is left of the matcher, None if nothing is.
 
     `order` is the place of the rule in the policy. `blind` is there if the rest reads the row, and gives
-    the outcome without one. `late` tells whether the rest reads the late token; `certain` is False where a
-    key is UNKNOWN.
+    the outcome without one, which is `fixed` where it is the same for every request. `late` tells whether the
+    rest reads the late token; `certain` is False where a key is UNKNOWN.
     """
 
     order: int
     rule: Rule
     rest: Closure | None = None
     blind: Blind | None = None
+    fixed: bool = False
     late: bool = False
     certain: bool = True
 

@@ -23,7 +23,7 @@ _UNKNOWN = Literal(None)
 
 def outcomes(found: tuple[Found, ...], tokens: Tokens) -> Iterator[tuple[Entry, Outcome]]:
     """Yields the rules that apply or may apply, each evaluated when it is asked for."""
-    return _merged((entry, _outcome(entry, tokens, row_known=True)) for entry in _entries(found, tokens))
+    return _merged((entry, outcome_of(entry, tokens, row_known=True)) for entry in _entries(found, tokens))
 
 
 def column_outcomes(found: tuple[Found, ...], tokens: Tokens, memo: Memo) -> list[tuple[Entry, Outcome]]:
@@ -37,11 +37,11 @@ def column_outcomes(found: tuple[Found, ...], tokens: Tokens, memo: Memo) -> lis
             judged.append((entry, True))
             continue
         if entry.late or not entry.certain:
-            outcome = _outcome(entry, tokens, row_known=row_known)
+            outcome = outcome_of(entry, tokens, row_known=row_known)
         elif id(entry) in memo:
             outcome = memo[id(entry)]
         else:
-            outcome = memo[id(entry)] = _outcome(entry, tokens, row_known=row_known)
+            outcome = memo[id(entry)] = outcome_of(entry, tokens, row_known=row_known)
         if outcome is not False:
             judged.append((entry, outcome))
     return judged if len(found) == 1 else list(_merged(iter(judged)))
@@ -63,7 +63,8 @@ def _entries(found: tuple[Found, ...], tokens: Tokens) -> tuple[Entry, ...] | li
     return entries
 
 
-def _outcome(entry: Entry, tokens: Tokens, *, row_known: bool) -> Outcome:
+def outcome_of(entry: Entry, tokens: Tokens, *, row_known: bool) -> Outcome:
+    """Returns what the rest of a rule comes to."""
     outcome: Outcome
     if entry.rest is None:
         outcome = True

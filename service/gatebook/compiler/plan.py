@@ -35,7 +35,11 @@ Plan = Mapping[str, tuple[Found, ...]]
 
 
 class Planner:
-    """Plans requests to one policy set."""
+    """Plans requests to one policy set.
+
+    `late_alone` tells that the keys which read the late token read nothing else: the plan is then a function
+    of the early values and that token.
+    """
 
     def __init__(self, groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Roles], late_token: str = "") -> None:
         """Takes the indexes of each group of rules."""
@@ -50,6 +54,7 @@ class Planner:
         late = [it for it, key in keys.items() if reads_token(key.part, late_token)]
         self._early = tuple(lookup(keys[it], roles, used[it]) for it in early)
         self._late = tuple(lookup(keys[it], roles, used[it]) for it in late)
+        self.late_alone = all(keys[it].domain is None for it in late)
         position = {identity: at for at, identity in enumerate((*early, *late))}
         self._groups = {
             name: tuple((index, tuple(position[_identity(key)] for key in index.keys)) for index in indexes)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from gatebook.compiler.plan import Planner
+from gatebook.compiler.remembered import Remembered
 from gatebook.compiler.roles import Roles
 from gatebook.compiler.section import NOT_UNDERSTOOD, Section, check_matcher, read_rules
 from gatebook.compiler.split import calls_eval, reads_token
@@ -54,6 +55,7 @@ class Program(msgspec.Struct, frozen=True):
     effect_of: Callable[[Rule], str]
     planner: Planner
     near: Planner
+    remembered: Remembered
 
 
 def compile_program(policy_set: PolicySet, directory: Directory | None) -> Program:
@@ -140,4 +142,5 @@ def _program(policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapp
         effect_of=effect,
         planner=Planner(groups, roles, main.late_token),
         near=Planner(near, roles),
+        remembered=Remembered(),
     )

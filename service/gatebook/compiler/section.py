@@ -66,7 +66,7 @@ class Section(msgspec.Struct, frozen=True):
             if texts not in compiled:
                 compiled[texts] = self._rest(alternative.rest, read.conditions, positions)
             rest = compiled[texts]
-            entries.append(Entry(read.order, read.rule, rest.closure, rest.blind, rest.late))
+            entries.append(Entry(read.order, read.rule, rest.closure, rest.blind, fixed=rest.fixed, late=rest.late))
         guard = compile_expression(Call("and", alternative.guards), positions, self.functions)
         return Index(alternative.keys, self.names, guard if alternative.guards else None, entries)
 
@@ -79,14 +79,16 @@ class Section(msgspec.Struct, frozen=True):
             return _Rest()
         whole = left[0] if len(left) == 1 else Call("and", tuple(left))
         closure = compile_expression(whole, positions, self.functions)
-        blind = self._blind(whole, positions) if reads_row(whole) else None
-        return _Rest(closure, blind, reads_token(whole, self.late_token))
+        late = reads_token(whole, self.late_token)
+        if not reads_row(whole):
+            return _Rest(closure, late=late)
+        if all(node.names[:2] == ROW for node in walk(whole) if isinstance(node, Path)):
+            over_row = residual(whole, {}, self.functions)
+            return _Rest(closure, lambda _tokens, _fields: over_row, fixed=True, late=late)
+        return _Rest(closure, self._blind(whole, positions), late=late)
 
     def _blind(self, whole: Expression, positions: Mapping[str, int]) -> Blind:
-        """Returns what gives the outcome without a row: prepared, where the rest reads nothing else."""
-        if all(node.names[:2] == ROW for node in walk(whole) if isinstance(node, Path)):
-            constant = residual(whole, {}, self.functions)
-            return lambda _tokens, _fields: constant
+        """Returns what gives the outcome without a row, where the rest reads other things too."""
         key, names, functions = self.key, self.names, self.functions
         seen = Call("and", tuple(part for part in conjuncts(whole) if not reads_row(part)))
         fails = compile_expression(seen, positions, functions)
@@ -105,6 +107,7 @@ class _Rest(msgspec.Struct, frozen=True):
 
     closure: Closure | None = None
     blind: Blind | None = None
+    fixed: bool = False
     late: bool = False
 
 

@@ -6,20 +6,27 @@ belong to the vocabulary of the policy set, since only those may stand in clear 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import compress, product
 
 import msgspec
 
 from gatebook.engine.obligations import Obliged
 from gatebook.engine.snapshot import Snapshot
+from gatebook.engine.verdict import ColumnVerdict
 from gatebook.policy.dataset import Notice
-from gatebook.values import AccessRequest, ColumnOutcome, Decision, Effect, Reason, Rule, RuleRef
+from gatebook.values import AccessRequest, ColumnOutcome, Decision, Effect, Outcome, Reason, Rule, RuleRef
 
 TTL = timedelta(minutes=5)
 """How long an allow may be used, at most."""
 RULES_NAMED_MAX = 100
+UNOBLIGED = Obliged(())
 EFFECT_FIELDS = {"p2": "mask", "p3": "k"}
+VOCABULARY = ("resource", "columns", "action", "purpose", "subject", "actor")
+VOCABULARIES: Mapping[tuple[bool, ...], frozenset[str]] = {
+    flags: frozenset(compress(VOCABULARY, flags)) for flags in product((False, True), repeat=len(VOCABULARY))
+}
 
 
 class Denial(msgspec.Struct, frozen=True):
@@ -35,17 +42,25 @@ def denied(
     snapshot: Snapshot, request: AccessRequest, now: datetime, denial: Denial, notice: Notice | None = None
 ) -> Decision:
     """Returns the denial of a request."""
+    notice_id = "" if notice is None else notice.id
+
+    def outcome() -> Outcome:
+        return Outcome(
+            effect=Effect.DENY,
+            reason=denial.reason,
+            message=denial.message,
+            policy_set=snapshot.policy_set.name,
+            policy_revision=snapshot.policy_revision,
+            directory_revision=snapshot.directory_revision,
+            columns=denial.columns,
+            rules=references(snapshot, denial.rules),
+            notice_id=notice_id,
+        )
+
+    texts = (denial.reason, denial.message, notice_id)
     return Decision(
-        effect=Effect.DENY,
-        reason=denial.reason,
-        message=denial.message,
-        policy_set=snapshot.policy_set.name,
-        policy_revision=snapshot.policy_revision,
-        directory_revision=snapshot.directory_revision,
+        outcome=snapshot.recall.outcome(texts, (denial.columns, *denial.rules), outcome),
         decide_time=now,
-        columns=denial.columns,
-        rules=references(snapshot, denial.rules),
-        notice_id="" if notice is None else notice.id,
         vocabulary_known=vocabulary(snapshot, request),
         data_subjects=data_subjects(snapshot, request),
         row_given=request.row is not None,
@@ -57,32 +72,42 @@ def allowed(
     request: AccessRequest,
     now: datetime,
     *,
-    rules: Iterable[Rule],
-    obliged: Obliged | None = None,
+    verdicts: Sequence[ColumnVerdict] = (),
+    rules: Sequence[Rule] = (),
+    obliged: Obliged = UNOBLIGED,
     notice: Notice | None = None,
 ) -> Decision:
-    """Returns the allow of a request, with its obligations."""
-    expires = now + TTL
-    if notice is not None and notice.end_time is not None:
-        expires = min(expires, notice.end_time)
+    """Returns the allow of a request, with its obligations; `rules`, or those of `verdicts`, grant it."""
+
+    def outcome() -> Outcome:
+        granting = [rule for verdict in verdicts if verdict.effect is Effect.ALLOW for rule in verdict.rules]
+        return Outcome(
+            effect=Effect.ALLOW,
+            reason=Reason.ALLOWED,
+            message="",
+            policy_set=snapshot.policy_set.name,
+            policy_revision=snapshot.policy_revision,
+            directory_revision=snapshot.directory_revision,
+            columns=obliged.columns,
+            must_apply=obliged.must_apply,
+            minimum_group=obliged.minimum_group,
+            rules=references(snapshot, (*granting, *rules, *obliged.rules)),
+            notice_id="" if notice is None else notice.id,
+        )
+
     return Decision(
-        effect=Effect.ALLOW,
-        reason=Reason.ALLOWED,
-        message="",
-        policy_set=snapshot.policy_set.name,
-        policy_revision=snapshot.policy_revision,
-        directory_revision=snapshot.directory_revision,
+        outcome=snapshot.recall.outcome((Reason.ALLOWED,), (verdicts, obliged, notice, *rules), outcome),
         decide_time=now,
-        columns=() if obliged is None else obliged.columns,
-        must_apply=() if obliged is None else obliged.must_apply,
-        minimum_group=None if obliged is None else obliged.minimum_group,
-        rules=references(snapshot, (*rules, *(() if obliged is None else obliged.rules))),
-        notice_id="" if notice is None else notice.id,
-        expires_time=expires,
+        expires_time=expiry(now, None if notice is None else notice.end_time),
         vocabulary_known=vocabulary(snapshot, request),
         data_subjects=data_subjects(snapshot, request),
         row_given=request.row is not None,
     )
+
+
+def expiry(now: datetime, end_time: datetime | None) -> datetime:
+    """Returns until when an allow may be used; never beyond the end of its notice, if that has one."""
+    return now + TTL if end_time is None else min(now + TTL, end_time)
 
 
 def references(snapshot: Snapshot, rules: Iterable[Rule]) -> tuple[RuleRef, ...]:
@@ -100,28 +125,26 @@ def effect_of(snapshot: Snapshot, rule: Rule) -> str:
 
 def vocabulary(snapshot: Snapshot, request: AccessRequest) -> frozenset[str]:
     """Returns which parts of the request name something that the policy set knows."""
-    catalogue, purposes = snapshot.policy_set.catalogue, snapshot.policy_set.purposes
-    known = set()
-    if request.resource in snapshot.resources:
-        known.add("resource")
-        if catalogue is not None:
-            known.add("columns")
-    if request.action in snapshot.actions:
-        known.add("action")
-    if purposes is not None and request.purpose in purposes:
-        known.add("purpose")
-    if snapshot.directory is not None:
-        for role, entity in (("subject", request.subject), ("actor", request.actor)):
-            if entity is not None and snapshot.directory.find(entity.type, entity.id) is not None:
-                known.add(role)
-    return frozenset(known)
+    purposes, directory, actor = snapshot.policy_set.purposes, snapshot.directory, request.actor
+    known = request.resource in snapshot.resources
+    flags = (
+        known,
+        known and snapshot.governed,
+        request.action in snapshot.actions,
+        purposes is not None and request.purpose in purposes,
+        directory is not None and directory.find(request.subject.type, request.subject.id) is not None,
+        directory is not None and actor is not None and directory.find(actor.type, actor.id) is not None,
+    )
+    return VOCABULARIES[flags]
 
 
 def data_subjects(snapshot: Snapshot, request: AccessRequest) -> tuple[str, ...]:
     """Returns the ids of the people whom the row is about, each once."""
+    if not request.row:
+        return ()
     catalogue = snapshot.policy_set.catalogue
     dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
-    if dataset is None or not request.row:
+    if dataset is None:
         return ()
     named: dict[str, None] = {}
     for key in dataset.subject_keys:

@@ -13,6 +13,7 @@ from gatebook.compiler.index import Entry, Outcome
 from gatebook.compiler.outcomes import Memo, column_outcomes, outcomes
 from gatebook.compiler.plan import Found, Plan
 from gatebook.compiler.program import ALLOW, DENY, Program
+from gatebook.compiler.remembered import Remembered, conditions_of
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
 from gatebook.policy.model import EffectKind
@@ -68,7 +69,7 @@ def evaluate_columns(
         subject=subject, attributes=attributes, action=action, purpose=purpose, context=context, row=row
     )
     request = _Request(program, tokens)
-    return tuple([request.column(column) for column in columns])
+    return request.remembered(tuple(columns)) or request.columns(columns)
 
 
 def governed_tokens(
@@ -90,13 +91,40 @@ class _Request:
 
     def __init__(self, program: Program, tokens: dict[str, Any]) -> None:
         self._planner = program.planner
+        self._remembered: Remembered = program.remembered
         self._tokens = tokens
         self._early = program.planner.read(tokens)
         self._memo: Memo = {}
 
-    def column(self, column: str) -> ColumnVerdict:
+    def columns(self, columns: Sequence[str]) -> tuple[ColumnVerdict, ...]:
+        """Asks the rules about each column."""
+        return tuple([self._column(column) for column in columns])
+
+    def remembered(self, columns: tuple[str, ...]) -> tuple[ColumnVerdict, ...]:
+        """Returns the same without asking again, or nothing where the rules read more than can be remembered."""
+        tokens, memo, row_known = self._tokens, self._remembered, self._tokens["row"] is not None
+        if None in self._early or not self._planner.late_alone:
+            return ()
+        key = (self._early, columns, row_known)
+        conditions = memo.conditions(key)
+        if conditions is None:
+            conditions = conditions_of({column: self._plan(column) for column in columns}, row_known=row_known)
+            memo.keep_conditions(key, conditions, columns)
+        come_to = conditions.come_to(tokens) if conditions.usable else None
+        if come_to is None:
+            return ()
+        verdicts = memo.verdicts(conditions, come_to)
+        if verdicts is None:
+            verdicts = self.columns(columns)
+            memo.keep_verdicts(conditions, come_to, verdicts)
+        return verdicts
+
+    def _plan(self, column: str) -> Plan:
         self._tokens["obj"] = column
-        plan = self._planner.plan(self._early, self._tokens)
+        return self._planner.plan(self._early, self._tokens)
+
+    def _column(self, column: str) -> ColumnVerdict:
+        plan = self._plan(column)
         denies = self._outcomes(plan["denies"])
         if denies:
             in_error = all(outcome is None for _, outcome in denies)

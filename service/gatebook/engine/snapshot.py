@@ -1,7 +1,8 @@
 """The immutable state that one decision reads: policy revision, directory revision, compiled program.
 
-Owns nothing that changes. A new snapshot is built aside, validated, and swapped in by one reference;
-a request holds one snapshot from its first step to its last, so it never sees two revisions.
+Owns nothing that changes but for bounded memos, which change no answer. A new snapshot is built aside,
+validated, and swapped in by one reference; a request holds one snapshot from its first step to its last, so
+it never sees two revisions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import msgspec
 
 from gatebook.compiler.program import Program, compile_program
 from gatebook.engine.mask_keys import mask_key_ids
+from gatebook.engine.recall import Recall
 from gatebook.policy.catalogue import role_parents
 from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PolicySet
@@ -23,7 +25,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `resources` and `actions` are the names that the policy set itself uses: only they may stand in
     clear in the book. `mask_key_ids` names the key of `hash` for each purpose, and for "".
-    `role_parents` says which roles each role inherits directly.
+    `role_parents` says which roles each role inherits directly. `recall` remembers what follows from verdicts.
     """
 
     policy_set: PolicySet
@@ -35,6 +37,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     resources: frozenset[str]
     actions: frozenset[str]
     role_parents: Mapping[str, frozenset[str]]
+    recall: Recall
 
     @property
     def governed(self) -> bool:
@@ -68,6 +71,7 @@ def build_snapshot(
         resources=_resources(policy_set),
         actions=_actions(policy_set),
         role_parents=role_parents(policy_set.edges),
+        recall=Recall(),
     )
 
 

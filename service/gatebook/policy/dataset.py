@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 import msgspec
 
 COLUMN_TYPES: Final = ("text", "text[]", "int", "bigint", "numeric", "bool", "uuid", "timestamptz", "date", "jsonb")
 """The types a column can have. `int` has 32 bits, `bigint` 64, `numeric` is decimal."""
+
+ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+"""The earliest and the latest time that there is."""
 
 SUBJECT_KEY_TYPES: Final = frozenset(("text", "text[]", "uuid", "int", "bigint"))
 """The types that can identify people; a `text[]` names several."""
@@ -72,6 +76,11 @@ class Notice(msgspec.Struct, frozen=True):
     def in_force(self, now: datetime) -> bool:
         """Tells whether the notice has begun and not ended."""
         return self.effective_time <= now and (self.end_time is None or now < self.end_time)
+
+    def period(self, now: datetime) -> tuple[datetime, datetime]:
+        """Returns since when (inclusive) and until when (exclusive) `in_force` is what it is now."""
+        turns = (ALWAYS[0], *sorted(filter(None, (self.effective_time, self.end_time))), ALWAYS[1])
+        return next((since, until) for since, until in pairwise(turns) if now < until)
 
 
 class Tag(msgspec.Struct, frozen=True):

@@ -1,74 +1,60 @@
-"""The servicer of `AccessService`: unary, batch and stream checks."""
+"""The servicer of `AccessService`: unary, batch and stream checks.
+
+Owns their methods and the flow of a stream. Requests and answers are bytes here: `checking` reads and
+writes them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from gatebook.audit.recorder import Recorder
-from gatebook.authorize import Answer, Question, authorize, question_of
+import grpc
+import grpc.aio
+
 from gatebook.config import Limits
-from gatebook.engine.snapshot import Snapshot
-from gatebook.errors import GatebookError, InvalidRequestError
-from gatebook.explanation import explain_question
-from gatebook.revisions.active import Revisions
-from gatebook.rpc import decode, encode, status
+from gatebook.rpc.checking import Checking
 from gatebook.rpc.edge import Call, Edge, ServicerContext
-from gatebook.rpc.receipts import Receipts
-from gatebook.v1 import access_service_pb2 as pb
-from gatebook.v1 import types_pb2
-from gatebook.v1.access_service_pb2_grpc import AccessServiceServicer
-from gatebook.values import AccessRequest
+from gatebook.v1 import access_service_pb2
+
+SERVICE = access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name
 
 
-class AccessServicer(AccessServiceServicer):
+class AccessServicer:
     """Answers checks; every decision is in the book before it is sent."""
 
-    def __init__(
-        self, revisions: Revisions, recorder: Recorder, receipts: Receipts, edge: Edge, limits: Limits
-    ) -> None:
-        """Takes the active revisions, the pen of the book, the rim of every call, and the limits."""
-        self._revisions = revisions
-        self._recorder = recorder
-        self._receipts = receipts
+    def __init__(self, checking: Checking, edge: Edge, limits: Limits) -> None:
+        """Takes what answers the bytes of requests, the rim of every call, and the limits."""
+        self._checking = checking
         self._edge = edge
         self._limits = limits
 
-    async def CheckAccess(  # noqa: N802  # gRPC names it
-        self, request: pb.CheckAccessRequest, context: ServicerContext
-    ) -> pb.CheckAccessResponse:
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Adds the methods to a server. Without serializers both ends of a call are bytes."""
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "CheckAccess": grpc.unary_unary_rpc_method_handler(self.check_access),
+            "BatchCheckAccess": grpc.unary_unary_rpc_method_handler(self.batch_check_access),
+            "StreamCheckAccess": grpc.stream_stream_rpc_method_handler(self.stream_check_access),
+        }
+        server.add_registered_method_handlers(SERVICE, handlers)
+
+    async def check_access(self, request: bytes, context: ServicerContext) -> bytes:
         """Decides one request."""
         async with self._edge.call("CheckAccess", context) as call:
-            item = pb.CheckItem(access=request.access, allow_partial=request.allow_partial)
-            access = self._permitted(item, call, request.policy_set, "access")
-            snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
-            question = self._question(snapshot, access, call, request.request_id)
-            with self._edge.items(call, 1):
-                [answer] = await authorize(self._recorder, snapshot, [question])
-            tell(call, [answer])
-            response = pb.CheckAccessResponse(decision=self._decision(answer, request.receipt_level))
-            if request.explain:
-                near, roles = explain_question(snapshot, question)
-                response.explanation.CopyFrom(encode.explanation(near, roles))
-            return response
+            return await self._checking.check(call, request)
         raise AssertionError  # the block above returns or aborts
 
-    async def BatchCheckAccess(  # noqa: N802  # as above
-        self, request: pb.BatchCheckAccessRequest, context: ServicerContext
-    ) -> pb.BatchCheckAccessResponse:
+    async def batch_check_access(self, request: bytes, context: ServicerContext) -> bytes:
         """Decides many requests with one commit."""
         async with self._edge.call("BatchCheckAccess", context) as call:
-            results = await self._results(
-                call, request.items, request.policy_set, request.at_least, request.receipt_level, request.request_id
-            )
-            return pb.BatchCheckAccessResponse(results=results)
+            return await self._checking.batch(call, request)
         raise AssertionError  # the block above returns or aborts
 
-    async def StreamCheckAccess(  # noqa: N802  # as above
-        self, request_iterator: AsyncIterator[pb.StreamCheckAccessRequest], context: ServicerContext
-    ) -> AsyncIterator[pb.StreamCheckAccessResponse]:
+    async def stream_check_access(
+        self, request_iterator: AsyncIterator[bytes], context: ServicerContext
+    ) -> AsyncIterator[bytes]:
         """Decides requests as they arrive; a few messages of one stream are worked on at once.
 
         A message is read only when there is room for it, so a caller that does not read its answers
@@ -81,10 +67,8 @@ class AccessServicer(AccessServiceServicer):
             async for response in answers:
                 yield response
 
-    async def _answers(
-        self, call: Call, requests: AsyncIterator[pb.StreamCheckAccessRequest]
-    ) -> AsyncGenerator[pb.StreamCheckAccessResponse]:
-        at_work: set[asyncio.Task[pb.StreamCheckAccessResponse]] = set()
+    async def _answers(self, call: Call, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        at_work: set[asyncio.Task[bytes]] = set()
         draining: asyncio.Task[Any] = asyncio.create_task(self._edge.draining.wait())
         reading: asyncio.Task[Any] | None = asyncio.create_task(_next(requests))
         failure: BaseException | None = None
@@ -102,7 +86,7 @@ class AccessServicer(AccessServiceServicer):
                     message = reading.result()
                     reading = None
                     if message is not None:
-                        at_work.add(asyncio.create_task(self._stream_message(call, message)))
+                        at_work.add(asyncio.create_task(self._checking.message(call, message)))
                         reading = asyncio.create_task(_next(requests))
                 if reading is not None and (failure is not None or draining in done):
                     # What is under way is still answered: it is written, or will be.
@@ -114,83 +98,6 @@ class AccessServicer(AccessServiceServicer):
             for unfinished in filter(None, (*at_work, draining, reading)):
                 unfinished.cancel()
 
-    async def _stream_message(self, call: Call, message: pb.StreamCheckAccessRequest) -> pb.StreamCheckAccessResponse:
-        results = await self._results(call, message.items, message.policy_set, 0, types_pb2.RECEIPT_LEVEL_BASIC, "")
-        return pb.StreamCheckAccessResponse(results=results)
 
-    async def _results(
-        self,
-        call: Call,
-        items: Sequence[pb.CheckItem],
-        policy_set: str,
-        at_least: int,
-        receipt_level: types_pb2.ReceiptLevel.ValueType,
-        request_id: str,
-    ) -> list[pb.CheckResult]:
-        if not items:
-            raise InvalidRequestError("items", "must not be empty")
-        if len(items) > self._limits.batch_items_max:
-            raise decode.over_limit("items", "items", self._limits.batch_items_max, len(items))
-        size = sum(item.ByteSize() for item in items)
-        if size > self._limits.batch_bytes_max:
-            raise decode.over_limit("items", "bytes", self._limits.batch_bytes_max, size)
-        results: list[pb.CheckResult] = []
-        permitted: list[tuple[int, AccessRequest]] = []
-        for position, item in enumerate(items):
-            result = pb.CheckResult(correlation_id=item.correlation_id)
-            results.append(result)
-            try:
-                permitted.append((position, self._permitted(item, call, policy_set, f"items[{position}].access")))
-            except GatebookError as error:
-                result.error.CopyFrom(status.to_status(error))
-        if not permitted:
-            return results  # who may ask nothing does not learn whether there is such a set
-        snapshot = self._revisions.snapshot(policy_set, at_least=at_least)
-        questions: list[Question] = []
-        asked: list[int] = []
-        for position, access in permitted:
-            try:
-                questions.append(self._question(snapshot, access, call, request_id))
-                asked.append(position)
-            except GatebookError as error:
-                results[position].error.CopyFrom(status.to_status(error))
-        with self._edge.items(call, len(questions), size):
-            answers = await authorize(self._recorder, snapshot, questions)
-        for position, answer in zip(asked, answers, strict=True):
-            results[position].decision.CopyFrom(self._decision(answer, receipt_level))
-        tell(call, answers)
-        return results
-
-    def _permitted(self, item: pb.CheckItem, call: Call, policy_set: str, field: str) -> AccessRequest:
-        """Converts what one item asks, if its caller may ask it; what is refused here is no entry."""
-        decode.text(item.correlation_id, self._limits.name_bytes_max, "correlation_id")
-        access = decode.access_request(item.access, self._limits, allow_partial=item.allow_partial, field=field)
-        self._edge.permit_asking(call, self._revisions.name_of(policy_set), access)
-        return access
-
-    def _question(self, snapshot: Snapshot, access: AccessRequest, call: Call, request_id: str) -> Question:
-        """Makes a question of what was permitted; what cannot be decided or written is refused, and is no entry."""
-        return question_of(
-            snapshot,
-            access,
-            caller=call.caller.id,
-            caller_request_id=decode.text(request_id, self._limits.name_bytes_max, "request_id"),
-            trace_id=call.trace_id,
-        )
-
-    def _decision(self, answer: Answer, level: types_pb2.ReceiptLevel.ValueType) -> types_pb2.Decision:
-        full = level == types_pb2.RECEIPT_LEVEL_FULL
-        receipt = self._receipts.full(answer.written) if full else self._receipts.basic(answer.written)
-        return encode.decision(answer.decision, answer.decision_id, receipt)
-
-
-def tell(call: Call, answers: Sequence[Answer]) -> None:
-    """Adds the outcome of checks to the call's log line."""
-    denied = sum(not answer.decision.allowed for answer in answers)
-    call.tell(items=len(answers), denied=denied)
-    if len(answers) == 1:
-        call.tell(decision_id=answers[0].decision_id, decision_reason=answers[0].decision.reason.name)
-
-
-async def _next(requests: AsyncIterator[pb.StreamCheckAccessRequest]) -> pb.StreamCheckAccessRequest | None:
+async def _next(requests: AsyncIterator[bytes]) -> bytes | None:
     return await anext(requests, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from google.protobuf import struct_pb2
 
 from gatebook import values
-from gatebook.audit.entry import to_timestamp
 from gatebook.expression import tree
 from gatebook.v1 import policy_service_pb2, types_pb2
 
@@ -15,10 +14,9 @@ def revision(value: values.Revision) -> types_pb2.Revision:
     return types_pb2.Revision(digest=value.digest, number=value.number)
 
 
-def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receipt) -> types_pb2.Decision:
-    """Returns a written decision as a message."""
+def outcome(value: values.Outcome) -> types_pb2.Decision:
+    """Returns what the gate found as a message, which lacks what each decision has of its own."""
     message = types_pb2.Decision(
-        decision_id=decision_id,
         effect=int(value.effect),  # type: ignore[arg-type]  # the numbers are equal, see the contract test
         reason=int(value.reason),  # type: ignore[arg-type]  # as above
         message=value.message,
@@ -26,18 +24,13 @@ def decision(value: values.Decision, decision_id: str, receipt: types_pb2.Receip
         columns=[column_outcome(c) for c in value.columns],
         must_apply=[int(kind) for kind in value.must_apply],  # type: ignore[misc]  # as above
         rules=[rule_ref(rule) for rule in value.rules],
-        receipt=receipt,
-        decide_time=to_timestamp(value.decide_time),
         notice_id=value.notice_id,
     )
-    message.row_filter.kind = row_filter_kind(value)
     if value.directory_revision is not None:
         message.directory_revision.CopyFrom(revision(value.directory_revision))
     if value.minimum_group is not None:
         message.minimum_group.k = value.minimum_group.k
         message.minimum_group.entity_columns.extend(value.minimum_group.entity_columns)
-    if value.expires_time is not None:
-        message.expires_time.CopyFrom(to_timestamp(value.expires_time))
     return message
 
 

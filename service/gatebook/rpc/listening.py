@@ -21,7 +21,9 @@ from gatebook.door.door import Door
 from gatebook.door.tls_files import Identity, TlsFiles
 from gatebook.envoy import external_auth_pb2, external_auth_pb2_grpc
 from gatebook.errors import ListenError
+from gatebook.rpc.access_service import AccessServicer
 from gatebook.rpc.audit_service import AuditServicer
+from gatebook.rpc.checking import Checking
 from gatebook.rpc.edge import Edge
 from gatebook.rpc.envoy_service import EnvoyServicer, refused
 from gatebook.rpc.health import Health
@@ -33,7 +35,6 @@ from gatebook.rpc.team import POLICY_SERVICE, Team, joined
 from gatebook.service import Service
 from gatebook.v1 import (
     access_service_pb2,
-    access_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     policy_service_pb2,
@@ -132,11 +133,12 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     """
     limits = config.limits
     receipts = Receipts(service.origin, service.key)
-    access = SearchServicer(service, receipts, edge, limits)
+    checking = Checking(service.revisions, service.recorder, receipts, edge, limits)
     envoy = EnvoyServicer(service.revisions, service.recorder, receipts, edge, limits)
     audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)
     checks = Health(service, SERVICES)
-    access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
+    AccessServicer(checking, edge, limits).add_to(server)
+    SearchServicer(service, edge, limits).add_to(server)
     if team is not None and config.worker:
         server.add_registered_method_handlers(POLICY_SERVICE.full_name, team.policies(edge))
     else:

@@ -21,13 +21,13 @@ class Receipts:
 
     def __init__(self, origin: str, key: Signs) -> None:
         """Takes the origin of the book and its key."""
-        self._origin = origin
+        self.origin = origin
         self._key = key
 
     def basic(self, written: Written) -> types_pb2.Receipt:
         """Returns where the entry stands."""
         return types_pb2.Receipt(
-            origin=self._origin,
+            origin=self.origin,
             index=written.index,
             leaf_hash=written.leaf_hash,
             entry_time=to_timestamp(written.entry_time),
@@ -36,7 +36,7 @@ class Receipts:
     def full(self, written: Written) -> types_pb2.Receipt:
         """Returns also the entry's exact bytes, and a signature that convicts a book that later lacks it."""
         receipt = self.basic(written)
-        promised = Receipt(self._origin, written.index, written.leaf_hash, nanoseconds(receipt.entry_time))
+        promised = Receipt(self.origin, written.index, written.leaf_hash, nanoseconds(receipt.entry_time))
         receipt.entry_bytes = written.entry_bytes
         receipt.signature = self._key.sign(promised.text())
         return receipt

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import grpc
+import grpc.aio
+
 from gatebook.config import Limits
 from gatebook.engine.candidates import Kind
 from gatebook.engine.snapshot import Snapshot
 from gatebook.revisions.active import Revisions
 from gatebook.rpc import decode
-from gatebook.rpc.access_service import AccessServicer
+from gatebook.rpc.access_service import SERVICE
 from gatebook.rpc.edge import Call, Edge, ServicerContext
-from gatebook.rpc.receipts import Receipts
 from gatebook.search import ANY, Found, Search
 from gatebook.service import Service
 from gatebook.v1 import access_service_pb2 as pb
@@ -18,16 +22,28 @@ from gatebook.v1 import types_pb2
 Request = pb.SearchSubjectsRequest | pb.SearchResourcesRequest | pb.SearchActionsRequest
 
 
-class SearchServicer(AccessServicer):
-    """Answers checks and searches; every page of a search is in the book before it is sent."""
+class SearchServicer:
+    """Answers searches; every page of a search is in the book before it is sent."""
 
-    def __init__(self, service: Service, receipts: Receipts, edge: Edge, limits: Limits) -> None:
+    def __init__(self, service: Service, edge: Edge, limits: Limits) -> None:
         """Takes the parts of the service, the rim of every call, and the limits."""
-        super().__init__(service.revisions, service.recorder, receipts, edge, limits)
         self._rim = edge
         self._active: Revisions = service.revisions
         self._bounds = limits
         self._searching = service.searching
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Adds the methods to a server."""
+        methods: dict[str, tuple[Any, Any, Any]] = {
+            "SearchSubjects": (self.SearchSubjects, pb.SearchSubjectsRequest, pb.SearchSubjectsResponse),
+            "SearchResources": (self.SearchResources, pb.SearchResourcesRequest, pb.SearchResourcesResponse),
+            "SearchActions": (self.SearchActions, pb.SearchActionsRequest, pb.SearchActionsResponse),
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: grpc.unary_unary_rpc_method_handler(method, request.FromString, response.SerializeToString)
+            for name, (method, request, response) in methods.items()
+        }
+        server.add_registered_method_handlers(SERVICE, handlers)
 
     async def SearchSubjects(  # noqa: N802  # gRPC names it
         self, request: pb.SearchSubjectsRequest, context: ServicerContext

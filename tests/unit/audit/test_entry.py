@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.audit_samples import (
     DECISION,
@@ -34,6 +35,7 @@ from gatebook.audit.entry import (
     encode_policy,
     encode_read,
     encode_system,
+    encode_time,
     from_timestamp,
     to_timestamp,
 )
@@ -377,3 +379,11 @@ def test_what_is_no_entry_is_named(content: bytes) -> None:
 def test_the_samples_are_what_the_gate_makes() -> None:
     """The sample decision answers the sample request."""
     assert tuple(c.column for c in DECISION.columns) == REQUEST.columns
+
+
+@given(time=st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # naive bounds
+@example(time=datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
+@example(time=datetime(2026, 1, 1, tzinfo=UTC))
+def test_a_time_reads_back(time: datetime) -> None:
+    """A time that is encoded by hand is that of the generated message, before 1970 and without a fraction too."""
+    assert to_timestamp(time) == Timestamp.FromString(encode_time(time))

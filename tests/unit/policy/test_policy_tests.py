@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
+from tests.decisions import decision_of
 
 from gatebook.errors import TokenMissingError
 from gatebook.expression.parse import parse
@@ -51,7 +52,7 @@ tests:
 
 def decision(effect: Effect, reason: Reason, **more: Any) -> Decision:  # noqa: ANN401  # any field of a decision
     """Returns a decision with the fields that a test does not look at filled in."""
-    return Decision(
+    return decision_of(
         effect=effect,
         reason=reason,
         message=more.pop("message", ""),

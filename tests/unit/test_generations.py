@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatebook.audit.generations import Generations
+from gatebook.generations import Generations
 
 
 def test_it_never_holds_more_than_it_may() -> None:

@@ -1,0 +1,35 @@
+"""Random bytes of one length, drawn from the system many at a time.
+
+Owns the drawing of nonces, salts and ids, of which each entry needs some, and each draw by itself is a
+system call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+PIECES_PER_DRAW = 512
+
+
+class RandomPieces:
+    """Hands out random bytes of one length, drawn from the system many at a time.
+
+    No piece is handed out twice: taking one is a single step, and a forked child starts empty.
+    """
+
+    def __init__(self, length: int) -> None:
+        """Takes the length of a piece in bytes."""
+        self._length = length
+        self._pieces: deque[bytes] = deque()
+        os.register_at_fork(after_in_child=self._pieces.clear)
+
+    def draw(self) -> bytes:
+        """Returns a fresh piece."""
+        while True:
+            try:
+                return self._pieces.popleft()
+            except IndexError:
+                drawn = os.urandom(self._length * PIECES_PER_DRAW)
+                starts = range(0, len(drawn), self._length)
+                self._pieces.extend(drawn[i : i + self._length] for i in starts)

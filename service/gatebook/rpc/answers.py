@@ -1,0 +1,109 @@
+"""Writes the answers to checks, as bytes.
+
+Owns the encoding of `CheckResult`, `Decision` and the basic `Receipt` by hand: what many answers share is
+encoded once, by the generated messages, and what is left of each is a few fields. Encodings of messages,
+one after the other, are an encoding of all of them together; `encode` says what the parts are.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import datetime
+
+from gatebook.audit.entry import encode_time
+from gatebook.audit.wire import delimited, tag, text, varint
+from gatebook.authorize import Answer
+from gatebook.generations import ByIdentity
+from gatebook.rpc import encode
+from gatebook.rpc.receipts import Receipts
+from gatebook.v1 import access_service_pb2 as pb
+from gatebook.v1 import types_pb2
+from gatebook.values import Outcome
+
+FRAGMENTS_BYTES_MAX = 16 << 20
+"""Encoded outcomes that are remembered, together."""
+
+_RESULTS = tag(pb.BatchCheckAccessResponse, "results")  # that of StreamCheckAccessResponse is the same
+_CORRELATION_ID, _RESULT_DECISION, _RESULT_ERROR = (
+    tag(pb.CheckResult, name) for name in ("correlation_id", "decision", "error")
+)
+_DECISION, _EXPLANATION = tag(pb.CheckAccessResponse, "decision"), tag(pb.CheckAccessResponse, "explanation")
+_DECISION_ID, _RECEIPT, _ROW_FILTER = (
+    tag(types_pb2.Decision, name) for name in ("decision_id", "receipt", "row_filter")
+)
+_DECIDE_TIME, _EXPIRES_TIME = tag(types_pb2.Decision, "decide_time"), tag(types_pb2.Decision, "expires_time")
+_INDEX, _LEAF_HASH, _ENTRY_TIME = (tag(types_pb2.Receipt, name) for name in ("index", "leaf_hash", "entry_time"))
+
+
+def check_response(decision: bytes, explanation: bytes | None = None) -> bytes:
+    """Returns a `CheckAccessResponse`."""
+    return delimited(_DECISION, decision) + (b"" if explanation is None else delimited(_EXPLANATION, explanation))
+
+
+def result(correlation_id: str, decision: bytes) -> bytes:
+    """Returns one of the `results` of a batch or a message of a stream, with its decision."""
+    return delimited(_RESULTS, text(_CORRELATION_ID, correlation_id) + delimited(_RESULT_DECISION, decision))
+
+
+def failed_result(correlation_id: str, error: bytes) -> bytes:
+    """Returns one of the `results`, with a `google.rpc.Status` in place of a decision."""
+    return delimited(_RESULTS, text(_CORRELATION_ID, correlation_id) + delimited(_RESULT_ERROR, error))
+
+
+class Answers:
+    """Writes decisions that are durably in the book."""
+
+    def __init__(self, receipts: Receipts) -> None:
+        """Takes what writes receipts."""
+        self._receipts = receipts
+        self._origin = receipts.origin
+        self._outcome = ByIdentity(_encode_outcome, FRAGMENTS_BYTES_MAX, len)
+
+    def decision(self, answer: Answer, level: int) -> bytes:
+        """Returns a `Decision`."""
+        decision, written = answer.decision, answer.written
+        if level == types_pb2.RECEIPT_LEVEL_FULL:
+            receipt = self._receipts.full(written).SerializeToString()
+        else:
+            receipt = b"".join(
+                (
+                    _receipt_head(self._origin, written.entry_time),
+                    _INDEX + varint(written.index) if written.index else b"",
+                    delimited(_LEAF_HASH, written.leaf_hash),
+                )
+            )
+        return b"".join(
+            (
+                text(_DECISION_ID, answer.decision_id),
+                self._outcome(decision.outcome),
+                _row_filter(encode.row_filter_kind(decision)),
+                delimited(_RECEIPT, receipt),
+                _times(decision.decide_time, decision.expires_time),
+            )
+        )
+
+
+def _encode_outcome(outcome: Outcome) -> bytes:
+    return encode.outcome(outcome).SerializeToString()
+
+
+@functools.cache
+def _row_filter(kind: types_pb2.RowFilterKind.ValueType) -> bytes:
+    return delimited(_ROW_FILTER, types_pb2.RowFilter(kind=kind).SerializeToString())
+
+
+@functools.lru_cache(maxsize=64)
+def _times(decide_time: datetime, expires_time: datetime | None) -> bytes:
+    """Returns the times of a decision, which are the same for many of a batch."""
+    decided = delimited(_DECIDE_TIME, encode_time(decide_time))
+    return decided if expires_time is None else decided + delimited(_EXPIRES_TIME, encode_time(expires_time))
+
+
+@functools.lru_cache(maxsize=64)
+def _receipt_head(origin: str, entry_time: datetime) -> bytes:
+    return _origin(origin) + delimited(_ENTRY_TIME, encode_time(entry_time))
+
+
+@functools.lru_cache(maxsize=8)
+def _origin(origin: str) -> bytes:
+    return types_pb2.Receipt(origin=origin).SerializeToString()

@@ -1,0 +1,175 @@
+"""Answers the bytes of check requests with bytes, whatever carries them.
+
+Owns the way from the request of a check, a batch or a message of a stream to its encoded answer, and knows
+nothing of gRPC: a request is parsed once, each of its fields is read once, and an answer is put together
+of parts that many answers share. Rules:
+
+1. what is wrong with the whole request is an error of the call; what is wrong with one item of a batch
+   is the error of that item, and no entry;
+2. what repeats, merges or is unknown in the bytes of a request means what protobuf says it means, since
+   the generated messages read it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from gatebook.audit.recorder import Recorder
+from gatebook.authorize import Answer, Question, authorize
+from gatebook.config import Limits
+from gatebook.errors import GatebookError, InvalidRequestError
+from gatebook.explanation import explain_question
+from gatebook.familiar import Familiar, Heard
+from gatebook.revisions.active import Revisions
+from gatebook.rpc import answers, decode, encode, status
+from gatebook.rpc.answers import Answers
+from gatebook.rpc.edge import Call, Edge
+from gatebook.rpc.receipts import Receipts
+from gatebook.v1 import access_service_pb2 as pb
+from gatebook.v1 import types_pb2
+
+Request = TypeVar("Request", bound=Message)
+
+
+class Checking:
+    """Answers checks; every decision is in the book before its answer is returned."""
+
+    def __init__(
+        self, revisions: Revisions, recorder: Recorder, receipts: Receipts, edge: Edge, limits: Limits
+    ) -> None:
+        """Takes the active revisions, the pen of the book, what writes receipts, the rim of calls, and the limits."""
+        self._revisions = revisions
+        self._recorder = recorder
+        self._answers = Answers(receipts)
+        self._edge = edge
+        self._limits = limits
+        self._familiar = Familiar(time.monotonic)
+
+    async def check(self, call: Call, raw: bytes) -> bytes:
+        """Answers a `CheckAccessRequest`."""
+        request = parse(pb.CheckAccessRequest, raw)
+        self._familiar.turn()
+        heard = self._hear(request, "access")
+        self._permit(call, self._revisions.name_of(request.policy_set), heard)
+        snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
+        request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
+        question = heard.question(snapshot, call.caller.id, request_id, call.trace_id)
+        with self._edge.items(call, 1):
+            [answer] = await authorize(self._recorder, snapshot, [question])
+        tell(call, [answer])
+        explanation = None
+        if request.explain:
+            explanation = encode.explanation(*explain_question(snapshot, question)).SerializeToString()
+        return answers.check_response(self._answers.decision(answer, request.receipt_level), explanation)
+
+    async def batch(self, call: Call, raw: bytes) -> bytes:
+        """Answers a `BatchCheckAccessRequest`."""
+        request = parse(pb.BatchCheckAccessRequest, raw)
+        return await self._results(
+            call, request.items, request.policy_set, request.at_least, request.request_id, request.receipt_level
+        )
+
+    async def message(self, call: Call, raw: bytes) -> bytes:
+        """Answers a `StreamCheckAccessRequest`."""
+        request = parse(pb.StreamCheckAccessRequest, raw)
+        return await self._results(call, request.items, request.policy_set, 0, "", types_pb2.RECEIPT_LEVEL_BASIC)
+
+    async def _results(  # the fields of a request
+        self,
+        call: Call,
+        items: Sequence[pb.CheckItem],
+        policy_set: str,
+        at_least: int,
+        request_id: str,
+        receipt_level: int,
+    ) -> bytes:
+        """Returns the encoded `results` of a batch or message."""
+        size_bytes = self._measure(items)
+        results = [b""] * len(items)
+        correlation_ids = [item.correlation_id for item in items]
+
+        def refuse(position: int, error: GatebookError) -> None:
+            told = status.to_status(error).SerializeToString()
+            results[position] = answers.failed_result(correlation_ids[position], told)
+
+        self._familiar.turn()
+        permitted: list[tuple[int, Heard]] = []
+        name = self._revisions.name_of(policy_set)
+        for position, item in enumerate(items):
+            try:
+                decode.text(correlation_ids[position], self._limits.name_bytes_max, "correlation_id")
+                heard = self._hear(item, f"items[{position}].access")
+                self._permit(call, name, heard)
+            except GatebookError as error:
+                refuse(position, error)
+            else:
+                permitted.append((position, heard))
+        if not permitted:
+            return b"".join(results)  # who may ask nothing does not learn whether there is such a set
+        snapshot = self._revisions.snapshot(policy_set, at_least=at_least)
+        questions: list[Question] = []
+        asked: list[int] = []
+        for position, heard in permitted:
+            try:
+                decode.text(request_id, self._limits.name_bytes_max, "request_id")
+                questions.append(heard.question(snapshot, call.caller.id, request_id, call.trace_id))
+            except GatebookError as error:
+                refuse(position, error)
+            else:
+                asked.append(position)
+        with self._edge.items(call, len(questions), size_bytes):
+            answered = await authorize(self._recorder, snapshot, questions)
+        for position, answer in zip(asked, answered, strict=True):
+            encoded = self._answers.decision(answer, receipt_level)
+            results[position] = answers.result(correlation_ids[position], encoded)
+        tell(call, answered)
+        return b"".join(results)
+
+    def _measure(self, items: Sequence[pb.CheckItem]) -> int:
+        """Refuses too many or too large items; returns their size."""
+        limits = self._limits
+        if not items:
+            raise InvalidRequestError("items", "must not be empty")
+        if len(items) > limits.batch_items_max:
+            raise decode.over_limit("items", "items", limits.batch_items_max, len(items))
+        size_bytes = sum([item.ByteSize() for item in items])
+        if size_bytes > limits.batch_bytes_max:
+            raise decode.over_limit("items", "bytes", limits.batch_bytes_max, size_bytes)
+        return size_bytes
+
+    def _hear(self, asked: pb.CheckAccessRequest | pb.CheckItem, field: str) -> Heard:
+        """Reads what is asked, or remembers it; what is malformed is refused here and is no entry."""
+        access, allow_partial = asked.access, asked.allow_partial
+        return self._familiar.hear(
+            access.SerializeToString(),
+            lambda: decode.access_request(access, self._limits, allow_partial=allow_partial, field=field),
+            allow_partial=allow_partial,
+        )
+
+    def _permit(self, call: Call, policy_set: str, heard: Heard) -> None:
+        """Lets the caller ask this; what is refused here is no entry."""
+        self._edge.permit_asking(call, policy_set, heard.asked.request)
+
+
+def parse(kind: type[Request], raw: bytes) -> Request:
+    """Returns the message in these bytes.
+
+    Raises:
+        InvalidRequestError: there is none.
+    """
+    try:
+        return kind.FromString(raw)
+    except DecodeError as err:
+        raise InvalidRequestError("request", "not a message of this method") from err
+
+
+def tell(call: Call, answered: Sequence[Answer]) -> None:
+    """Adds the outcome of checks to the call's log line."""
+    denied = sum([not answer.decision.allowed for answer in answered])
+    call.tell(items=len(answered), denied=denied)
+    if len(answered) == 1:
+        call.tell(decision_id=answered[0].decision_id, decision_reason=answered[0].decision.reason.name)
