@@ -32,7 +32,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 50
     items_in_flight: int = 5_000
     """Checks accepted and not yet answered."""
-    bytes_in_flight: int = 64 * MIB
+    bytes_in_flight: int = 32 * MIB
     """Questions that are not answered yet, and answers that are not taken yet."""
     changes_in_flight: int = 2
     """Calls that validate or publish."""
@@ -47,7 +47,7 @@ LOCAL_QUOTA = Quota(
     calls_in_flight=1_500,
     streams=150,
     items_in_flight=15_000,
-    bytes_in_flight=192 * MIB,
+    bytes_in_flight=64 * MIB,
     changes_in_flight=4,
     calls_per_second=50_000.0,
     checks_per_second=200_000.0,
@@ -74,7 +74,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     items_in_flight_max: int = 20_000
     """Checks accepted and not yet answered, over all calls."""
     calls_in_flight_max: int = 2_000
-    bytes_in_flight_max: int = 256 * MIB
+    bytes_in_flight_max: int = 128 * MIB
     """The same over all callers."""
     changes_in_flight_max: int = 8
     """Calls that validate or publish, and hold whole policy sets."""
@@ -95,7 +95,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     request_seconds: float = 30.0
     """How long the request of a call may take to arrive."""
     slow_requests_max: int = 32
-    """Requests that may take longer than a second to arrive, over all callers; one has a quarter of it."""
+    """Requests that may take longer than a moment to arrive, over all callers; one has a quarter of it."""
     stream_idle_seconds: float = 900.0
     """How long a stream may be open without a question."""
     send_seconds: float = 30.0

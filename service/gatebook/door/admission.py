@@ -64,6 +64,21 @@ class Admission:
         return ItemsHeld(self, caller, count, size_bytes)
 
     @contextlib.contextmanager
+    def request(self, caller: Caller, size_bytes: int) -> Iterator[None]:
+        """Counts a large request as long as it is in hand.
+
+        Raises:
+            OverloadedError: too many bytes are in flight.
+        """
+        share = self.shares.of(caller, time.monotonic())
+        if share.bytes + size_bytes > share.quota.bytes_in_flight:
+            raise self.refuse("this caller has too many bytes in flight", "caller_bytes_in_flight")
+        if is_full(self.limits.bytes_in_flight_max, self.bytes_in_flight, share.bytes, size_bytes):
+            raise self.refuse("too many bytes are in flight", "bytes_in_flight")
+        with self.answer(caller, size_bytes):
+            yield
+
+    @contextlib.contextmanager
     def answer(self, caller: Caller, size_bytes: int) -> Iterator[None]:
         """Counts an answer until it is taken. It is not refused: its decisions are written; later calls are."""
         share = self.shares.of(caller, time.monotonic())

@@ -152,6 +152,14 @@ class Edge:
         require_valid(call.caller)
         return self._door.admission.items(call.caller, count, size_bytes)
 
+    def request(self, call: Call, size_bytes: int) -> AbstractContextManager[None]:
+        """Returns the block of a large request, which is counted as long as it is in hand.
+
+        The block raises:
+            OverloadedError: too many bytes are in flight.
+        """
+        return self._door.admission.request(call.caller, size_bytes)
+
     def answer(self, call: Call, size_bytes: int) -> AbstractContextManager[None]:
         """Returns the block of an answer, which is counted until its caller has taken it."""
         return self._door.admission.answer(call.caller, size_bytes)

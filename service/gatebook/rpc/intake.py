@@ -107,8 +107,9 @@ class Intake(grpc.aio.Server):
 
         async def unary(_: object, context: ServicerContext) -> bytes:
             async with self._edge.call(name, context) as call:
-                request = await self._first(call, context, handler)
-                answer: bytes = write(await serve(request, Entered(call)))
+                with contextlib.ExitStack() as held:
+                    request = await self._first(call, context, handler, held)
+                    answer: bytes = write(await serve(request, Entered(call)))
                 if len(answer) > LARGE_BYTES:
                     self._watch(call, context, len(answer))
                 return answer
@@ -122,9 +123,12 @@ class Intake(grpc.aio.Server):
 
         async def streaming(_: object, context: ServicerContext) -> None:
             async with self._edge.call(name, context, stream=True) as call:
-                messages = self._messages(call, context, handler)
-                given = messages if handler.request_streaming else await self._first(call, context, handler)
-                async with contextlib.aclosing(serve(given, Entered(call))) as answers:
+                with contextlib.ExitStack() as held:
+                    streamed = handler.request_streaming
+                    messages = self._messages(call, context, handler)
+                    given = messages if streamed else await self._first(call, context, handler, held)
+                    answers = serve(given, Entered(call))
+                async with contextlib.aclosing(answers):
                     async for answer in answers:
                         await self._send(call, context, write(answer))
 
@@ -151,13 +155,15 @@ class Intake(grpc.aio.Server):
 
         return opened
 
-    async def _first(self, call: Call, context: ServicerContext, handler: Handler) -> Any:  # noqa: ANN401  # a message of any kind
-        """Reads the one request of a call."""
+    async def _first(self, call: Call, context: ServicerContext, handler: Handler, held: contextlib.ExitStack) -> Any:  # noqa: ANN401  # a message of any kind
+        """Reads the one request of a call. A large one is counted as long as it is held."""
         with Request(self.patience, call.caller.id):
             raw = await context.read()
         if raw is grpc.aio.EOF:
             raise InvalidRequestError("request", "there is none")
         require_time(context)
+        if len(raw) > LARGE_BYTES:
+            held.enter_context(self._edge.request(call, len(raw)))
         return parsed(raw, handler)
 
     async def _messages(self, call: Call, context: ServicerContext, handler: Handler) -> AsyncIterator[Any]:

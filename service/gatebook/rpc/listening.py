@@ -161,6 +161,8 @@ def options_of(config: Config) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", connections_max(limits)),
         # Calls over the limit are told why; of those beyond, the connection holds back.
         ("grpc.max_concurrent_streams", 2 * limits.calls_in_flight_max),
+        # A stream that nobody reads holds no more than the first window, however fast its connection is.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_metadata_size", limits.metadata_bytes_max),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
         ("grpc.server_handshake_timeout_ms", int(limits.handshake_seconds * 1_000)),

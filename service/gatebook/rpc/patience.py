@@ -7,7 +7,7 @@ Rules:
 2. a stream on which nothing was asked for `stream_idle_seconds` is ended;
 3. an answer that is not taken within `send_seconds` ends the connection.
 
-What is waited for is noted when it begins and struck out when it ends; a task looks twice a second who is overdue.
+What is waited for is noted when it begins and struck out when it ends; a task looks ten times a second who is overdue.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from gatebook.config import Limits
 from gatebook.errors import DeadlineExceededError, GatebookError, OverloadedError
 from gatebook.rpc.hang_up import address_of, hang_up
 
-LOOK_SECONDS = 0.5
-MOMENT_SECONDS = 1.0
-"""A request that is not whole after so long is a slow one."""
+LOOK_SECONDS = 0.1
+MOMENT_LOOKS = 4
+"""A request that is not whole at so many looks is a slow one. Looks and no seconds: a loop that is late reads late."""
 SLOW_PART = 4
 """One caller has at most one part in so many of the slow requests."""
 
@@ -34,7 +34,7 @@ SLOW_PART = 4
 class Wait:
     """What is waited for, from the begin of the block to its end; a block that is overdue raises why."""
 
-    __slots__ = ("_patience", "_task", "caller", "error", "since")
+    __slots__ = ("_patience", "_task", "caller", "error", "looks", "since")
 
     def __init__(self, patience: Patience, caller: str) -> None:
         """Takes who keeps the time, and for whom is waited."""
@@ -42,6 +42,7 @@ class Wait:
         self._task: asyncio.Task[Any] | None = None
         self.caller = caller
         self.since = 0.0
+        self.looks = 0
         self.error: GatebookError | None = None
 
     def __enter__(self) -> Self:
@@ -139,12 +140,13 @@ class Patience:
         for wait in list(self.waits):
             if wait.error is not None:
                 continue
+            wait.looks += 1
             if isinstance(wait, Taking):
                 if wait.is_overdue(now) and (address := address_of(wait.peer)) is not None:
                     stuck.add(address)
             elif wait.is_overdue(now):
                 wait.give_up(DeadlineExceededError("the caller sent nothing for too long"))
-            elif isinstance(wait, Request) and now - wait.since > MOMENT_SECONDS:
+            elif isinstance(wait, Request) and wait.looks >= MOMENT_LOOKS:
                 slow[wait.caller] += 1
                 if slow[wait.caller] > slow_max // SLOW_PART or slow.total() > slow_max:
                     wait.give_up(
