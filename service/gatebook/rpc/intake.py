@@ -105,7 +105,7 @@ class Intake(grpc.aio.Server):
         serve: Any = handler.unary_unary
         write = handler.response_serializer or bytes
 
-        async def unary(_: object, context: ServicerContext) -> bytes:
+        async def unary(context: ServicerContext) -> bytes:
             async with self._edge.call(name, context) as call:
                 with contextlib.ExitStack() as held:
                     request = await self._first(call, context, handler, held)
@@ -115,13 +115,13 @@ class Intake(grpc.aio.Server):
                 return answer
             raise AssertionError  # the block above returns or aborts
 
-        return unary
+        return forgetting(unary)
 
     def _streaming(self, name: str, handler: Handler) -> Method:
         serve: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
         write = handler.response_serializer or bytes
 
-        async def streaming(_: object, context: ServicerContext) -> None:
+        async def streaming(context: ServicerContext) -> None:
             async with self._edge.call(name, context, stream=True) as call:
                 with contextlib.ExitStack() as held:
                     streamed = handler.request_streaming
@@ -132,7 +132,7 @@ class Intake(grpc.aio.Server):
                     async for answer in answers:
                         await self._send(call, context, write(answer))
 
-        return streaming
+        return forgetting(streaming)
 
     def _open(self, handler: Handler) -> Method:
         """Serves anybody who asks for the health: so many at once, with little to say."""
@@ -191,6 +191,24 @@ class Intake(grpc.aio.Server):
         until_taken.enter_context(Taking(self.patience, call.caller.id, context.peer()))
         until_taken.enter_context(self._edge.answer(call, size_bytes))
         context.add_done_callback(lambda _: until_taken.close())  # type: ignore[arg-type]  # it is told the context alone
+
+
+def forgetting(serve: Callable[[ServicerContext], Awaitable[Any]]) -> Method:
+    """Returns a method that leaves nothing large behind when it is aborted.
+
+    gRPC keeps the error with the call, and an error keeps the frames that it passed with all they hold, the call
+    included: such a ring, with the request in it, would stay until the collector of rings comes by.
+    """
+
+    async def method(_: object, context: ServicerContext) -> Any:  # noqa: ANN401  # a message, or nothing of a stream
+        try:
+            return await serve(context)
+        except grpc.aio.AbortError as aborted:
+            del context
+            aborted.__context__ = None
+            raise aborted.with_traceback(None) from None
+
+    return method
 
 
 def parsed(raw: bytes, handler: Handler) -> Any:  # noqa: ANN401  # a message of any kind
