@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "CheckAccess": {"access": ACCESS, "explain": True},
     "BatchCheckAccess": {"items": [{"access": ACCESS}]},
     "StreamCheckAccess": {"items": [{"access": ACCESS}]},
+    "SearchSubjects": {"access": {"action": ACCESS["action"], "resource": ACCESS["resource"]}},
+    "SearchResources": {"access": {"subject": ACCESS["subject"], "action": ACCESS["action"]}},
+    "SearchActions": {"access": {"subject": ACCESS["subject"], "resource": ACCESS["resource"]}},
     "ValidatePolicySet": {},
     "PublishPolicySet": {},
     "PublishDirectory": {},
@@ -71,13 +76,8 @@ class Reflected:
 
 def files(folder: Path) -> list[dict[str, Any]]:
     """Returns the files of a folder as a request in JSON has them."""
-    import base64  # noqa: PLC0415  # for this one function
-
     names = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [
-        {"path": str(path.relative_to(folder)), "content": base64.b64encode(path.read_bytes()).decode()}
-        for path in names
-    ]
+    return [{"path": str(path.relative_to(folder)), "content": b64encode(path.read_bytes()).decode()} for path in names]
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +87,24 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield server
 
 
+def searchable(published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the files of a plain set with the subjects and resources that it knows."""
+    known = {"directory/users.jsonl": {"type": "user", "id": "alice"}}
+    known["resources/reports.jsonl"] = {"type": "report", "id": "report:weekly"}
+    made = [{"path": path, "content": b64encode(json.dumps(line).encode()).decode()} for path, line in known.items()]
+    return [*(file for file in published if not file["path"].startswith("tests/")), *made]
+
+
 def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     """Every method that the server describes answers a request built from that description alone."""
-    published = {"policy_set": "basic", "files": files(POLICIES / "basic")}
+    published = {"policy_set": "basic", "files": searchable(files(POLICIES / "basic"))}
     subjects = [{"path": "people.jsonl", "content": "eyJ0eXBlIjogInVzZXIiLCAiaWQiOiAiYWxpY2UifQo="}]
     requests = {**REQUESTS, "ValidatePolicySet": published, "PublishPolicySet": published}
     requests["PublishDirectory"] = {"files": subjects}
     with basic.channel() as channel:
         reflected = Reflected(channel)
-        answers = {method.name: reflected.call(method, requests[method.name]) for method in reflected.methods()}
+        methods = sorted(reflected.methods(), key=lambda method: method.name.startswith("Search"))
+        answers = {method.name: reflected.call(method, requests[method.name]) for method in methods}
 
     assert answers.keys() == REQUESTS.keys()
     assert answers["CheckAccess"]["decision"]["effect"] == "EFFECT_ALLOW"
