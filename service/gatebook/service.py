@@ -80,6 +80,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
     is_first = config.worker == 0
     origin = config.origin or known_origin(data) or new_origin()
     require_released(data)
+    require_released(home)
     async with contextlib.AsyncExitStack() as stack:
         book = Book.open(home, origin=origin_of(origin, config.worker))
         stack.callback(book.close)

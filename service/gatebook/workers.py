@@ -38,6 +38,8 @@ from gatebook.log import configure_log, flush_log
 START_SECONDS_MAX = 600.0
 """How long a worker may take to open its book and compile what is active."""
 STOP_SECONDS_BEYOND_DRAIN = 20.0
+END_SECONDS = 5.0
+"""How long a worker that could not start may take to end."""
 RESTARTS_MAX = 5
 RESTARTS_SECONDS = 60.0
 FAILED = 1
@@ -77,7 +79,8 @@ class Worker:
             self.process.join()
         for end in (self._alive, self._ready):
             end.close()
-        return FAILED if self.process.exitcode is None else self.process.exitcode
+        code = self.process.exitcode
+        return FAILED if code is None or code < 0 else code
 
 
 def work(config: Config, ready: Connection, parent: Connection) -> None:
@@ -141,9 +144,15 @@ class Workers:
         """Starts them, the first one first; returns False where they are to stop instead."""
         for number in range(self._config.workers):
             self._workers.append(self._started(number))
-            if not number and not self._workers[0].wait_ready(self._told):
+            if not number and not self._is_ready(self._workers[0]):
                 return False
-        return all(worker.wait_ready(self._told) for worker in self._workers[1:])
+        return all(self._is_ready(worker) for worker in self._workers[1:])
+
+    def _is_ready(self, worker: Worker) -> bool:
+        ready = worker.wait_ready(self._told)
+        if not ready and not self._told.poll():
+            self._code = worker.end(END_SECONDS) or FAILED
+        return ready
 
     def _started(self, number: int) -> Worker:
         return Worker(msgspec.structs.replace(self._config, worker=number))

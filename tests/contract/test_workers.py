@@ -302,6 +302,32 @@ def test_a_data_directory_takes_more_workers_and_fewer(tmp_path: Path) -> None:
     assert gatebook("audit", "verify", str(data), "--vkey", str(data / "book" / "vkey")).returncode == 0
 
 
+def test_one_backup_holds_every_book(tmp_path: Path) -> None:
+    """What all workers acknowledged before a backup is in the service that is restored from it, and goes on there."""
+    data, restored = tmp_path / "var", tmp_path / "restored"
+    with serving(data, [BASIC], "--workers", "2") as server:
+        before = receipts(server)
+        taken = gatebook("backup", str(tmp_path / "kept.tar"), "--data", str(data), "--json")
+    assert taken.returncode == 0, taken.stderr
+    shutil.rmtree(data)
+    for archive, home in (("kept.tar", restored), ("kept.worker-1.tar", restored / "workers" / "1")):
+        done = gatebook("restore", str(tmp_path / archive), "--data", str(home))
+        assert done.returncode == 0, done.stderr
+    held = gatebook("serve", "--data", str(restored), "--listen", "127.0.0.1:0", "--workers", "2")
+    assert (1, True) == (held.returncode, "restored book" in held.stderr)
+    for home in (restored, restored / "workers" / "1"):
+        assert gatebook("restore", "--continue", "--data", str(home)).returncode == 0
+
+    with serving(restored, [], "--workers", "2") as server, connection(server) as channel:
+        audit = AuditServiceStub(channel)
+        for decision in before:
+            record = audit.GetEntry(audit_service_pb2.GetEntryRequest(decision_id=decision.decision_id)).record
+            assert (decision.receipt.origin, decision.receipt.leaf_hash) == (record.origin, record.leaf_hash)
+        after = receipts(server)
+
+    assert {decision.receipt.origin for decision in before} == {decision.receipt.origin for decision in after}
+
+
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     """Workers share a port among themselves and with nobody else, although the kernel would let them."""
     with socket.socket() as taken:

@@ -24,7 +24,14 @@ from gatebook.errors import BookUnavailableError
 from gatebook.tlog.keys import SigningKey
 from gatebook.tlog.tiles import ENTRIES, Tile, encode_bundle, new_tiles
 
-KEYS = ("book.key", "people.key", "mask.key", "directory.key")
+KEYS = ("book.key", "people.key")
+SHARED_KEYS = ("mask.key", "directory.key")
+"""Keys that all workers of a service share; the first has them."""
+
+
+def is_first(data: Path) -> bool:
+    """Tells whether this is the data directory of a service's first worker, which keeps the revisions of all."""
+    return (data / "revisions").is_dir()
 
 
 class Copying:
@@ -55,12 +62,13 @@ class Copying:
         return tail
 
     def all_that_entries_name(self) -> None:
-        """Copies keys, people, revisions and directories."""
+        """Copies keys, people, revisions and directories, the last two from the first worker of a service."""
         source, target = self.source.data, self.target.data
-        for name in KEYS:
+        shared = is_first(source)
+        for name in (*KEYS, *SHARED_KEYS) if shared else KEYS:
             self._put(target / "keys" / name, (source / "keys" / name).read_bytes(), 0o600)
         self._people(source / "people.db", target / "people.db")
-        for folder in ("revisions", "directory"):
+        for folder in ("revisions", "directory") if shared else ():
             self._folder(target / folder)
             for path in _plain_files(source / folder):
                 self._put(target / path.relative_to(source), path.read_bytes(), 0o600)

@@ -41,6 +41,7 @@ from gatebook.backup.contents import (
     Statement,
     open_statement,
 )
+from gatebook.backup.copying import SHARED_KEYS, is_first
 from gatebook.backup.extraction import Extraction, require_needed
 from gatebook.backup.take import Progress
 from gatebook.errors import BookRefusedError, InvalidRequestError, VerificationError
@@ -51,7 +52,6 @@ from gatebook.tlog.proof import open_checkpoint
 from gatebook.v1 import entry_pb2
 
 _IGNORED = frozenset({"lost+found", f"{HOLD_FILE}.new"})
-_OTHER_KEYS = ("people.key", "mask.key", "directory.key")
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +179,7 @@ def _verified(
         raise VerificationError(f"the backup ends at entry {found.size}, and its note states {statement.size}", bad)
     if read_signing_key(Layout(data).key, statement.origin).verifier != key:
         raise BookRefusedError("the signing key in the backup is not that of its book")
-    for name in _OTHER_KEYS:
+    for name in ("people.key", *(SHARED_KEYS if is_first(data) else ())):
         read_key(data / "keys" / name)
     return _restored(data, found, statement.origin, statement.time, key_from_elsewhere=key_from_elsewhere)
 

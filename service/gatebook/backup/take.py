@@ -26,7 +26,7 @@ from gatebook.audit.hold import require_released
 from gatebook.audit.opening import Layout
 from gatebook.audit.verify import verify_book
 from gatebook.backup.archive import write_archive
-from gatebook.backup.copying import Copying
+from gatebook.backup.copying import Copying, is_first
 from gatebook.backup.tail import Tail
 from gatebook.errors import BookRefusedError, InvalidRequestError, VerificationError
 from gatebook.revisions.store import RevisionStore
@@ -34,7 +34,7 @@ from gatebook.tlog.keys import SigningKey
 
 ARCHIVE_SUFFIX = ".tar"
 _COPIED = frozenset({"book", "wal", "checkpoints.db", "people.db", "keys", "revisions", "directory"})
-_KNOWN = _COPIED | {"book.lock", "book.new", "index.db", "lost+found"}
+_KNOWN = _COPIED | {"book.lock", "book.new", "index.db", "lost+found", "workers"}
 _DERIVED_SUFFIXES = ("-wal", "-shm", "-journal")
 
 Progress = Callable[[str], Callable[[int, int], None]]
@@ -57,6 +57,23 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """Names in the data directory that this version does not know."""
 
 
+def take_backups(data: Path, target: Path, *, keys: bool, progress: Progress) -> list[Taken]:
+    """Makes a backup of a data directory and, beside it, one of the book of each further worker.
+
+    The first worker's, which comes first in the list, is made last: it holds every revision that the others' entries
+    name, and where it has its name all are there.
+
+    Raises:
+        As `take_backup`.
+    """
+    homes = sorted(book.parent for book in data.glob("workers/*/book"))
+    beside = [(home, target.with_name(f"{target.stem}.worker-{home.name}{target.suffix}")) for home in homes]
+    for place in (target, *(place for _, place in beside)):
+        _require_free(data, place)
+    taken = [take_backup(home, place, keys=keys, progress=progress) for home, place in beside]
+    return [take_backup(data, target, keys=keys, progress=progress), *taken]
+
+
 def take_backup(data: Path, target: Path, *, keys: bool, progress: Progress, files: Files | None = None) -> Taken:
     """Makes a backup of a data directory: a folder, or one archive where the name ends in `.tar`.
 
@@ -70,11 +87,7 @@ def take_backup(data: Path, target: Path, *, keys: bool, progress: Progress, fil
     layout, files = Layout(data), files or Files()
     key = _signing_key(layout)
     require_released(data)
-    target = target.absolute()
-    if target.exists() or target.is_symlink():
-        raise InvalidRequestError("target", f"`{target}` exists: name one that does not")
-    if target.is_relative_to(data.resolve()):
-        raise InvalidRequestError("target", f"`{target}` lies within the data directory: name another place")
+    target = _require_free(data, target)
     with _temporary(target) as work:
         copy = Copying(layout, Layout(work / "copy"), files)
         tail = copy.tail(key, work / "scratch")
@@ -82,7 +95,7 @@ def take_backup(data: Path, target: Path, *, keys: bool, progress: Progress, fil
             copy.all_that_entries_name()
         copy.tiles(tail, progress("copying"))
         _verify(copy.target, key, tail, progress("verifying"), keys=keys)
-        if keys:
+        if keys and is_first(data):
             _require_revisions(copy.target.data)
         copy.finish(tail, key, keys=keys)
         whole = copy.target.data
@@ -102,6 +115,15 @@ def take_backup(data: Path, target: Path, *, keys: bool, progress: Progress, fil
         keys=keys,
         left_out=_unknown(data),
     )
+
+
+def _require_free(data: Path, target: Path) -> Path:
+    target = target.absolute()
+    if target.exists() or target.is_symlink():
+        raise InvalidRequestError("target", f"`{target}` exists: name one that does not")
+    if target.is_relative_to(data.resolve()):
+        raise InvalidRequestError("target", f"`{target}` lies within the data directory: name another place")
+    return target
 
 
 def _signing_key(layout: Layout) -> SigningKey:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from gatebook.backup.take import Taken, take_backup
+from gatebook.backup.take import Taken, take_backups
 from gatebook.cli.audit_verify import told_failure, told_progress
 from gatebook.cli.output import COULD_NOT_ASK, NO, USAGE, fail, json_option, stdout
 from gatebook.errors import (
@@ -35,14 +36,14 @@ def backup(*, target: Path, data: Path, without_keys: bool, as_json: bool) -> No
 
     TARGET is a folder, or one file where the name ends in `.tar`. The service may be running. Every entry that was
     acknowledged before the command began is in the backup, which is verified before it gets its name. It CONTAINS THE
-    KEYS: keep it like them.
+    KEYS: keep it like them. The book of each further worker gets a backup of its own beside it.
 
     \b
     gatebook backup /backup/gatebook-monday.tar --data var
     """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
     try:
         with told_progress(quiet=as_json) as stage:
-            taken = take_backup(data, target, keys=not without_keys, progress=stage)
+            taken = take_backups(data, target, keys=not without_keys, progress=stage)
     except (VerificationError, BookCorruptError) as error:
         told_failure(error, as_json=as_json)
     except InvalidRequestError as error:
@@ -57,34 +58,47 @@ def backup(*, target: Path, data: Path, without_keys: bool, as_json: bool) -> No
         told(taken, as_json=as_json)
 
 
-def told(taken: Taken, *, as_json: bool) -> None:
-    """Says what is in the backup, and what it must be kept like."""
-    root = base64.b64encode(taken.root).decode()
+def told(backups: Sequence[Taken], *, as_json: bool) -> None:
+    """Says what is in the backups, the first worker's first, and what they must be kept like."""
     if as_json:
-        fields = {
-            "backup": str(taken.path),
-            "origin": taken.origin,
-            "size": taken.size,
-            "published_size": taken.published_size,
-            "root": root,
-            "files": taken.files,
-            "bytes": taken.size_bytes,
-            "keys": taken.keys,
-            "left_out": list(taken.left_out),
-        }
-        click.echo(json.dumps(fields, indent=2))
+        first, *others = map(fields, backups)
+        click.echo(json.dumps({**first, "workers": others}, indent=2))
     else:
-        console = stdout()
-        console.print("[bold green]BACKED UP[/]", end=" ")
-        console.print(f"{taken.size} entries of {taken.origin}", markup=False, soft_wrap=True)
-        for name, fact in (
-            ("to", str(taken.path)),
-            ("root", f"{root} of {taken.size} entries, {taken.published_size} of them signed"),
-            ("holds", f"{taken.files} files, {taken.size_bytes} bytes"),
-        ):
-            console.print(f"  {name:12} {fact}", markup=False, soft_wrap=True)
-    for name in taken.left_out:
-        click.echo(f"gatebook: `{name}` in the data directory is unknown to this version and was not copied", err=True)
-    if taken.keys:
+        for taken in backups:
+            show(taken)
+    for taken in backups:
+        for name in taken.left_out:
+            told_name = f"`{name}` in the data directory is unknown to this version and was not copied"
+            click.echo(f"gatebook: {told_name}", err=True)
+    if backups[0].keys:
         warning = "the backup CONTAINS THE SECRET KEYS of the book, of people and of masks: keep it like the keys"
         click.echo(f"gatebook: {warning}", err=True)
+
+
+def fields(taken: Taken) -> dict[str, object]:
+    """Returns what is in one backup, by name."""
+    return {
+        "backup": str(taken.path),
+        "origin": taken.origin,
+        "size": taken.size,
+        "published_size": taken.published_size,
+        "root": base64.b64encode(taken.root).decode(),
+        "files": taken.files,
+        "bytes": taken.size_bytes,
+        "keys": taken.keys,
+        "left_out": list(taken.left_out),
+    }
+
+
+def show(taken: Taken) -> None:
+    """Prints what is in one backup."""
+    root = base64.b64encode(taken.root).decode()
+    console = stdout()
+    console.print("[bold green]BACKED UP[/]", end=" ")
+    console.print(f"{taken.size} entries of {taken.origin}", markup=False, soft_wrap=True)
+    for name, fact in (
+        ("to", str(taken.path)),
+        ("root", f"{root} of {taken.size} entries, {taken.published_size} of them signed"),
+        ("holds", f"{taken.files} files, {taken.size_bytes} bytes"),
+    ):
+        console.print(f"  {name:12} {fact}", markup=False, soft_wrap=True)
