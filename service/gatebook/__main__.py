@@ -1,15 +1,18 @@
 """The entry of the command `gatebook`.
 
-Owns one promise: where only the client is installed, the command says what to install.
+Owns two promises: where only the client is installed, the command says what to install; and gRPC itself
+writes nothing among the lines of the log, where each stranger's handshake would be one.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> int:
     """Runs the command line; returns 2 where the packages that it needs are not installed."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read once, when gRPC is first imported
     try:
         from gatebook.cli import main as run  # noqa: PLC0415 - the base install lacks what it imports
     except ModuleNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -180,6 +181,20 @@ def test_plain_text_is_not_spoken_where_tls_is(server: RunningServer) -> None:
     """Whoever speaks plain text to a port with TLS gets no answer."""
     with grpc.insecure_channel(server.target) as channel:
         assert not is_served(channel)
+
+
+def test_strangers_do_not_write_into_the_log(files: Files, server: RunningServer) -> None:
+    """A handshake that fails, and a client of another protocol, leave every line of the log what it is: JSON."""
+    host, _, port = server.target.rpartition(":")
+    with channel_of(server, files.ca, client_of(authority())) as channel:
+        assert not is_served(channel)
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        raw.recv(100)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for_line(server, "told to reload")
+
+    assert [line for line in server.raw if not line.startswith("{")] == []
 
 
 def start(tmp_path: Path, *arguments: str) -> tuple[int, str]:
