@@ -41,6 +41,7 @@ class Authentication:
     def __init__(self, callers: CallersFile, tls: TlsFiles | None) -> None:
         """Takes whom it accepts, and the identity of the server; none where it speaks plain text."""
         self.tls = tls
+        self.quotas = callers.quotas
         self.now = time.time
         self._certificates = Certificates(callers.certificates)
         self._tokens = Tokens(callers.issuers) if callers.issuers else None

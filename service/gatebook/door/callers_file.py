@@ -20,6 +20,8 @@ may do is in the policy set `gatebook`:
         attributes: {team: team}         # an attribute of the caller, and the claim that it comes from
         groups: groups                   # the claim with the caller's groups: the attribute `groups`
         subject: {type: employee, claim: sub}   # which subject the caller is, so that they may ask for themselves
+    quotas:                              # of callers, by their ids, in place of what everybody has; `local` too
+      spiffe://corp.example/batch: {checks_per_second: 50000, calls_in_flight: 1000}
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from gatebook.config import is_loopback
+from gatebook.config import LOCAL_QUOTA, Quota, is_loopback
+from gatebook.door.caller import LOCAL
 from gatebook.door.certificates import Accepted
 from gatebook.policy import names
 from gatebook.policy.source import read_text
@@ -47,6 +50,8 @@ CLOCK_SKEW_SECONDS_MAX = 300
 AGE_SECONDS = 86_400
 AGE_SECONDS_MAX = 366 * 86_400
 ISSUERS_MAX = 32
+QUOTA_MAX: Final = 1_000_000_000
+_CALLER_ID: Final = re.compile(r"[!-~]{1,256}")
 RESERVED_NAMES: Final = frozenset(("cn", "local", "spiffe"))
 """They begin the ids of other kinds of callers."""
 RESERVED_ATTRIBUTES: Final = names.RESERVED_ATTRIBUTES | {"kind", "groups", "subject_type", "subject_id"}
@@ -102,6 +107,8 @@ class CallersFile(msgspec.Struct, frozen=True):
 
     certificates: Accepted = Accepted()
     issuers: tuple[Issuer, ...] = ()
+    quotas: Mapping[str, Quota] = {}
+    """Of callers who have one of their own, by their ids."""
 
 
 def parse_callers(content: bytes, file: str, folder: Path) -> tuple[CallersFile | None, list[Finding]]:
@@ -115,15 +122,19 @@ def parse_callers(content: bytes, file: str, folder: Path) -> tuple[CallersFile 
         return None, findings
     reader = _CallersReader(file, folder)
     root = reader.root(text)
-    found = None if root is None else reader.fields(root, file, ("certificates", "issuers"))
+    found = None if root is None else reader.fields(root, file, ("certificates", "issuers", "quotas"))
     if found is None:
         return None, reader.sorted_findings()
-    read = CallersFile(reader.accepted(found.get("certificates")), reader.issuers(found.get("issuers")))
+    read = CallersFile(
+        reader.accepted(found.get("certificates")),
+        reader.issuers(found.get("issuers")),
+        reader.quotas(found.get("quotas")),
+    )
     return None if reader.failed else read, reader.sorted_findings()
 
 
 class _CallersReader(Reader):
-    """Reads the two parts of the file."""
+    """Reads the three parts of the file."""
 
     def __init__(self, file: str, folder: Path) -> None:
         super().__init__(file)
@@ -153,6 +164,18 @@ class _CallersReader(Reader):
         if node is not None and len(read) > ISSUERS_MAX:
             self.refuse(node, WRONG_VALUE, f"more than {ISSUERS_MAX} issuers")
         return tuple(read.values())
+
+    def quotas(self, node: Node | None) -> Mapping[str, Quota]:
+        """Returns the quotas of callers who have one of their own; what is not said is as everybody has it."""
+        read: dict[str, Quota] = {}
+        for key, value in () if node is None else self.entries(node, "quotas"):
+            where = f"quotas.{key.text}"
+            found = self.fields(value, where, Quota.__struct_fields__) or {}
+            given = {name: self.integer(one, f"{where}.{name}", 1, QUOTA_MAX) or 1 for name, one in found.items()}
+            if self.name(key, "quotas", _CALLER_ID, "spiffe://corp.example/batch") is not None:
+                base = LOCAL_QUOTA if key.text == LOCAL.id else Quota()
+                read[key.text] = msgspec.structs.replace(base, **given)
+        return read
 
     def _issuer(self, name: str, node: Node) -> Issuer | None:
         where = f"issuers.{name}"

@@ -43,7 +43,7 @@ class Door:
 
     def __init__(self, limits: Limits, authentication: Authentication = PLAINTEXT) -> None:
         """Takes the limits, and what recognises callers: without one, plain text on loopback."""
-        self.admission = Admission(limits)
+        self.admission = Admission(limits, authentication.quotas)
         self._authentication = authentication
         self.observers: list[Callable[[Finished], None]] = []
         self._log = structlog.get_logger("gatebook.rpc")

@@ -9,8 +9,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 from ruamel.yaml import YAML
 
+from gatebook.config import LOCAL_QUOTA, Quota
 from gatebook.door.callers_file import parse_callers
 
 ROOT = Path(__file__).parents[3]
@@ -56,3 +58,20 @@ def test_what_is_no_text_is_refused(content: bytes) -> None:
 
     assert read is None
     assert findings
+
+
+def test_a_caller_may_have_a_quota_of_its_own() -> None:
+    """What a quota names replaces what everybody has; the rest stays, and what is no quota is refused by its place."""
+    good = b"quotas:\n  spiffe://corp.example/batch: {checks_per_second: 50000}\n  local: {streams: 3}\n"
+    bad = b"quotas:\n  cn:a: {checks_per_second: 0}\n  cn:b: {checks: 1}\n"
+    read, findings = parse_callers(good, "callers.yaml", Path())
+    refused, places = parse_callers(bad, "callers.yaml", Path())
+
+    assert findings == []
+    assert read is not None
+    assert read.quotas == {
+        "spiffe://corp.example/batch": Quota(checks_per_second=50_000),
+        "local": replace(LOCAL_QUOTA, streams=3),
+    }
+    assert refused is None
+    assert [finding.line for finding in places] == [2, 3]
