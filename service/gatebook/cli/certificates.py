@@ -36,6 +36,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
     ca = _builder(ca_name, ca_name, ca_key, days)
     ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     ca = ca.add_extension(_usage(signs=True), critical=True)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     written = [_write(folder / "ca.crt", ca.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM), 0o644)]
     for file, name, purpose in [
         ("server", "", ExtendedKeyUsageOID.SERVER_AUTH),
@@ -48,6 +49,7 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        builder = builder.add_extension(authority, critical=False)
         names = [_host(host) for host in hosts] if not name else [x509.UniformResourceIdentifier(name)]
         if not is_common:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
@@ -61,6 +63,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     return builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=days))
 
 
