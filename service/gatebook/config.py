@@ -132,6 +132,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = DEFAULT_LISTEN
     metrics: str = ""
     """Where operators find metrics and health; empty means nowhere."""
+    traces: bool = False
+    """Whether calls are told to a collector of OpenTelemetry."""
     listen_tokens: str = ""
     """A second address, TLS without client certificates, for callers with tokens; empty for none."""
     tls_cert: Path | None = None

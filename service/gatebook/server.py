@@ -28,6 +28,7 @@ from gatebook.config import Config, require_guarded
 from gatebook.door.authentication import authentication_of
 from gatebook.door.door import Door
 from gatebook.door.tls_files import TlsFiles
+from gatebook.errors import InvalidRequestError
 from gatebook.gateway.listening import answering_http
 from gatebook.log import configure_log, flush_log
 from gatebook.metrics.listening import telling_operators
@@ -77,6 +78,7 @@ async def serve(config: Config, ready: Callable[[int], None] | None, parent: Con
             await publish_folders(service, config)
         door = Door(config.limits, authentication)
         async with (
+            telling_traces_if_asked(door, config),
             telling_operators_if_asked(service, door, config, authentication.tls),
             answering_http_if_asked(service, door, config, authentication.tls),  # ends after the door is drained
             listening(service, door, config, authentication.tls) as port,
@@ -99,6 +101,21 @@ async def serve(config: Config, ready: Callable[[int], None] | None, parent: Con
             log.info("draining", seconds=config.limits.drain_seconds)
     log.info("stopped")
     return 0
+
+
+def telling_traces_if_asked(door: Door, config: Config) -> contextlib.AbstractAsyncContextManager[None]:
+    """Tells calls to a collector of traces, where the command line says so.
+
+    Raises:
+        InvalidRequestError: what is needed for it is not installed.
+    """
+    if not config.traces:
+        return contextlib.nullcontext()
+    try:
+        from gatebook.traces import telling_traces  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as err:
+        raise InvalidRequestError("traces", "needs `gatebook[otel]`: install that extra") from err
+    return telling_traces(door)
 
 
 @contextlib.asynccontextmanager

@@ -9,12 +9,18 @@ Owns nothing that an answer depends on: tallies begin at zero with the process. 
 from __future__ import annotations
 
 from bisect import bisect_left
+from contextvars import ContextVar
 from itertools import accumulate
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 BYTES = tuple(4**power for power in range(5, 12))
 """1 KiB to 4 MiB."""
+
+COMMITS: ContextVar[list[tuple[float, float]] | None] = ContextVar("commits", default=None)
+"""Where the commits of the call under way are noted, if somebody traces it."""
+COMMITS_MAX = 100
+"""Commits of one call that are noted; those of a long stream beyond are left out."""
 
 
 class Distribution:

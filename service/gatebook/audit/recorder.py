@@ -35,7 +35,7 @@ from gatebook.audit.entry import (
 )
 from gatebook.audit.people import People, Person, PersonId
 from gatebook.audit.writer import BookWriter
-from gatebook.tally import COUNTS, SECONDS, Distribution
+from gatebook.tally import COMMITS, COMMITS_MAX, COUNTS, SECONDS, Distribution
 from gatebook.v1 import entry_pb2
 from gatebook.values import Reason
 
@@ -146,7 +146,11 @@ class Recorder:
     async def _append(self, entries: list[bytes], stamp: Stamp) -> list[Written]:
         began = time.perf_counter()
         appended = await self._writer.submit(entries)
-        self.wait_seconds.observe(time.perf_counter() - began)
+        ended = time.perf_counter()
+        self.wait_seconds.observe(ended - began)
+        noted = COMMITS.get()
+        if noted is not None and len(noted) < COMMITS_MAX:
+            noted.append((began, ended))
         # Past the commit point: from here on the entries are durable.
         places = enumerate(zip(entries, appended.leaf_hashes, strict=True), start=appended.first_index)
         return [Written(index, leaf, stamp.entry_time, entry) for index, (entry, leaf) in places]

@@ -46,6 +46,7 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="HOST:PORT",
     help="Tell operators at /metrics, /livez and /readyz; beyond loopback over TLS, with certificates.",
 )
+@click.option("--traces", is_flag=True, help="Send a span of each call to the collector that OTEL_... variables name.")
 @click.option("--tls-cert", type=A_FILE, help="The certificate of the server, with its chain (PEM).")
 @click.option("--tls-key", type=A_FILE, help="The key of that certificate.")
 @click.option("--client-ca", type=A_FILE, help="Require client certificates, signed by this CA.")

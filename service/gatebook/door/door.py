@@ -11,6 +11,7 @@ transport translates its own calls into these four steps and does nothing else a
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -20,7 +21,9 @@ from gatebook.config import Limits
 from gatebook.door.admission import Admission
 from gatebook.door.authentication import PLAINTEXT, Authentication
 from gatebook.door.caller import Caller, CallerKind, Credentials
+from gatebook.door.trace import NONE, Trace, read_trace
 from gatebook.errors import PermissionDeniedError
+from gatebook.tally import COMMITS
 from gatebook.values import Entity
 
 
@@ -36,6 +39,7 @@ class Finished(msgspec.Struct, frozen=True):
     told: dict[str, object]
     kind: CallerKind | None = None
     """How the caller was recognised; None where it was not."""
+    trace: Trace = NONE
 
 
 class Door:
@@ -46,7 +50,21 @@ class Door:
         self.admission = Admission(limits, authentication.quotas)
         self._authentication = authentication
         self.observers: list[Callable[[Finished], None]] = []
+        self.traces = False
+        """Whether an observer tells traces."""
         self._log = structlog.get_logger("gatebook.rpc")
+
+    def trace(self, header: str) -> Trace:
+        """Returns the trace that a call belongs to: what its header says, or, if somebody traces, one that begins here.
+
+        From here on the commits of the running task, and of those that it begins, are those of this call.
+        """
+        came = read_trace(header)
+        if not self.traces:
+            return came
+        commits: list[tuple[float, float]] = []
+        COMMITS.set(commits)
+        return Trace(came.trace_id or secrets.token_bytes(16), came.parent_id, came.sampled, commits)
 
     async def identify(self, credentials: Credentials) -> Caller:
         """Returns who calls.

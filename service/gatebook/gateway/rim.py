@@ -12,7 +12,6 @@ Rules, beside those of the rim of gRPC (`rpc.edge`), which hold here too:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import secrets
 import time
@@ -29,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gatebook.config import Limits, is_loopback
 from gatebook.door.caller import Caller, Credentials
 from gatebook.door.door import Door, Finished
+from gatebook.door.trace import HEADER
 from gatebook.errors import DeadlineExceededError, GatebookError, InvalidRequestError, OverloadedError
 from gatebook.gateway.connection import ABORT, CERTIFICATE
 from gatebook.gateway.strict_json import read_object
@@ -40,8 +40,6 @@ BODY_SECONDS = 10.0
 SEND_SECONDS = 30.0
 REQUEST_ID = "x-request-id"
 REQUEST_ID_BYTES_MAX = 256
-TRACE_PARENT_PARTS = 4
-TRACE_ID_HEX_CHARS = 32
 TOO_LARGE = 413
 
 STATUSES: Mapping[str, int] = {
@@ -75,8 +73,9 @@ class BodyTooLargeError(GatebookError):
 class Call:
     """One call under way: who calls, what it sent, and what its log line will say."""
 
-    def __init__(self, operation: str, caller: Caller, request: Request) -> None:
-        """Takes the operation of the door, the caller and the request."""
+    def __init__(self, operation: str, caller: Caller, request: Request, trace_id: bytes) -> None:
+        """Takes the operation of the door, the caller, the request and the W3C trace id (16 bytes or none)."""
+        self.trace_id = trace_id
         self.operation = operation
         self.caller = caller
         self.request = request
@@ -88,15 +87,6 @@ class Call:
     def request_id(self) -> str:
         """Returns the id that the caller gave the request."""
         return self.request.headers.get(REQUEST_ID, "")
-
-    @property
-    def trace_id(self) -> bytes:
-        """Returns the trace id of the `traceparent` header (W3C Trace Context), or nothing."""
-        parts = self.request.headers.get("traceparent", "").split("-")
-        if len(parts) == TRACE_PARENT_PARTS and len(parts[1]) == TRACE_ID_HEX_CHARS:
-            with contextlib.suppress(ValueError):
-                return bytes.fromhex(parts[1])
-        return b""
 
 
 Work = Callable[[Call], Awaitable[Mapping[str, Any]]]
@@ -118,12 +108,13 @@ class Rim:
         code, caller_id, kind = "CANCELLED", NOBODY, None
         told: dict[str, object] = {"transport": "http"}
         unread = bool(body_bytes_max)
+        trace = self.door.trace(request.headers.get(HEADER, ""))
         try:
             require_host(request, self._url)
             caller = await self.door.identify(credentials_of(request))
             caller_id, kind = caller.id, caller.kind
             self.door.permit(caller, operation)
-            call = Call(operation, caller, request)
+            call = Call(operation, caller, request, trace.trace_id)
             call.told = told
             with self.door.admission.call(caller, operation):
                 require_request_id(call)
@@ -146,7 +137,7 @@ class Rim:
             self._log.exception("bug", method=operation, error_id=error_id)
             return refusal(GatebookError(f"an internal error; the log names its cause under {error_id}"), close=True)
         finally:
-            self.door.finish(Finished(operation, caller_id, code, time.perf_counter() - began, told, kind))
+            self.door.finish(Finished(operation, caller_id, code, time.perf_counter() - began, told, kind, trace))
 
 
 def require_request_id(call: Call) -> None:

@@ -25,14 +25,13 @@ from google.rpc import status_pb2
 
 from gatebook.door.caller import Caller, Credentials
 from gatebook.door.door import Door, Finished
+from gatebook.door.trace import HEADER
 from gatebook.errors import DeadlineExceededError, GatebookError, UnauthenticatedError
 from gatebook.rpc import status
 from gatebook.values import AccessRequest, Entity
 
 NOBODY = "-"
 """Stands in the log line of a call whose caller was not recognised."""
-TRACE_PARENT_PARTS = 4
-TRACE_ID_HEX_CHARS = 32
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -91,11 +90,12 @@ class Edge:
         code = grpc.StatusCode.CANCELLED
         caller_id, kind = NOBODY, None
         told: dict[str, object] = {}
+        trace = self._door.trace(header_of(context, HEADER))
         try:
             caller = await self.identify(context)
             caller_id, kind = caller.id, caller.kind
             self._door.permit(caller, method)
-            call = Call(method, caller, trace_id_of(context))
+            call = Call(method, caller, trace.trace_id)
             told = call.told
             with self._door.admission.call(caller, method, stream=stream):
                 require_time(context)
@@ -114,7 +114,7 @@ class Edge:
             hidden = GatebookError("an internal error; the log names its cause", error_id=error_id)
             await abort(context, code, status.to_status(hidden))
         finally:
-            self.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told, kind))
+            self.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told, kind, trace))
 
     def permit_asking(self, call: Call, policy_set: str, request: AccessRequest) -> None:
         """Lets the caller of a call ask a policy set about the subject and actor of a request; see `Door`.
@@ -200,11 +200,6 @@ async def abort(context: ServicerContext, code: grpc.StatusCode, detail: status_
     await context.abort(code, detail.message, metadata)
 
 
-def trace_id_of(context: ServicerContext) -> bytes:
-    """Returns the trace id of the `traceparent` header (W3C Trace Context), or nothing."""
-    headers = {str(key): value for key, value in context.invocation_metadata() or ()}
-    parts = str(headers.get("traceparent", "")).split("-")
-    if len(parts) == TRACE_PARENT_PARTS and len(parts[1]) == TRACE_ID_HEX_CHARS:
-        with contextlib.suppress(ValueError):
-            return bytes.fromhex(parts[1])
-    return b""
+def header_of(context: ServicerContext, name: str) -> str:
+    """Returns a header of the call; nothing where there is none."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == name), "")
