@@ -13,6 +13,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from tests.serving import POLICIES
 
+import gatebook_client
 from gatebook.config import Config, Limits, Quota
 from gatebook.door.door import Door
 from gatebook.rpc.listening import listening
@@ -22,6 +23,7 @@ from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
+from gatebook_client.retry import RetryPolicy
 
 
 class SmallServer:
@@ -32,6 +34,8 @@ class SmallServer:
         self.port = port
         self.access: Any = AccessServiceStub(channel)
         self.audit: Any = AuditServiceStub(channel)
+        self.calls: list[str] = []
+        door.observers.append(lambda finished: self.calls.append(finished.code))
         self._admission = door.admission
         self._writer = service.writer
 
@@ -188,3 +192,17 @@ async def test_a_batch_over_its_bytes_is_refused(tmp_path: Path) -> None:
             await server.access.BatchCheckAccess(batch(100))
 
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_retries_do_not_multiply(tmp_path: Path) -> None:
+    """A hundred calls to a server that refuses most are a hundred attempts and what the retry budget adds, no more."""
+    policy = RetryPolicy(first_wait_seconds=0.001, wait_seconds_max=0.002)
+    async with small_server(tmp_path, Limits(local_quota=Quota(checks_per_second=0.001))) as server:
+        target = f"127.0.0.1:{server.port}"
+        async with gatebook_client.connect(target, coalesce=False, on_error="deny", retries=policy) as client:
+            checks = [client.check("alice", "read", "report:weekly", timeout_seconds=30) for _ in range(100)]
+            answers = await asyncio.gather(*checks)
+
+    allowed = sum(answer.allowed for answer in answers)
+    assert allowed == server.calls.count("OK") == 10
+    assert len(server.calls) <= 100 + policy.budget_max + policy.budget_per_success * allowed
