@@ -17,6 +17,7 @@ from tests.promql import reads
 from tests.scrapes import Scrape, scrape
 from tests.serving import POLICIES, ROOT, RunningServer, gatebook, serving
 
+from gatebook.envoy import external_auth_pb2
 from gatebook.rpc.status import CODES
 from gatebook.v1 import access_service_pb2, audit_service_pb2, policy_service_pb2
 from gatebook.values import Effect, Reason
@@ -33,7 +34,7 @@ VOCABULARY = {
     "effect": {effect.name for effect in Effect},
     "operation": {
         method.name
-        for file in (access_service_pb2, audit_service_pb2, policy_service_pb2)
+        for file in (access_service_pb2, audit_service_pb2, external_auth_pb2, policy_service_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     },
