@@ -14,6 +14,7 @@ A caller that reads nothing but `decision` is safe: what needs an obligation tha
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -24,10 +25,11 @@ from gatebook.audit.recorder import Written
 from gatebook.authorize import Answer
 from gatebook.rpc import encode
 from gatebook.v1 import types_pb2
-from gatebook.values import ColumnOutcome, Decision, Effect, Mask, Reason, Revision
+from gatebook.values import ColumnOutcome, Decision, Effect, Mask, Reason, Revision, RuleRef
 
 REASON_CODES = {reason: f"REASON_CODE_{reason.name}" for reason in Reason}
 EFFECTS = {effect: f"EFFECT_{effect.name}" for effect in Effect}
+REMEMBERED_MAX = 1_024
 ROW_FILTERS = {number: name for name, number in types_pb2.RowFilterKind.items()}
 
 
@@ -72,14 +74,7 @@ def members(decision: Decision, written: Written, origin: str) -> dict[str, Any]
         group = decision.minimum_group
         told["minimum_group"] = {"k": group.k, "entity_columns": list(group.entity_columns)}
     if decision.rules:
-        told["rules"] = [
-            {
-                key: value
-                for key, value in (("rule", r.rule), ("file", r.file), ("line", r.line), ("effect", r.effect))
-                if value
-            }
-            for r in decision.rules
-        ]
+        told["rules"] = _rules(tuple(decision.rules))
     if decision.expires_time is not None:
         told["expires_time"] = _time(decision.expires_time)
     if decision.notice_id:
@@ -87,6 +82,15 @@ def members(decision: Decision, written: Written, origin: str) -> dict[str, Any]
     return told
 
 
+@functools.lru_cache(maxsize=REMEMBERED_MAX)
+def _rules(rules: tuple[RuleRef, ...]) -> tuple[Mapping[str, Any], ...]:
+    """Returns rules as JSON; the same few come again and again."""
+    fields = ("rule", "file", "line", "effect")
+    told = ({field: getattr(rule, field) for field in fields} for rule in rules)
+    return tuple({key: value for key, value in one.items() if value} for one in told)
+
+
+@functools.lru_cache(maxsize=REMEMBERED_MAX)
 def _revision(revision: Revision) -> Mapping[str, str]:
     return {"digest": revision.digest, "number": str(revision.number)}
 
@@ -112,8 +116,9 @@ def _mask(mask: Mask) -> dict[str, Any]:
     return found
 
 
+@functools.lru_cache(maxsize=REMEMBERED_MAX)
 def _time(time: datetime) -> str:
-    """Returns a time as the JSON mapping has it: in UTC, with 0, 3 or 6 digits of a second."""
+    """Returns a time, which a whole batch shares, as the JSON mapping has it: UTC, 0, 3 or 6 digits of a second."""
     text = time.replace(tzinfo=None).isoformat(timespec="auto")
     if text.endswith("000") and time.microsecond:
         text = text[:-3]
