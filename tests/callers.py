@@ -15,9 +15,9 @@ from tests.serving import POLICIES
 
 from gatebook.config import Config
 from gatebook.door.authentication import Authentication, authentication_of
-from gatebook.door.door import Door, Finished
+from gatebook.door.door import Finished
 from gatebook.rpc.listening import listening
-from gatebook.server import publish_folders
+from gatebook.server import open_door, publish_folders
 from gatebook.service import open_service
 from gatebook.v1 import audit_service_pb2
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -92,10 +92,10 @@ async def hostile_server(
     config = config_of(folder, callers, plain=plain, tokens=tokens)
     authentication = authentication_of(config)
     finished: asyncio.Queue[Finished] = asyncio.Queue()
-    door = Door(config.limits, authentication)
-    door.observers.append(finished.put_nowait)
     async with authentication.kept_fresh(), open_service(config) as service:
         await publish_folders(service, config)
+        door = open_door(service, config, authentication)
+        door.observers.append(finished.put_nowait)
         async with listening(service, door, config, authentication.tls) as port:
             yield Hostile(f"127.0.0.1:{port}", authentication, finished)
 

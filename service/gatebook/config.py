@@ -146,6 +146,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How callers reach that address, if not as their `Host` header says."""
     origin: str = ""
     dev: bool = False
+    reset_gatebook: bool = False
     log_json: bool = True
     workers: int = 1
     worker: int = 0

@@ -54,6 +54,16 @@ class PermissionDeniedError(GatebookError):
         super().__init__("the policy set `gatebook` does not permit this call")
 
 
+class UnimplementedError(GatebookError):
+    """The server has no such method; only who may look at the server itself is told."""
+
+    reason = "UNIMPLEMENTED"
+
+    def __init__(self) -> None:
+        """Takes nothing."""
+        super().__init__("this server has no such method: ask its reflection service for those that it has")
+
+
 class InvalidRequestError(GatebookError):
     """A field of a request is missing or malformed; `field` names it."""
 

@@ -25,7 +25,8 @@ import structlog
 import uvloop
 
 from gatebook.config import Config, require_guarded
-from gatebook.door.authentication import authentication_of
+from gatebook.door.authentication import PLAINTEXT, Authentication, authentication_of
+from gatebook.door.authority import Authority
 from gatebook.door.door import Door
 from gatebook.door.tls_files import TlsFiles
 from gatebook.errors import InvalidRequestError
@@ -33,11 +34,12 @@ from gatebook.gateway.listening import answering_http
 from gatebook.log import configure_log, flush_log
 from gatebook.metrics.listening import telling_operators
 from gatebook.policy import bundle
+from gatebook.policy.gatebook_set import GATEBOOK
+from gatebook.policy.shipped import shipped_gatebook
+from gatebook.revisions.publisher import THE_SERVICE
 from gatebook.revisions.validate import declared_name
 from gatebook.rpc.listening import listening
 from gatebook.service import Service, open_service
-
-SERVICE_CALLER = "gatebook"
 
 
 def run(config: Config, ready: Callable[[int], None] | None = None, parent: Connection | None = None) -> int:
@@ -76,14 +78,14 @@ async def serve(config: Config, ready: Callable[[int], None] | None, parent: Con
     async with authentication.kept_fresh(), open_service(config) as service:
         if not config.worker:
             await publish_folders(service, config)
-        door = Door(config.limits, authentication)
+        door = open_door(service, config, authentication)
         async with (
             telling_traces_if_asked(door, config),
             telling_operators_if_asked(service, door, config, authentication.tls),
             answering_http_if_asked(service, door, config, authentication.tls),  # ends after the door is drained
             listening(service, door, config, authentication.tls) as port,
         ):
-            names = sorted(service.revisions.state.policy_sets)
+            names = list(service.revisions.state.served)
             recovery = service.book.recovery
             if recovery.torn_bytes:
                 log.warning("dropped a group that was never acknowledged", bytes=recovery.torn_bytes)
@@ -151,8 +153,16 @@ async def answering_http_if_asked(
         yield
 
 
+def open_door(service: Service, config: Config, authentication: Authentication = PLAINTEXT) -> Door:
+    """Returns the door of a service: without an authentication, for plain text on loopback."""
+    return Door(config.limits, Authority(service.revisions, dev=config.dev), authentication)
+
+
 async def publish_folders(service: Service, config: Config) -> None:
     """Publishes the folders that the command line names: always with `dev`, else where nothing is active yet.
+
+    Where no folder brings the set `gatebook` and none is active, the shipped one is published: without it
+    everything is refused. `reset_gatebook` publishes it, or the one that a folder brings, in any case.
 
     Raises:
         PolicySetRefusedError: a folder has findings; nothing of it is active.
@@ -160,17 +170,22 @@ async def publish_folders(service: Service, config: Config) -> None:
     folder = config.directory or next(filter(None, map(bundle.directory_beside, config.policies)), None)
     if folder is not None and (config.dev or service.revisions.state.directory is None):
         files = await asyncio.to_thread(bundle.read_directory_folder, folder)
-        await service.publishing.publish_directory(files, SERVICE_CALLER)
+        await service.publishing.publish_directory(files, THE_SERVICE)
+    brought: set[str] = set()
     for path in config.policies:
         files = await asyncio.to_thread(bundle.read_folder, path)
         name = declared_name(files, path.resolve().name)
         active = service.revisions.newest(name)
-        if config.dev or active is None:
-            await service.publishing.publish(files, name, SERVICE_CALLER)
+        if config.dev or active is None or (config.reset_gatebook and name == GATEBOOK):
+            await service.publishing.publish(files, name, THE_SERVICE)
         elif bundle.digest(files) != active.revision.digest:
             log = structlog.get_logger("gatebook.server")
             todo = f"gatebook policy publish {path}"
             log.warning("folder differs and is not published", set=name, active=active.revision.number, todo=todo)
+        brought.add(name)
+    if GATEBOOK not in brought and (config.reset_gatebook or service.revisions.newest(GATEBOOK) is None):
+        shipped = await asyncio.to_thread(shipped_gatebook)
+        await service.publishing.publish(shipped, GATEBOOK, THE_SERVICE)
 
 
 def raise_file_limit() -> None:

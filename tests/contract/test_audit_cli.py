@@ -88,7 +88,7 @@ def test_list_filters(server: RunningServer) -> None:
         (("--kind", "decision", "--subject", "person-0", "--action", "read"), ASKED // 3),
         (("--since", "2020-01-01", "--until", "2020-01-02T00:00:00Z"), 0),
         (("--kind", "decision", "--since", "2020-01-01"), ASKED),
-        (("--kind", "policy"), 1),
+        (("--kind", "policy"), 2),
         (("--caller", "nobody"), 0),
         (("--from", "2", "--to", "5"), 3),
         (("--subject", "nobody"), 0),

@@ -21,7 +21,7 @@ from gatebook.door.authentication import authentication_of
 from gatebook.door.door import Door, Finished
 from gatebook.gateway import connection, listening, rim
 from gatebook.gateway.listening import answering_http
-from gatebook.server import publish_folders
+from gatebook.server import open_door, publish_folders
 from gatebook.service import open_service
 
 SECONDS = 20
@@ -73,11 +73,11 @@ async def answering(folder: Path, *, plain: bool = True) -> AsyncIterator[Listen
         callers=None if plain else base.callers,
     )
     authentication = authentication_of(config)
-    door = Door(config.limits, authentication)
     finished: list[Finished] = []
-    door.observers.append(finished.append)
     async with authentication.kept_fresh(), open_service(config) as service:
         await publish_folders(service, config)
+        door = open_door(service, config, authentication)
+        door.observers.append(finished.append)
         async with answering_http(service, door, config, authentication.tls) as address:
             host, _, port = address.rpartition(":")
             yield Listening(host, int(port), door, finished)

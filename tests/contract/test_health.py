@@ -19,7 +19,7 @@ from gatebook.door.caller import LOCAL
 from gatebook.door.door import Door
 from gatebook.rpc import health
 from gatebook.rpc.listening import SERVICES, listening
-from gatebook.server import publish_folders
+from gatebook.server import open_door, publish_folders
 from gatebook.service import Service, open_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -35,9 +35,9 @@ async def server(
     limits = limits or Limits()
     folders = tuple(POLICIES / name for name in policies)
     config = Config(policies=folders, data=data, listen="127.0.0.1:0", limits=limits)
-    door = Door(limits)
     async with open_service(config) as service:
         await publish_folders(service, config)
+        door = open_door(service, config)
         async with (
             listening(service, door, config) as port,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
@@ -113,9 +113,9 @@ async def test_a_server_that_stops_says_so_first(tmp_path: Path) -> None:
     config = Config(
         policies=(POLICIES / "basic",), data=tmp_path, listen="127.0.0.1:0", limits=Limits(drain_seconds=30)
     )
-    door = Door(config.limits)
     async with open_service(config) as service:
         await publish_folders(service, config)
+        door = open_door(service, config)
         serving = listening(service, door, config)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{await serving.__aenter__()}") as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)

@@ -17,7 +17,7 @@ import gatebook_client
 from gatebook.config import Config, Limits, Quota
 from gatebook.door.door import Door
 from gatebook.rpc.listening import listening
-from gatebook.server import publish_folders
+from gatebook.server import open_door, publish_folders
 from gatebook.service import Service, open_service
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
@@ -65,9 +65,9 @@ class SmallServer:
 async def small_server(data: Path, limits: Limits) -> AsyncIterator[SmallServer]:
     """Serves the set `basic` within this process, with limits of its own."""
     config = Config(policies=(POLICIES / "basic",), data=data, listen="127.0.0.1:0", limits=limits)
-    door = Door(limits)
     async with open_service(config) as service:
         await publish_folders(service, config)
+        door = open_door(service, config)
         async with (
             listening(service, door, config) as port,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,

@@ -23,7 +23,7 @@ BASIC = {str(path.relative_to(FOLDER)): path.read_bytes() for path in FOLDER.rgl
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
     """A server of the plain set `basic`."""
-    with serving(tmp_path / "data", [POLICIES / "basic"]) as running:
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as running:
         yield running
 
 
@@ -55,7 +55,8 @@ def policy_steps(channel: grpc.Channel) -> list[entry_pb2.PolicyStep.ValueType]:
         filter=audit_service_pb2.EntryFilter(kind=entry_pb2.ENTRY_KIND_POLICY),
         order=audit_service_pb2.ENTRY_ORDER_OLDEST_FIRST,
     )
-    return [record.entry.policy.step for record in AuditServiceStub(channel).ListEntries(request).entries]
+    entries = [record.entry.policy for record in AuditServiceStub(channel).ListEntries(request).entries]
+    return [entry.step for entry in entries if entry.policy_set != "gatebook"]
 
 
 def test_a_publish_takes_effect_with_the_next_check(server: RunningServer) -> None:
@@ -150,8 +151,10 @@ def test_revisions_are_listed_and_shown_with_their_files(server: RunningServer) 
             stub.PublishPolicySet(
                 pb.PublishPolicySetRequest(policy_set="basic", files=with_rule(f"g, {name}, role:viewer"))
             )
-        first = stub.ListRevisions(pb.ListRevisionsRequest(page_size=2))
-        second = stub.ListRevisions(pb.ListRevisionsRequest(page_size=2, page_token=first.next_page_token))
+        first = stub.ListRevisions(pb.ListRevisionsRequest(policy_set="basic", page_size=2))
+        second = stub.ListRevisions(
+            pb.ListRevisionsRequest(policy_set="basic", page_size=2, page_token=first.next_page_token)
+        )
         oldest = stub.GetRevision(pb.GetRevisionRequest(digest=second.records[0].revision.digest))
 
     numbers = [(r.revision.number, r.active) for r in (*first.records, *second.records)]

@@ -83,7 +83,7 @@ def files(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def basic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of the plain set `basic`."""
-    with serving(tmp_path_factory.mktemp("reflected"), [POLICIES / "basic"]) as server:
+    with serving(tmp_path_factory.mktemp("reflected"), [POLICIES / "basic"], "--dev") as server:
         yield server
 
 

@@ -21,6 +21,7 @@ from gatebook.audit.index import Index
 from gatebook.audit.people import People
 from gatebook.audit.query import Query
 from gatebook.audit.record import open_record
+from gatebook.audit.sight import EVERYTHING
 from gatebook.errors import (
     BookCorruptError,
     BookUnavailableError,
@@ -122,7 +123,7 @@ class Library:
         token = ""
         while True:
             asked = ListEntriesRequest(filter=wanted, page_size=page_size, page_token=token, order=order)  # type: ignore[arg-type]  # an order
-            page = self.query.page(asked, size)
+            page = self.query.page(asked, size, EVERYTHING)
             assert all(record == self.records[record.index] for record in page.records)
             assert len(page.records) <= page_size
             found += [record.index for record in page.records]
@@ -244,9 +245,9 @@ def test_a_page_costs_what_it_holds(
 def test_entries_that_come_meanwhile_move_nothing(library: Library) -> None:
     """A page token from a smaller book continues in a larger one where it stopped."""
     wanted = EntryFilter(effect=types_pb2.EFFECT_DENY)
-    first = library.query.page(ListEntriesRequest(filter=wanted, page_size=3), 200)
+    first = library.query.page(ListEntriesRequest(filter=wanted, page_size=3), 200, EVERYTHING)
     asked = ListEntriesRequest(filter=wanted, page_size=1000, page_token=first.next_page_token)
-    second = library.query.page(asked, SIZE)
+    second = library.query.page(asked, SIZE, EVERYTHING)
     found = [record.index for record in (*first.records, *second.records)]
 
     assert found == [r.index for r in reversed(library.records[:200]) if matches(r, wanted)]
@@ -255,29 +256,31 @@ def test_entries_that_come_meanwhile_move_nothing(library: Library) -> None:
 @given(position=st.integers(0, 31), bit=st.integers(0, 7))
 def test_a_page_token_cannot_be_made_up(library: Library, position: int, bit: int) -> None:
     """A token with any bit changed is refused."""
-    token = library.query.page(ListEntriesRequest(page_size=1), SIZE).next_page_token
+    token = library.query.page(ListEntriesRequest(page_size=1), SIZE, EVERYTHING).next_page_token
     changed = bytearray(base64.urlsafe_b64decode(token))
     changed[position % len(changed)] ^= 1 << bit
 
     with pytest.raises(InvalidPageTokenError):
-        library.query.page(ListEntriesRequest(page_size=1, page_token=base64.urlsafe_b64encode(changed).decode()), SIZE)
+        library.query.page(
+            ListEntriesRequest(page_size=1, page_token=base64.urlsafe_b64encode(changed).decode()), SIZE, EVERYTHING
+        )
 
 
 @pytest.mark.parametrize("token", ["x", "é", "AAAA", "A" * 5000, "====", "\n"])
 def test_a_malformed_page_token_is_refused(library: Library, token: str) -> None:
     """What is no token is refused."""
     with pytest.raises(InvalidPageTokenError):
-        library.query.page(ListEntriesRequest(page_token=token), SIZE)
+        library.query.page(ListEntriesRequest(page_token=token), SIZE, EVERYTHING)
 
 
 def test_a_page_token_belongs_to_its_filter_and_order(library: Library) -> None:
     """A token of one list does not continue another."""
-    token = library.query.page(ListEntriesRequest(page_size=1), SIZE).next_page_token
+    token = library.query.page(ListEntriesRequest(page_size=1), SIZE, EVERYTHING).next_page_token
 
     with pytest.raises(InvalidPageTokenError):
-        library.query.page(ListEntriesRequest(page_token=token, filter=EntryFilter(caller="local")), SIZE)
+        library.query.page(ListEntriesRequest(page_token=token, filter=EntryFilter(caller="local")), SIZE, EVERYTHING)
     with pytest.raises(InvalidPageTokenError):
-        library.query.page(ListEntriesRequest(page_token=token, order=OLDEST), SIZE)
+        library.query.page(ListEntriesRequest(page_token=token, order=OLDEST), SIZE, EVERYTHING)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +299,7 @@ def test_a_malformed_request_is_refused(
 ) -> None:
     """What is over a limit, or is no value of its field, is refused and not cut."""
     with pytest.raises(error):
-        library.query.page(asked, SIZE)
+        library.query.page(asked, SIZE, EVERYTHING)
 
 
 def test_the_index_may_be_deleted(library: Library) -> None:
@@ -346,7 +349,7 @@ def test_an_entry_that_is_not_what_was_indexed_is_named(library: Library) -> Non
     wanted = ListEntriesRequest(filter=EntryFilter(start_index=5, end_index=10))
 
     with pytest.raises(BookCorruptError) as caught:
-        library.query.page(wanted, SIZE)
+        library.query.page(wanted, SIZE, EVERYTHING)
     assert caught.value.index == 7
     connection.execute("UPDATE entries SET leaf = ? WHERE idx = 7", (library.records[7].leaf_hash,))
 
@@ -354,7 +357,7 @@ def test_an_entry_that_is_not_what_was_indexed_is_named(library: Library) -> Non
 def test_an_index_that_is_behind_gives_no_answer(library: Library) -> None:
     """Rather than leave entries out, a query fails."""
     with pytest.raises(BookUnavailableError, match="covers 300"):
-        library.query.page(ListEntriesRequest(), SIZE + 1)
+        library.query.page(ListEntriesRequest(), SIZE + 1, EVERYTHING)
 
 
 def test_no_raw_id_is_in_the_index(library: Library) -> None:
@@ -370,12 +373,12 @@ def test_single_entries(library: Library) -> None:
     record = next(r for r in library.records if r.entry.HasField("decision"))
     decision_id = record.entry.decision.decision_id
 
-    assert library.query.entry(record.index, SIZE) == record
-    assert library.query.decision(decision_id, SIZE) == record
+    assert library.query.entry(record.index, SIZE, EVERYTHING) == record
+    assert library.query.decision(decision_id, SIZE, EVERYTHING) == record
     for missing in ("", "no-such-decision"):
         with pytest.raises(EntryNotFoundError):
-            library.query.decision(missing, SIZE)
+            library.query.decision(missing, SIZE, EVERYTHING)
     with pytest.raises(EntryNotFoundError):
-        library.query.decision(decision_id, record.index)
+        library.query.decision(decision_id, record.index, EVERYTHING)
     with pytest.raises(EntryNotFoundError):
-        library.query.entry(SIZE, SIZE)
+        library.query.entry(SIZE, SIZE, EVERYTHING)

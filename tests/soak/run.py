@@ -40,6 +40,7 @@ def soak(
     """Runs a server under load for so long, stops it in order, and reads its book."""
     folder.mkdir(parents=True, exist_ok=True)
     policies = [word for name in ("basic", "telemetry") for word in ("--policies", str(POLICIES / name))]
+    policies.append("--dev")  # who calls here may publish
     server = RunningServer(folder / "data", *policies)
     faults: list[str] = []
     with Receipts(folder / "receipts") as receipts:

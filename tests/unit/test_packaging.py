@@ -43,13 +43,17 @@ def _run_with_base_install(wheel: Path, code: str) -> subprocess.CompletedProces
 
 
 def test_wheel_holds_every_module(wheel: Path) -> None:
-    """The wheel holds every module of both packages, typed, and nothing else."""
+    """The wheel holds every module of both packages, typed, the set `gatebook`, and nothing else."""
     sources = [ROOT / "service", ROOT / "clients/python"]
     expected = {
         str(path.relative_to(source))
         for source in sources
         for path in source.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
+    }
+    shipped = ROOT / "policies"
+    expected |= {
+        f"gatebook/policies/{path.relative_to(shipped)}" for path in (shipped / "gatebook").rglob("*") if path.is_file()
     }
 
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]

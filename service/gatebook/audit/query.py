@@ -7,7 +7,9 @@ Owns what a reader of the book is told. What it promises:
 3. a page token belongs to its filter and order, and cannot be made up;
 4. the index only says where to look: what is returned are the exact bytes from the book, whose leaf
    hash must be that of the index;
-5. a page is bounded in entries and bytes, and a query in time.
+5. a page is bounded in entries and bytes, and a query in time and in the entries that it opens: a page may
+   be short, even empty, and be followed by another;
+6. whoever asks is shown what they see (`Sight`), and an entry that they do not see is as one that is not there.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from gatebook.audit.entry import nanoseconds
 from gatebook.audit.index import person_word, stranger_word
 from gatebook.audit.people import People
 from gatebook.audit.record import open_record
+from gatebook.audit.sight import Sight
 from gatebook.errors import (
     BookCorruptError,
     BookUnavailableError,
@@ -46,6 +49,9 @@ PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1_000
 PAGE_BYTES_MAX = 3 << 20
 """Of the records of a page, so that it is below the 4 MiB that gRPC clients accept."""
+OPENED_MAX = 2_000
+"""How many entries are opened for one page, of which those that are not seen are left out."""
+OPENED_AT_ONCE = 100
 QUERY_SECONDS_MAX = 20.0
 ENTRIES_READ_AT_ONCE = 256
 STEPS_BETWEEN_CHECKS = 20_000
@@ -79,8 +85,8 @@ class Query:
         with self._lock:
             self._connection.close()
 
-    def page(self, request: audit_service_pb2.ListEntriesRequest, size: int) -> Page:
-        """Returns one page of the entries before `size` that match.
+    def page(self, request: audit_service_pb2.ListEntriesRequest, size: int, sight: Sight) -> Page:
+        """Returns one page of the entries before `size` that match and are seen.
 
         Raises:
             InvalidRequestError: the filter, the order or the page size is malformed.
@@ -97,37 +103,51 @@ class Query:
         if request.page_token:
             position = self._position(request)
             start, end = (0, min(position, size)) if newest_first else (position, size)
-        rows = self._rows(request.filter, start, end, limit + 1, newest_first=newest_first)
-        records = tuple(self._records(rows[:limit]))
-        if len(records) == len(rows):
-            return Page(records, "")
-        last = records[-1].index
-        return Page(records, self._token(request, last if newest_first else last + 1))
+        shown: list[audit_service_pb2.EntryRecord] = []
+        room, opened, wanted = PAGE_BYTES_MAX, 0, limit
+        while True:
+            rows = self._rows(request.filter, start, end, wanted + 1, newest_first=newest_first)
+            for record in self._records(rows[:wanted]):
+                if sight.sees(record):
+                    room -= record.ByteSize()
+                    if shown and room < 0:
+                        return Page(tuple(shown), self._token(request, end if newest_first else start))
+                    shown.append(record)
+                start, end = (start, record.index) if newest_first else (record.index + 1, end)
+                opened += 1
+                if len(shown) == limit:
+                    break
+            if len(rows) <= wanted and (not rows or _is_past(rows[-1][0], start, end)):
+                return Page(tuple(shown), "")
+            if len(shown) == limit or opened >= OPENED_MAX:
+                return Page(tuple(shown), self._token(request, end if newest_first else start))
+            wanted = min(max(wanted, OPENED_AT_ONCE), OPENED_MAX - opened)
 
-    def entry(self, index: int, size: int) -> audit_service_pb2.EntryRecord:
+    def entry(self, index: int, size: int, sight: Sight) -> audit_service_pb2.EntryRecord:
         """Returns the entry with an index before `size`.
 
         Raises:
-            EntryNotFoundError: there is none.
+            EntryNotFoundError: there is none, or none that is seen.
         """
-        if index >= size:
-            raise EntryNotFoundError(
-                f"there is no entry {index}: the book has {size}", index=str(index), size=str(size)
-            )
-        return open_record(index, self._book.read(index, index + 1)[0], self._origin, self._people)
+        if index < size:
+            record = open_record(index, self._book.read(index, index + 1)[0], self._origin, self._people)
+            if sight.sees(record):
+                return record
+        raise EntryNotFoundError(f"there is no entry {index} for you to see", index=str(index))
 
-    def decision(self, decision_id: str, size: int) -> audit_service_pb2.EntryRecord:
+    def decision(self, decision_id: str, size: int, sight: Sight) -> audit_service_pb2.EntryRecord:
         """Returns the entry of a decision before `size`.
 
         Raises:
-            EntryNotFoundError: there is none.
+            EntryNotFoundError: there is none, or none that is seen.
         """
         wanted = audit_service_pb2.EntryFilter(decision_id=decision_id)
         require_valid(wanted)
         rows = self._rows(wanted, 0, size, 1, newest_first=True) if decision_id else []
-        if not rows:
-            raise EntryNotFoundError(f"there is no decision `{decision_id}`", decision_id=decision_id)
-        return next(self._records(rows))
+        for record in self._records(rows):
+            if sight.sees(record):
+                return record
+        raise EntryNotFoundError(f"there is no decision `{decision_id}` for you to see", decision_id=decision_id)
 
     def _rows(
         self, wanted: audit_service_pb2.EntryFilter, start: int, end: int, limit: int, *, newest_first: bool
@@ -184,15 +204,11 @@ class Query:
             yield row[0]
 
     def _records(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[audit_service_pb2.EntryRecord]:
-        """Yields the records in these places, at least one, until the page is full by bytes."""
-        room = PAGE_BYTES_MAX
-        for count, (index, leaf, entry_bytes) in enumerate(self._read(rows)):
+        """Yields the records in these places, each opened when it is asked for."""
+        for index, leaf, entry_bytes in self._read(rows):
             record = open_record(index, entry_bytes, self._origin, self._people)
             if record.leaf_hash != leaf:
                 raise BookCorruptError(f"entry {index} is not what was indexed: run `gatebook audit verify`", index)
-            room -= record.ByteSize()
-            if count and room < 0:
-                return
             yield record
 
     def _read(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
@@ -220,6 +236,11 @@ class Query:
         text = order + place + self._origin.encode() + b"\n" + request.filter.SerializeToString(deterministic=True)
         tag = hmac.digest(self._people.page_token_key, text, hashlib.sha256)[:TAG_BYTES]
         return base64.urlsafe_b64encode(place + tag).decode()
+
+
+def _is_past(index: int, start: int, end: int) -> bool:
+    """Tells whether an entry was looked at: what is left is [start, end)."""
+    return not start <= index < end
 
 
 def _page_size(wanted: int) -> int:

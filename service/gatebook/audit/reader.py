@@ -30,6 +30,7 @@ from gatebook.audit.people import People, Person
 from gatebook.audit.publish import Publisher
 from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
 from gatebook.audit.recorder import Recorder
+from gatebook.audit.sight import Sight
 from gatebook.errors import GatebookError, OverloadedError
 from gatebook.v1 import audit_service_pb2
 
@@ -108,20 +109,22 @@ class BookReader:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    async def page(self, request: audit_service_pb2.ListEntriesRequest, size: int) -> Page:
-        """Returns one page of the entries before `size` that match."""
-        return await self._work(self._query.page, request, size)
+    async def page(self, request: audit_service_pb2.ListEntriesRequest, size: int, sight: Sight) -> Page:
+        """Returns one page of the entries before `size` that match and are seen."""
+        return await self._work(self._query.page, request, size, sight)
 
-    async def entry(self, index: int, size: int) -> audit_service_pb2.EntryRecord:
-        """Returns the entry with an index before `size`."""
-        return await self._work(self._query.entry, index, size)
+    async def entry(self, index: int, size: int, sight: Sight) -> audit_service_pb2.EntryRecord:
+        """Returns the entry with an index before `size`, if it is seen."""
+        return await self._work(self._query.entry, index, size, sight)
 
-    async def decision(self, decision_id: str, size: int) -> audit_service_pb2.EntryRecord:
-        """Returns the entry of a decision before `size`."""
-        return await self._work(self._query.decision, decision_id, size)
+    async def decision(self, decision_id: str, size: int, sight: Sight) -> audit_service_pb2.EntryRecord:
+        """Returns the entry of a decision before `size`, if it is seen."""
+        return await self._work(self._query.decision, decision_id, size, sight)
 
-    async def between(self, asked: audit_service_pb2.EntryFilter, start: int, end: int) -> AsyncIterator[Page]:
-        """Yields pages of the entries of [start, end) that match, in the order of the book."""
+    async def between(
+        self, asked: audit_service_pb2.EntryFilter, start: int, end: int, sight: Sight
+    ) -> AsyncIterator[Page]:
+        """Yields pages of the entries of [start, end) that match and are seen, in the order of the book."""
         request = audit_service_pb2.ListEntriesRequest(
             filter=asked, page_size=PAGE_SIZE_MAX, order=audit_service_pb2.ENTRY_ORDER_OLDEST_FIRST
         )
@@ -129,7 +132,7 @@ class BookReader:
         request.filter.end_index = min(end, asked.end_index or end)
         more = True
         while more:
-            page = await self.page(request, end)
+            page = await self.page(request, end, sight)
             yield page
             request.page_token = page.next_page_token
             more = bool(page.next_page_token)

@@ -60,7 +60,10 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--http-url", default="", metavar="URL", help="How callers reach --http, for its metadata.")
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
-@click.option("--dev", is_flag=True, help="Publish the folders at every start.")
+@click.option("--dev", is_flag=True, help="Publish the folders at every start, and let `local` publish.")
+@click.option(
+    "--reset-gatebook", is_flag=True, help="Publish the set `gatebook` of --policies, or else the shipped one."
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, WORKERS_MAX),

@@ -17,12 +17,15 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from gatebook.audit.sight import Sight
 from gatebook.config import Limits
 from gatebook.door.admission import Admission
 from gatebook.door.authentication import PLAINTEXT, Authentication
+from gatebook.door.authority import Authority
 from gatebook.door.caller import Caller, CallerKind, Credentials
 from gatebook.door.trace import NONE, Trace, read_trace
 from gatebook.errors import PermissionDeniedError
+from gatebook.revisions.publisher import Publisher
 from gatebook.tally import COMMITS
 from gatebook.values import Entity
 
@@ -45,8 +48,9 @@ class Finished(msgspec.Struct, frozen=True):
 class Door:
     """Recognises, permits and admits callers, and is told when their calls are over."""
 
-    def __init__(self, limits: Limits, authentication: Authentication = PLAINTEXT) -> None:
-        """Takes the limits, and what recognises callers: without one, plain text on loopback."""
+    def __init__(self, limits: Limits, authority: Authority, authentication: Authentication = PLAINTEXT) -> None:
+        """Takes the limits, who may do what, and what recognises callers: without one, plain text on loopback."""
+        self._authority = authority
         self.admission = Admission(limits, authentication.quotas)
         self._authentication = authentication
         self.observers: list[Callable[[Finished], None]] = []
@@ -80,8 +84,7 @@ class Door:
         Raises:
             PermissionDeniedError: it may not, whether or not what it asks for exists.
         """
-        del operation
-        if caller.kind is not CallerKind.LOCAL:
+        if not self._authority.may_call(caller, operation):
             raise PermissionDeniedError
 
     def permit_asking(self, caller: Caller, policy_set: str, subject: Entity, actor: Entity | None = None) -> None:
@@ -104,8 +107,28 @@ class Door:
 
     def may_ask(self, caller: Caller, policy_set: str, subject: Entity, actor: Entity | None = None) -> bool:
         """Tells whether a caller may ask a policy set about a subject: of a search, only those are found."""
-        del policy_set, subject, actor
-        return caller.kind is CallerKind.LOCAL
+        return self._authority.may_ask(caller, policy_set, subject, actor)
+
+    def permit_reading(self, caller: Caller, policy_set: str) -> None:
+        """Lets a caller read the revisions of a policy set.
+
+        Raises:
+            PermissionDeniedError: it may not, whether or not there is such a set.
+        """
+        if not self.may_read(caller, policy_set):
+            raise PermissionDeniedError
+
+    def may_read(self, caller: Caller, policy_set: str) -> bool:
+        """Tells whether a caller may read the revisions of a policy set, or those of the directory ("")."""
+        return self._authority.may_read(caller, policy_set)
+
+    def publisher(self, caller: Caller) -> Publisher:
+        """Returns a caller as one who publishes: its rights are looked up when it comes to that."""
+        return self._authority.publisher(caller)
+
+    def sight(self, caller: Caller) -> Sight:
+        """Returns what a caller sees of the book, until the next publish of `gatebook`."""
+        return self._authority.sight(caller)
 
     def finish(self, finished: Finished) -> None:
         """Writes the one line of a call, and tells it to who counts."""

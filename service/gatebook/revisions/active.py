@@ -24,12 +24,10 @@ from gatebook.errors import (
     RevisionNotFoundError,
 )
 from gatebook.policy.directory import Directory, load_directory
+from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
-
-GATEBOOK = "gatebook"
-"""The policy set that says who may call what: it governs the door, and is named wherever it is meant."""
 
 
 class Activation(msgspec.Struct, frozen=True):

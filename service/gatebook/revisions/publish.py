@@ -16,10 +16,13 @@ import msgspec
 from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.recorder import Recorder, Written
 from gatebook.errors import DirectoryRefusedError, InvalidRequestError
+from gatebook.policy import gatebook_set
 from gatebook.policy.directory import load_directory
 from gatebook.policy.settings import is_set_name
 from gatebook.revisions.active import Activation, Revisions, State
 from gatebook.revisions.followers import Followers
+from gatebook.revisions.keepers import lockout
+from gatebook.revisions.publisher import Publisher
 from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.v1 import entry_pb2
 from gatebook.values import Finding, Revision
@@ -56,23 +59,39 @@ class Publishing:
         await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_VALIDATED, found), caller)
         return found
 
-    async def publish(self, files: Mapping[str, bytes], name: str, caller: str, *, request_id: str = "") -> Published:
+    async def publish(
+        self, files: Mapping[str, bytes], name: str, publisher: Publisher, *, request_id: str = ""
+    ) -> Published:
         """Makes a policy set active, or refuses it and changes nothing.
 
         Raises:
+            PermissionDeniedError: the publisher may not publish it.
             PolicySetRefusedError: it has findings of severity error, or expectations that do not hold.
             BookUnavailableError: the activation could not be written.
         """
-        return await self._carry_through(self._publish(files, name, caller, request_id))
+        return await self._carry_through(self._publish(files, name, publisher, request_id))
 
-    async def publish_directory(self, files: Mapping[str, bytes], caller: str, *, request_id: str = "") -> Published:
+    async def rehearse(self, files: Mapping[str, bytes], name: str, publisher: Publisher) -> Validation:
+        """Judges a draft as `publish` would, and changes nothing.
+
+        Raises:
+            PermissionDeniedError: the publisher may not publish it.
+        """
+        found = await self._judge(files, name, publisher)
+        await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_VALIDATED, found), publisher.id)
+        return found
+
+    async def publish_directory(
+        self, files: Mapping[str, bytes], publisher: Publisher, *, request_id: str = ""
+    ) -> Published:
         """Makes a directory active for every governed set, or refuses it and changes nothing.
 
         Raises:
+            PermissionDeniedError: the publisher may not publish it.
             DirectoryRefusedError: it has findings.
             BookUnavailableError: the activation could not be written.
         """
-        return await self._carry_through(self._publish_directory(files, caller, request_id))
+        return await self._carry_through(self._publish_directory(files, publisher, request_id))
 
     async def _carry_through(self, work: Coroutine[Any, Any, Published]) -> Published:
         # INVARIANT: a publish runs to its end also when its caller goes away, so that what the book
@@ -82,11 +101,11 @@ class Publishing:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    async def _publish(self, files: Mapping[str, bytes], name: str, caller: str, request_id: str) -> Published:
+    async def _publish(self, files: Mapping[str, bytes], name: str, publisher: Publisher, request_id: str) -> Published:
         async with self._turn:
-            found = await self._judge(files, name)
+            found = await self._judge(files, name, publisher)
             if not found.passed or found.policy_set is None:
-                await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_REFUSED, found), caller)
+                await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_REFUSED, found), publisher.id)
                 raise found.refusal()
             policy_set = found.policy_set
             newest = self._revisions.newest(policy_set.name)
@@ -97,7 +116,7 @@ class Publishing:
             await asyncio.to_thread(self._revisions.store.put_policy_set, files)
             snapshot = await self._revisions.build(policy_set, revision)
             event = self._event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
-            written = await self._recorder.record_policy(event, caller)
+            written = await self._recorder.record_policy(event, publisher.id)
             # The commit point: from here on the revision is active, here and after a restart.
             state = self._revisions.state
             snapshots = {**state.snapshots, **({} if snapshot is None else {policy_set.name: snapshot})}
@@ -111,15 +130,16 @@ class Publishing:
             await self.followers.settle(len(self._revisions.state.activations))
         return Published(revision, changed=True, findings=found.findings, tests_run=found.tests_run, written=written)
 
-    async def _publish_directory(self, files: Mapping[str, bytes], caller: str, request_id: str) -> Published:
+    async def _publish_directory(self, files: Mapping[str, bytes], publisher: Publisher, request_id: str) -> Published:
         async with self._turn:
+            publisher.require(gatebook_set.DIRECTORY)
             try:
                 directory = await asyncio.to_thread(load_directory, files)
             except DirectoryRefusedError as refused:
                 event = PolicyEvent(
                     step=entry_pb2.POLICY_STEP_REFUSED, revision=Revision("", 0), findings=refused.findings
                 )
-                await self._recorder.record_policy(event, caller)
+                await self._recorder.record_policy(event, publisher.id)
                 raise
             again = self._repeated(DIRECTORY, directory.digest, request_id)
             subjects = len(directory.subjects)
@@ -135,7 +155,7 @@ class Publishing:
                 subjects=subjects,
                 request_id_hash=_hash(request_id),
             )
-            written = await self._recorder.record_policy(event, caller)
+            written = await self._recorder.record_policy(event, publisher.id)
             # The commit point: from here on the directory is active, here and after a restart.
             state = self._revisions.state
             self._revisions.state = State(
@@ -148,14 +168,21 @@ class Publishing:
             await self.followers.settle(len(self._revisions.state.activations))
         return Published(revision, changed=True, subjects=subjects, written=written)
 
-    async def _judge(self, files: Mapping[str, bytes], name: str) -> Validation:
+    async def _judge(self, files: Mapping[str, bytes], name: str, publisher: Publisher | None = None) -> Validation:
         name = declared_name(files, name)
+        if publisher is not None:
+            publisher.require(gatebook_set.POLICY_SET, name)
         if not is_set_name(name):
             message = f"`{name}` is no name of a policy set: use lower-case letters, digits, `_` and `-`"
             raise InvalidRequestError("policy_set", message)
-        return await asyncio.to_thread(
+        found = await asyncio.to_thread(
             validate, files, name, directory=self._revisions.state.directory, now=self._recorder.now()
         )
+        if publisher is None or name != gatebook_set.GATEBOOK or found.program is None:
+            return found
+        if publisher.keeps_right(found.program):
+            return found
+        return msgspec.structs.replace(found, findings=tuple(sorted((*found.findings, lockout(publisher.id)))))
 
     def _repeated(self, name: str, digest: str, request_id: str) -> Activation | None:
         """Returns the activation that this publish repeats: the newest, or the one of the same request id."""

@@ -11,13 +11,16 @@ from datetime import UTC, datetime
 import msgspec
 
 from gatebook.authorize import decide, question_of
+from gatebook.compiler.program import Program
 from gatebook.engine.snapshot import Snapshot, build_snapshot
 from gatebook.errors import PolicySetRefusedError
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory, load_directory
+from gatebook.policy.gatebook_set import GATEBOOK, shape_findings
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.policy.policy_tests import run_tests
 from gatebook.policy.settings import parse_settings
+from gatebook.revisions.keepers import keeper_findings
 from gatebook.values import AccessRequest, Decision, Finding, Revision, Severity, TestFailure
 
 TESTER = "local"
@@ -35,6 +38,7 @@ class Validation(msgspec.Struct, frozen=True):
     test_failures: tuple[TestFailure, ...] = ()
     tests_run: int = 0
     policy_set: PolicySet | None = None
+    program: Program | None = None
 
     @property
     def passed(self) -> bool:
@@ -82,14 +86,28 @@ def validate(
         snapshot = build_draft(policy_set, digest, directory)
     except PolicySetRefusedError as refused:
         return Validation(name, digest, tuple(sorted(refused.findings)))
+    own = gatebook_findings(snapshot)
+    if any(finding.severity is Severity.ERROR for finding in own):
+        return Validation(policy_set.name, digest, tuple(sorted({*policy_set.warnings, *own})), policy_set=policy_set)
     at = now or datetime.now(UTC)
 
     def decide_one(request: AccessRequest, caller: str, time: datetime | None) -> Decision:
         return decide(snapshot, question_of(snapshot, request, caller=caller or TESTER), time or at)
 
     outcome = run_tests(files, decide_one)
-    findings = tuple(sorted({*policy_set.warnings, *outcome.findings}))
-    return Validation(policy_set.name, digest, findings, outcome.failures, outcome.run, policy_set)
+    findings = tuple(sorted({*policy_set.warnings, *own, *outcome.findings}))
+    return Validation(policy_set.name, digest, findings, outcome.failures, outcome.run, policy_set, snapshot.program)
+
+
+def gatebook_findings(snapshot: Snapshot) -> list[Finding]:
+    """Returns what is wrong with a set as the one that governs the door, if it is that."""
+    policy_set = snapshot.policy_set
+    if policy_set.name != GATEBOOK:
+        return []
+    findings = shape_findings(policy_set)
+    if all(finding.severity is not Severity.ERROR for finding in findings):
+        findings += keeper_findings(policy_set, snapshot.program)
+    return findings
 
 
 def declared_name(files: Mapping[str, bytes], name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.reader import BookReader
 from gatebook.audit.recorder import Recorder
+from gatebook.audit.sight import EVERYTHING
 from gatebook.errors import InvalidRequestError
 from gatebook.rpc.edge import Edge, ServicerContext, require_valid
 from gatebook.v1 import audit_service_pb2 as pb
@@ -56,7 +57,7 @@ class AuditServicer(AuditServiceServicer):
         async with self._edge.call("ListEntries", context) as call:
             self._require_origin(request.origin)
             size = (await self._reader.fresh()).checkpoint.size
-            page = await self._reader.page(request, size)
+            page = await self._reader.page(request, size, self._edge.sight(call))
             await self._reader.record(
                 self._recorder, call.method, call.caller.id, records=page.records, asked=request.filter
             )
@@ -79,9 +80,9 @@ class AuditServicer(AuditServiceServicer):
             if selector is None:
                 raise InvalidRequestError("selector", "name an index or a decision id")
             if selector == "index":
-                record = await self._reader.entry(request.index, size)
+                record = await self._reader.entry(request.index, size, self._edge.sight(call))
             else:
-                record = await self._reader.decision(request.decision_id, size)
+                record = await self._reader.decision(request.decision_id, size, self._edge.sight(call))
             await self._reader.record(self._recorder, call.method, call.caller.id, records=[record])
             return pb.GetEntryResponse(record=record)
         raise AssertionError  # the block above returns or aborts
@@ -103,7 +104,8 @@ class AuditServicer(AuditServiceServicer):
                 require_valid(call.caller)
                 while at < size:
                     end = min(size, at + TAIL_ENTRIES_MAX)
-                    async for page in self._reader.between(request.filter, at, end):
+                    self._edge.permit(call)  # again: it may be long since it began
+                    async for page in self._reader.between(request.filter, at, end, self._edge.sight(call)):
                         yield pb.TailEntriesResponse(
                             entries=page.records, checkpoint_size=end, origin=self._reader.book.origin
                         )
@@ -136,7 +138,7 @@ class AuditServicer(AuditServiceServicer):
                 signed = await self._reader.fresh()
             size = request.size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.inclusion_proof, request.index, size)
-            record = await self._reader.entry(request.index, signed.checkpoint.size)
+            record = await self._reader.entry(request.index, signed.checkpoint.size, EVERYTHING)
             await self._reader.record(self._recorder, call.method, call.caller.id, records=[record])
             return pb.GetInclusionProofResponse(
                 index=request.index,

@@ -23,10 +23,12 @@ import grpc.aio
 import structlog
 from google.rpc import status_pb2
 
+from gatebook.audit.sight import Sight
 from gatebook.door.caller import Caller, Credentials
 from gatebook.door.door import Door, Finished
 from gatebook.door.trace import HEADER
 from gatebook.errors import DeadlineExceededError, GatebookError, UnauthenticatedError
+from gatebook.revisions.publisher import Publisher
 from gatebook.rpc import status
 from gatebook.values import AccessRequest, Entity
 
@@ -139,6 +141,34 @@ class Edge:
     def may_ask(self, call: Call, policy_set: str, subject: Entity, actor: Entity | None) -> bool:
         """Tells whether the caller of a search may ask about a subject that it would find; see `Door`."""
         return self._door.may_ask(call.caller, policy_set, subject, actor)
+
+    def permit(self, call: Call) -> None:
+        """Lets a call go on that has been under way for long.
+
+        Raises:
+            PermissionDeniedError: its caller may not call it any more.
+        """
+        self._door.permit(call.caller, call.method)
+
+    def sight(self, call: Call) -> Sight:
+        """Returns what the caller of a call sees of the book now."""
+        return self._door.sight(call.caller)
+
+    def permit_reading(self, call: Call, policy_set: str) -> None:
+        """Lets the caller of a call read the revisions of a policy set.
+
+        Raises:
+            PermissionDeniedError: it may not, whether or not there is such a set.
+        """
+        self._door.permit_reading(call.caller, policy_set)
+
+    def may_read(self, call: Call, policy_set: str) -> bool:
+        """Tells whether the caller of a call may read the revisions of a policy set, or the directory's."""
+        return self._door.may_read(call.caller, policy_set)
+
+    def publisher(self, call: Call) -> Publisher:
+        """Returns the caller of a call as one who publishes."""
+        return self._door.publisher(call.caller)
 
     def items(self, call: Call, count: int, size_bytes: int = 0) -> AbstractContextManager[None]:
         """Returns the block of `count` checks of a call, which are in flight until it ends.

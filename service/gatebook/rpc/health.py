@@ -24,6 +24,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.rpc.edge import ServicerContext
 from gatebook.service import Service
 
@@ -105,7 +106,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 self._log.info("serving again")
         self._trouble = trouble
         served = NOT_SERVING if trouble else SERVING
-        ready = served if service.revisions.state.snapshots else NOT_SERVING
+        ready = served if service.revisions.state.snapshots.keys() - {GATEBOOK} else NOT_SERVING
         alive = NOT_SERVING if stuck_seconds > HOPELESS_SECONDS else SERVING
         return {"": served, **dict.fromkeys(self._names, served), ACCESS: ready, LIVENESS: alive}
 

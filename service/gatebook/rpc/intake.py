@@ -27,6 +27,7 @@ from gatebook.config import Limits
 from gatebook.errors import GatebookError, InvalidRequestError
 from gatebook.rpc.answering import Refusal, answering
 from gatebook.rpc.edge import Call, Edge, Entered, ServicerContext, require_time
+from gatebook.rpc.nowhere import Nowhere
 from gatebook.rpc.patience import Next, Patience, Request, Taking, Wait
 
 LARGE_BYTES = 32 * 1024
@@ -34,6 +35,8 @@ LARGE_BYTES = 32 * 1024
 OPEN_TO_ALL = frozenset({health.SERVICE_NAME})
 """Services that need no caller."""
 HEALTH_REQUEST_BYTES_MAX = 256
+NAMED_ALONE = ("gatebook.", "envoy.")
+"""Begin the names of services whose methods are named without them."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Method = Callable[[Any, ServicerContext], Awaitable[Any]]
 
@@ -61,6 +64,10 @@ class Intake(grpc.aio.Server):
         """Adds the methods of a service."""
         taken = {name: self._taken(service_name, name, handler) for name, handler in method_handlers.items()}
         self._server.add_registered_method_handlers(service_name, taken)
+
+    def add_everything_else(self) -> None:
+        """Adds what answers where no service does; to be called last."""
+        self._server.add_generic_rpc_handlers((Nowhere(self._edge),))
 
     def add_insecure_port(self, address: str) -> int:
         """Listens for plain text."""
@@ -95,9 +102,9 @@ class Intake(grpc.aio.Server):
         )
         if service in OPEN_TO_ALL:
             return kind(self._open(handler), response_serializer=handler.response_serializer)
-        taken: Handler = kind(
-            self._streaming(name, handler) if handler.response_streaming else self._unary(name, handler)
-        )
+        operation = operation_of(service, name)
+        streaming = handler.response_streaming
+        taken: Handler = kind(self._streaming(operation, handler) if streaming else self._unary(operation, handler))
         refusal = self._refusals.get(service)
         return taken if refusal is None else answering(taken, refusal)
 
@@ -209,6 +216,11 @@ def forgetting(serve: Callable[[ServicerContext], Awaitable[Any]]) -> Method:
             raise aborted.with_traceback(None) from None
 
     return method
+
+
+def operation_of(service: str, method: str) -> str:
+    """Returns what a method is called in the set `gatebook` and in the log."""
+    return method if service.startswith(NAMED_ALONE) else f"{service.rpartition('.')[2]}.{method}"
 
 
 def parsed(raw: bytes, handler: Handler) -> Any:  # noqa: ANN401  # a message of any kind

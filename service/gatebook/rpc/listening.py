@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import structlog
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from gatebook.config import Config, Limits
 from gatebook.door.door import Door
 from gatebook.door.tls_files import Identity, TlsFiles
 from gatebook.envoy import external_auth_pb2, external_auth_pb2_grpc
 from gatebook.errors import ListenError
+from gatebook.rpc import channelz_service
 from gatebook.rpc.access_service import AccessServicer
 from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.checking import Checking
@@ -48,6 +49,8 @@ SERVICES = (
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
     ENVOY_SERVICE,
 )
+CHANNELZ = channelz_service.SERVICE.full_name
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 PING_SECONDS = 20
 """How often a silent connection is asked whether it is there, and how long it has to answer."""
@@ -148,8 +151,24 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     server.answer_errors(ENVOY_SERVICE, refused)
     external_auth_pb2_grpc.add_AuthorizationServicer_to_server(envoy, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    add_foreign_services(server, edge)
     return checks
+
+
+def add_foreign_services(server: Intake, edge: Edge) -> None:
+    """Adds reflection and channelz, and what answers where no service does."""
+    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME, CHANNELZ)
+    reflecting = reflection.aio.ReflectionServicer(names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, server)  # type: ignore[no-untyped-call]  # it has no types
+    # The messages of version 1 are those of v1alpha under another name.
+    method = grpc.stream_stream_rpc_method_handler(
+        reflecting.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_registered_method_handlers(REFLECTION_V1, {"ServerReflectionInfo": method})
+    server.add_registered_method_handlers(CHANNELZ, channelz_service.methods(edge))
+    server.add_everything_else()
 
 
 def options_of(config: Config) -> list[tuple[str, int]]:

@@ -56,13 +56,13 @@ class PolicyServicer(PolicyServiceServicer):
             name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
             request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
             if request.validate_only:
-                found = await self._publishing.validate(files, name, call.caller.id)
+                found = await self._publishing.rehearse(files, name, self._edge.publisher(call))
                 if not found.passed:
                     raise found.refusal()
                 return pb.PublishPolicySetResponse(
                     findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
                 )
-            published = await self._publishing.publish(files, name, call.caller.id, request_id=request_id)
+            published = await self._publishing.publish(files, name, self._edge.publisher(call), request_id=request_id)
             response = pb.PublishPolicySetResponse(
                 revision=encode.revision(published.revision),
                 changed=published.changed,
@@ -82,7 +82,9 @@ class PolicyServicer(PolicyServiceServicer):
         async with self._edge.call("PublishDirectory", context) as call:
             files = self._files(request.files)
             request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
-            published = await self._publishing.publish_directory(files, call.caller.id, request_id=request_id)
+            published = await self._publishing.publish_directory(
+                files, self._edge.publisher(call), request_id=request_id
+            )
             response = pb.PublishDirectoryResponse(
                 revision=encode.revision(published.revision), changed=published.changed, subjects=published.subjects
             )
@@ -96,8 +98,10 @@ class PolicyServicer(PolicyServiceServicer):
         self, request: pb.GetRevisionRequest, context: ServicerContext
     ) -> pb.GetRevisionResponse:
         """Returns one revision with its files."""
-        async with self._edge.call("GetRevision", context):
-            name = request.policy_set or self._revisions.snapshot().policy_set.name
+        async with self._edge.call("GetRevision", context) as call:
+            name = self._revisions.name_of(request.policy_set)
+            self._edge.permit_reading(call, name)
+            name = name or self._revisions.snapshot().policy_set.name
             found = self._revisions.find(name, request.digest)
             files = await asyncio.to_thread(self._revisions.store.get_policy_set, found.revision.digest)
             return pb.GetRevisionResponse(
@@ -110,13 +114,17 @@ class PolicyServicer(PolicyServiceServicer):
         self, request: pb.ListRevisionsRequest, context: ServicerContext
     ) -> pb.ListRevisionsResponse:
         """Lists activations, the newest first. The token of a page is the index that it ended with."""
-        async with self._edge.call("ListRevisions", context):
+        async with self._edge.call("ListRevisions", context) as call:
             size = decode.page_size(request.page_size, self._limits)
             before = page_start(request.page_token)
+            activations = self._revisions.state.activations
+            readable = {name for name in {a.policy_set for a in activations} if self._edge.may_read(call, name)}
             wanted = [
                 a
-                for a in self._revisions.state.activations
-                if request.policy_set in ("", a.policy_set) and (before is None or a.index < before)
+                for a in activations
+                if a.policy_set in readable
+                and request.policy_set in ("", a.policy_set)
+                and (before is None or a.index < before)
             ]
             page = wanted[:size]
             more = len(wanted) > size

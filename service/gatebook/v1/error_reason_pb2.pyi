@@ -111,6 +111,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     complete. FAILED_PRECONDITION.
     Example: metadata {"policy_set": "basic"}.
     """
+    ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 22
+    """The server has no such method. UNIMPLEMENTED, to those who may look at the server; PERMISSION_DENIED to others.
+    Example: metadata {}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -201,5 +205,9 @@ ERROR_REASON_NOT_SEARCHABLE: ErrorReason.ValueType  # 21
 """The policy set does not say which subjects, resources or actions there are, so that no search of it would be
 complete. FAILED_PRECONDITION.
 Example: metadata {"policy_set": "basic"}.
+"""
+ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 22
+"""The server has no such method. UNIMPLEMENTED, to those who may look at the server; PERMISSION_DENIED to others.
+Example: metadata {}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -19,7 +19,7 @@ from gatebook.metrics.listening import application
 )
 async def test_readiness(healthy: bool, draining: bool, expected: int) -> None:
     """A server is ready exactly while its book can be written and it is not stopping, and alive all the while."""
-    door = Door(Limits())
+    door = Door(Limits(), cast("Any", None))
     if draining:
         door.admission.draining.set()
     app = application(cast("Any", None), cast("Any", SimpleNamespace(healthy=healthy)), door)

@@ -1,0 +1,38 @@
+"""Who makes a revision active, and what lets them.
+
+Owns what a publish asks of the rim, at the moment at which it is carried out: a right that was revoked
+while a publish waited for its turn is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from gatebook.compiler.program import Program
+from gatebook.errors import PermissionDeniedError
+
+
+class Publisher(msgspec.Struct, frozen=True):
+    """Who publishes: the id that the book names, and the rights."""
+
+    id: str
+    may_publish: Callable[[str, str], bool]
+    """Whether they may make this (`policy_set` or `directory`) of this policy set active."""
+    keeps_right: Callable[[Program], bool]
+    """Whether they could publish `gatebook` under this draft of it."""
+
+    def require(self, what: str, policy_set: str = "") -> None:
+        """Lets them publish.
+
+        Raises:
+            PermissionDeniedError: they may not, whether or not there is such a set.
+        """
+        if not self.may_publish(what, policy_set):
+            raise PermissionDeniedError
+
+
+THE_SERVICE: Final = Publisher("gatebook", lambda _what, _set: True, lambda _program: True)
+"""The service itself, for whoever started it: who has the data directory has everything in it."""
