@@ -65,7 +65,7 @@ def test_wheel_holds_every_module(wheel: Path) -> None:
 def test_wheel_holds_one_copy_of_the_generated_code(wheel: Path) -> None:
     """Each .proto file has exactly one generated module in the wheel."""
     protos = (ROOT / "proto").rglob("*.proto")
-    expected = [f"gatebook/v1/{path.stem}_pb2.py" for path in protos]
+    expected = [str(path.relative_to(ROOT / "proto").with_name(f"{path.stem}_pb2.py")) for path in protos]
 
     names = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("_pb2.py")]
 
