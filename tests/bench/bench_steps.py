@@ -7,6 +7,7 @@ left between their sum and a call over gRPC is grpcio, the event loop and the ke
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from gatebook.audit.recorder import Written
 from gatebook.audit.sealing import seal
 from gatebook.config import Config
 from gatebook.engine.snapshot import Snapshot
+from gatebook.familiar import Familiar
 from gatebook.rpc import decode
 from gatebook.rpc.answers import Answers, check_response
 from gatebook.rpc.receipts import Receipts
@@ -65,6 +67,13 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     personal = question.asked.personal
 
     answers = Answers(receipts)
+    familiar = Familiar(time.monotonic)
+
+    def remembered() -> object:
+        encoded = message.access.SerializeToString()
+        heard = familiar.hear(encoded, lambda: request, allow_partial=False)
+        return authorize.decide_unless_standing(snapshot, heard.question(snapshot, "local", "request", b""), now)
+
     answered = authorize.Answer(decision, decided.decision_id, written)
 
     def answer(level: int) -> bytes:
@@ -75,6 +84,7 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
         "convert it": lambda: decode.access_request(message.access, limits, allow_partial=False),
         "prepare its personal part": lambda: asking.ask(request),
         "decide": lambda: authorize.decide(snapshot, question, now),
+        "the last three, of a request that came before": remembered,
         "encode the entry, sealing included": lambda: encode_decision(decided, stamp, persons, ORIGIN),
         "  of which seal": lambda: seal(entry_pb2.SEALED_FIELD_REQUEST, ORIGIN, subject, personal),
         "hash the leaf": lambda: leaf_hash(entry),

@@ -286,3 +286,51 @@ def test_an_answer_about_a_row_covers_that_row_alone(stub: AccessServiceStub) ->
 
     assert decision.effect == types_pb2.EFFECT_ALLOW
     assert decision.row_filter.kind == types_pb2.ROW_FILTER_KIND_ASKED_ROW
+
+
+@pytest.mark.parametrize(
+    "twisted",
+    [
+        pytest.param(
+            pb.CheckAccessRequest(access=access(subject="nobody")).SerializeToString()
+            + pb.CheckAccessRequest(access=access()).SerializeToString(),
+            id="the_access_twice",
+        ),
+        pytest.param(
+            pb.CheckAccessRequest(access=access()).SerializeToString()
+            + pb.CheckAccessRequest(
+                access=types_pb2.AccessRequest(subject=types_pb2.Subject(id="nobody"))
+            ).SerializeToString(),
+            id="another_subject_behind_it",
+        ),
+        pytest.param(
+            pb.CheckAccessRequest(access=access()).SerializeToString() + b"\xfa\x7f\x03abc", id="an_unknown_field"
+        ),
+        pytest.param(
+            b"\x1a" + bytes([len(raw := access().SerializeToString()) | 0x80, 0x80, 0x00]) + raw, id="a_length_too_long"
+        ),
+    ],
+)
+def test_bytes_mean_what_protobuf_says(shipped: RunningServer, stub: AccessServiceStub, twisted: bytes) -> None:
+    """What repeats, merges, is unknown or longer than needed means what protobuf says, each time again."""
+    meant = stub.CheckAccess(pb.CheckAccessRequest.FromString(twisted)).decision
+    with shipped.channel() as channel:
+        ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/gatebook.v1.AccessService/CheckAccess")
+        answers = [pb.CheckAccessResponse.FromString(ask(twisted)).decision for _ in range(4)]
+
+    assert {(meant.effect, meant.reason, meant.message)} == {(a.effect, a.reason, a.message) for a in answers}
+    assert len({answer.decision_id for answer in answers}) == 4
+    assert len({answer.receipt.index for answer in answers}) == 4
+
+
+def test_bytes_that_are_no_request_are_refused(shipped: RunningServer) -> None:
+    """What cannot be parsed is the caller's mistake, of a check and of a batch."""
+    for method in ("CheckAccess", "BatchCheckAccess"):
+        with shipped.channel() as channel:
+            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+            ask = channel.unary_unary(f"/gatebook.v1.AccessService/{method}")
+            with pytest.raises(grpc.RpcError) as caught:
+                ask(b"\x0a\xff")
+        code, info, _ = refusal(caught.value)
+
+        assert (code, info.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
