@@ -163,6 +163,19 @@ async def test_who_may_ask_of_one_set_learns_nothing_of_others(tmp_path: Path) -
     assert [("PERMISSION_DENIED", REFUSAL)] == [(one.code, one.message) for one in refused]
 
 
+async def test_a_search_tells_nothing_of_other_sets(tmp_path: Path) -> None:
+    """A search in a set or for a type that one may not ask about is refused alike, whether or not they exist."""
+    search = ["p, cn:narrow, operation:search, call, *, True, allow", *NARROW]
+    answers = set()
+    async with authorised(tmp_path, {"narrow": caller("narrow")}, *search) as server:
+        for name, type_ in (("none", "employee"), ("basic", "agent"), ("gatebook", "employee")):
+            request = access_service_pb2.SearchSubjectsRequest(policy_set=name, access=question(type_=type_))
+            path = "/gatebook.v1.AccessService/SearchSubjects"
+            answers.add((await server.call("narrow", path, request.SerializeToString()))[0])
+
+    assert [("PERMISSION_DENIED", REFUSAL)] == [(one.code, one.message) for one in answers]
+
+
 PEOPLE = {"farah": person("farah"), "kai": person("kai"), "trino": caller("trino"), "helper": person("helper", "agent")}
 GRANTED = ["g, token, role:person", "g, cn:trino, role:service"]
 FOR_AGENTS = (

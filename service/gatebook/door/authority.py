@@ -82,6 +82,10 @@ class Authority:
         found = self.permission(caller, ASK, actor.type, policy_set)
         return found is True or (found is not False and found.permits(asked(actor, "actor", subject)))
 
+    def may_ask_some(self, caller: Caller, policy_set: str, subject_type: str) -> bool:
+        """Tells whether a caller may ask a policy set about any subject of a type."""
+        return self.permission(caller, ASK, subject_type, policy_set) is not False
+
     def publisher(self, caller: Caller) -> Publisher:
         """Returns a caller as one who publishes: its rights are looked up when it comes to that."""
 

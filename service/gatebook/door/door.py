@@ -109,6 +109,15 @@ class Door:
         """Tells whether a caller may ask a policy set about a subject: of a search, only those are found."""
         return self._authority.may_ask(caller, policy_set, subject, actor)
 
+    def permit_searching(self, caller: Caller, policy_set: str, subject_type: str) -> None:
+        """Lets a caller search the subjects of a type of whom it may ask about some; `may_ask` says about whom.
+
+        Raises:
+            PermissionDeniedError: it may ask about none of them, whether or not set and type exist.
+        """
+        if not self._authority.may_ask_some(caller, policy_set, subject_type):
+            raise PermissionDeniedError
+
     def permit_reading(self, caller: Caller, policy_set: str) -> None:
         """Lets a caller read the revisions of a policy set.
 

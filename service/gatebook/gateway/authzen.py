@@ -154,7 +154,9 @@ class Binding:
     async def _search(self, kind: Kind, call: Call) -> Result:
         asked = self._asked(call, call.body, sought=kind)
         name = self._name(call)
-        if kind is not Kind.SUBJECTS:
+        if kind is Kind.SUBJECTS:
+            self._rim.door.permit_searching(call.caller, name, asked.subject.type)
+        else:
             self._permitted(call, asked)
         page = optional_object(call.body, "page", "")
         size, token = page.get("limit"), page.get("token", "")

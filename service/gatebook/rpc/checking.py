@@ -76,6 +76,7 @@ class Checking:
     async def message(self, call: Call, raw: bytes) -> bytes:
         """Answers a `StreamCheckAccessRequest`."""
         request = parse(pb.StreamCheckAccessRequest, raw)
+        self._edge.permit(call)  # again: it may be long since the stream began
         return await self._results(call, request.items, request.policy_set, 0, "", types_pb2.RECEIPT_LEVEL_BASIC)
 
     async def _results(  # the fields of a request

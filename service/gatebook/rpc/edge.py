@@ -142,6 +142,14 @@ class Edge:
         """Tells whether the caller of a search may ask about a subject that it would find; see `Door`."""
         return self._door.may_ask(call.caller, policy_set, subject, actor)
 
+    def permit_searching(self, call: Call, policy_set: str, subject_type: str) -> None:
+        """Lets the caller of a call search subjects of a type; see `Door`.
+
+        Raises:
+            PermissionDeniedError: it may ask about none of them.
+        """
+        self._door.permit_searching(call.caller, policy_set, subject_type)
+
     def permit(self, call: Call) -> None:
         """Lets a call go on that has been under way for long.
 

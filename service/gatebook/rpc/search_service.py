@@ -78,7 +78,9 @@ class SearchServicer:
     async def _page(self, call: Call, request: Request, kind: Kind) -> Found:
         access = decode.access_request(template(request.access, kind), self._bounds, allow_partial=False)
         name = self._active.name_of(request.policy_set)
-        if kind is not Kind.SUBJECTS:
+        if kind is Kind.SUBJECTS:
+            self._rim.permit_searching(call, name, access.subject.type)
+        else:
             self._rim.permit_asking(call, name, access)
         size = decode.page_size(request.page_size, self._bounds)
         snapshot: Snapshot = self._active.snapshot(request.policy_set, at_least=request.at_least)
