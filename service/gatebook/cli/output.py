@@ -145,7 +145,7 @@ def told(error: grpc.RpcError, target: str) -> str:
         return f"no server answers at {target}: start one with `gatebook serve`, or name it with --target"
     if detail is None:
         return f"{details or 'the call failed'} ({code.name})"
-    if detail.reason == "PERMISSION_DENIED":
+    if detail.reason == "PERMISSION_DENIED" and click.get_current_context().info_name == "publish":
         details += ": ask whoever keeps that set; on your own machine `gatebook serve --dev` also lets you publish"
     return f"{details} ({detail.reason})"
 
