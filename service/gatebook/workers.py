@@ -112,10 +112,13 @@ def supervise(config: Config) -> int:
     with (
         reserved(config.listen) as address,
         reserved(config.listen_tokens) as token_address,
+        reserved(config.http) as http_address,
         socket_folder() as sockets,
         signals() as told,
     ):
-        shared = msgspec.structs.replace(config, listen=address, listen_tokens=token_address, sockets=sockets)
+        shared = msgspec.structs.replace(
+            config, listen=address, listen_tokens=token_address, http=http_address, sockets=sockets
+        )
         team = Workers(shared, told)
         try:
             if team.start():
