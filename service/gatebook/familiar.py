@@ -6,8 +6,9 @@ Owns what is remembered of whole requests, and these rules:
    nothing is remembered of a request that was refused;
 2. what follows from a request is remembered for one snapshot and one caller, since a decision depends on
    whom the policy set believes; another snapshot forgets it;
-3. all together take `REMEMBERED_BYTES_MAX`, and what does not come again is forgotten after at most twice
-   `TURN_SECONDS` while requests come: who sends what never comes again gains nothing and costs others little.
+3. of a request that came once nothing is kept but a hash, so that who sends what never comes again makes
+   nobody's request forgotten; all others together take `REMEMBERED_BYTES_MAX`;
+4. what does not come any more is forgotten after at most twice `TURN_SECONDS`, while requests come.
 
 It may be emptied at any time without changing an answer.
 """
@@ -27,6 +28,8 @@ from gatebook.values import AccessRequest
 
 REMEMBERED_BYTES_MAX = 64 << 20
 """What all requests that are remembered may take, as far as it can be told."""
+SEEN_MAX = 65_536
+"""Requests that came once, of which the hash is kept."""
 TURN_SECONDS = 150.0
 CALLERS_MAX = 4
 """Callers of whom the same request is remembered."""
@@ -37,7 +40,7 @@ BYTES_EACH = 8
 
 
 class Heard(msgspec.Struct, eq=False):
-    """A request that was read, whether it came again, and what followed `under` a snapshot, by caller.
+    """A request that was read, whether it came before, and what followed `under` a snapshot, by caller.
 
     Its one owner is the memo. `under` is the memo of the snapshot, which stands for it without keeping it.
     """
@@ -69,6 +72,7 @@ class Familiar:
         """Takes a monotonic clock, and how much may be remembered."""
         self._clock = clock
         self._heard: Generations[tuple[bytes, bool], Heard] = Generations(bytes_max)
+        self._seen: Generations[int, bool] = Generations(SEEN_MAX)
         self._turned = clock()
 
     def hear(self, encoded: bytes, read: Callable[[], AccessRequest], *, allow_partial: bool) -> Heard:
@@ -80,10 +84,14 @@ class Familiar:
         key = (encoded, allow_partial)
         heard = self._heard.get(key)
         if heard is not None:
-            heard.again = True
             return heard
         heard = Heard(ask(read()))
-        self._heard.put(key, heard, REQUEST_BYTES + BYTES_EACH * len(encoded))
+        seen = hash(key)  # of two requests with one hash, one is remembered a little early
+        if self._seen.get(seen):
+            heard.again = True
+            self._heard.put(key, heard, REQUEST_BYTES + BYTES_EACH * len(encoded))
+        else:
+            self._seen.put(seen, item=True)
         return heard
 
     def turn(self) -> None:
@@ -92,3 +100,4 @@ class Familiar:
         if now - self._turned > TURN_SECONDS:
             self._turned = now
             self._heard.turn()
+            self._seen.turn()
