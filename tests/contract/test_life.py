@@ -194,12 +194,16 @@ def test_a_set_with_findings_does_not_start_and_leaves_an_entry(tmp_path: Path) 
     (broken / "policy.csv").write_text("pp, alice, data1, read, allow\np, bob, data2\n")
     refused = gatebook("serve", "--data", str(tmp_path / "data"), "--policies", str(broken), "--listen", "127.0.0.1:0")
     with serving(tmp_path / "data") as server:
-        steps = [r.entry.policy.step for r in entries_of(server) if r.entry.kind == entry_pb2.ENTRY_KIND_POLICY]
+        told = [r.entry.policy for r in entries_of(server) if r.entry.kind == entry_pb2.ENTRY_KIND_POLICY]
 
     assert refused.returncode == 1
     assert "policy.csv:1:" in refused.stderr
     assert "policy.csv:2:" in refused.stderr
-    assert steps == [entry_pb2.POLICY_STEP_REFUSED]
+    # The next start, without that folder, makes the set `gatebook` active.
+    assert [(s.step, s.policy_set) for s in told] == [
+        (entry_pb2.POLICY_STEP_REFUSED, ""),
+        (entry_pb2.POLICY_STEP_ACTIVATED, "gatebook"),
+    ]
 
 
 def test_health_is_told_for_the_server_and_each_service(shipped: RunningServer) -> None:
