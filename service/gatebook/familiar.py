@@ -35,8 +35,8 @@ CALLERS_MAX = 4
 """Callers of whom the same request is remembered."""
 REQUEST_BYTES = 4_096
 """What a request takes beside its attributes, roughly, and what follows from it."""
-BYTES_EACH = 8
-"""What each byte of an encoded request takes once it is read, roughly."""
+BYTES_EACH = 28
+"""What each byte of an encoded request takes at most once it is read: JSON of many small objects."""
 
 
 class Heard(msgspec.Struct, eq=False):

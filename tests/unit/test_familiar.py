@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import tracemalloc
+
 import pytest
 from tests.audit_samples import request
 
+from gatebook.config import Limits
 from gatebook.errors import InvalidRequestError
 from gatebook.familiar import TURN_SECONDS, Familiar
+from gatebook.rpc import decode
+from gatebook.v1 import types_pb2
 from gatebook.values import AccessRequest
 
 
@@ -94,3 +100,44 @@ def test_what_does_not_come_again_is_forgotten() -> None:
     assert reading.count == 4
     familiar.hear(b"unused", reading, allow_partial=False)
     assert reading.count == 5
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        b'{"a":[' + b"{}," * 4_000 + b"0]}",
+        b'{"a":[' + b'{"a":0},' * 1_500 + b"0]}",
+        b'{"a":[' + b'"a",' * 3_000 + b"0]}",
+    ],
+    ids=["empty objects", "small objects", "short texts"],
+)
+def test_what_is_remembered_takes_no_more_than_it_is_said_to(attributes: bytes) -> None:
+    """However a request is made up, all that are remembered together take no more memory than the limit says."""
+    bytes_max = 16 << 20
+    familiar = Familiar(Clock(), bytes_max)
+    tracemalloc.start()
+    for number in range(100):
+        access = types_pb2.AccessRequest(
+            subject=types_pb2.Subject(id=f"s{number}", properties_json=attributes),
+            action=types_pb2.Action(name="read"),
+            resource=types_pb2.Resource(id="data"),
+        )
+        read = functools.partial(decode.access_request, access, Limits(), allow_partial=False)
+        for _ in range(2):
+            familiar.hear(access.SerializeToString(), read, allow_partial=False)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert taken < bytes_max
+
+
+def test_enforcers_that_are_made_up_take_little_room() -> None:
+    """However many enforcers declare something, what is remembered of them is bounded."""
+    tracemalloc.start()
+    for number in range(20_000):
+        message = types_pb2.Enforcer(id=str(number), supported_masks=[1], supported_obligations=[1])
+        decode.enforcer(message, Limits(), "enforcer")
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert taken < 2 * decode.ENFORCERS_BYTES_MAX

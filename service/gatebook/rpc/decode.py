@@ -26,8 +26,10 @@ from gatebook.v1 import types_pb2
 _decode_json = msgspec.json.Decoder().decode
 MASK_KINDS = frozenset(values.MaskKind) - {values.MaskKind.UNSPECIFIED}
 DECLARED_MAX = 100
-ENFORCERS_BYTES_MAX = 1 << 20
-"""Encoded enforcers that are remembered, together."""
+ENFORCERS_BYTES_MAX = 4 << 20
+"""What enforcers that are remembered may take, together."""
+ENFORCER_BYTES = 1_024
+"""What one takes beside its encoding, roughly."""
 NO_ATTRIBUTES: Mapping[str, Any] = {}
 JSON_SIBLINGS = {name: f"{name}_json" for name in ("properties", "context", "row")}
 OBLIGATION_KINDS = frozenset(values.ObligationKind) - {values.ObligationKind.UNSPECIFIED}
@@ -129,7 +131,7 @@ def enforcer(message: types_pb2.Enforcer, limits: Limits, field: str) -> values.
     declared = _enforcers.get(key)
     if declared is None:
         declared = _declared(message, limits, field)
-        _enforcers.put(key, declared, len(key[0]))
+        _enforcers.put(key, declared, ENFORCER_BYTES + len(key[0]))
     return declared
 
 
@@ -205,6 +207,11 @@ def required_text(value: str, bytes_max: int, field: str) -> str:
     if not value:
         raise InvalidRequestError(field, "must not be empty")
     return text(value, bytes_max, field)
+
+
+def policy_set(name: str, limits: Limits) -> str:
+    """Returns the name of a policy set as it was sent: one that no set can have is refused before anything is asked."""
+    return text(name, limits.name_bytes_max, "policy_set")
 
 
 def page_size(asked: int, limits: Limits) -> int:
