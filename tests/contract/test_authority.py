@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc.aio
 import pytest
@@ -17,6 +20,7 @@ from ruamel.yaml import YAML
 from tests.authorised import Authorised, Ended, authorised, caller, claiming, ended, gatebook_set, person, publishing
 from tests.serving import POLICIES, gatebook, serving
 
+from gatebook.config import Quota
 from gatebook.policy.gatebook_set import OPERATIONS
 from gatebook.rpc import listening
 from gatebook.v1 import access_service_pb2, audit_service_pb2, entry_pb2, policy_service_pb2, types_pb2
@@ -271,8 +275,10 @@ async def test_local_publishes_with_dev_alone(tmp_path: Path) -> None:
     [
         (("cn:keeper",), "`cn:keeper` could not publish `gatebook` any more"),
         (("publish, gatebook",), "nobody could publish `gatebook` any more"),
+        (("role:keeper, operation:publish",), "`cn:keeper` could not publish `gatebook` any more"),
+        (("PublishPolicySet",), "nobody could publish `gatebook` any more"),
     ],
-    ids=["the publisher", "everybody"],
+    ids=["the publisher", "everybody", "the call from the publisher", "the call from everybody"],
 )
 async def test_nobody_locks_themselves_out(tmp_path: Path, without: tuple[str, ...], finding: str) -> None:
     """A revision that takes the set from its publisher, or from everybody, is refused, and the old one stays."""
@@ -474,6 +480,118 @@ async def test_a_tail_shows_what_is_seen_and_ends_with_the_right(tmp_path: Path)
 
     assert {"cn:trino"} == {r.entry.caller for r in found}
     assert grpc.StatusCode.PERMISSION_DENIED == over.value.code()
+
+
+async def test_no_page_token_tells_of_entries_that_are_not_seen(tmp_path: Path) -> None:
+    """Where all that follows a page is hidden, it is the last page: what is not seen is as what is not there."""
+    async with asked_about(tmp_path) as server, server.channel() as channel:
+        order = audit_service_pb2.ENTRY_ORDER_OLDEST_FIRST
+        wanted = audit_service_pb2.EntryFilter(kind=entry_pb2.ENTRY_KIND_DECISION)
+        request = audit_service_pb2.ListEntriesRequest(filter=wanted, order=order, page_size=6)
+        stub = AuditServiceStub(channel)
+        hidden = await stub.ListEntries(request, metadata=claiming("trino"))
+        request.page_size = 5
+        more = await stub.ListEntries(request, metadata=claiming("trino"))
+        request.page_token = more.next_page_token
+        last = await stub.ListEntries(request, metadata=claiming("trino"))
+
+    assert (6, "") == (len(hidden.entries), hidden.next_page_token)
+    assert more.next_page_token
+    assert hidden.entries == [*more.entries, *last.entries]
+    assert not last.next_page_token
+
+
+async def test_a_tail_is_judged_anew_for_each_page(tmp_path: Path) -> None:
+    """A right that is revoked while a tail sends a long round is gone with the next page of it."""
+    async with asked_about(tmp_path) as server, server.channel() as channel:
+        server.authentication.callers["keeper"] = caller("keeper")
+        without = gatebook_set(tmp_path / "without", "g, cn:keeper, role:keeper")
+        reader, pages = server.service.reader, 0
+        read = reader.page
+
+        async def page(request: audit_service_pb2.ListEntriesRequest, *place: Any) -> Any:  # noqa: ANN401  # passed on
+            nonlocal pages
+            pages += 1
+            request.page_size = 1
+            if pages == 2:
+                assert Ended("OK") == await publish(server, "keeper", without)
+            return await read(request, *place)
+
+        found: list[audit_service_pb2.EntryRecord] = []
+
+        async def read_on() -> None:
+            while True:
+                found.extend((await tail.read()).entries)
+
+        with mock.patch.object(reader, "page", page):
+            tail = AuditServiceStub(channel).TailEntries(
+                audit_service_pb2.TailEntriesRequest(start_index=0), metadata=claiming("trino")
+            )
+            with pytest.raises(grpc.aio.AioRpcError) as over:
+                await read_on()
+
+    assert grpc.StatusCode.PERMISSION_DENIED == over.value.code()
+    assert 2 == pages
+    assert 2 == len(found)
+
+
+async def test_the_type_of_a_subject_cannot_be_left_out(tmp_path: Path) -> None:
+    """Where a set finds a subject by its id alone, whoever may not ask about its type may not ask without one."""
+    known = tmp_path / "known"
+    shutil.copytree(BASIC, known, ignore=shutil.ignore_patterns("tests"))
+    (known / "directory").mkdir()
+    (known / "directory" / "subjects.jsonl").write_text('{"type":"user","id":"alice"}\n{"type":"robot","id":"r2"}\n')
+    lines = ["g, cn:trino, role:service", "p, cn:trino, user, ask, *, True, deny"]
+    by_row = ["g, cn:spark, role:service", "p, cn:spark, *, ask, *, r.row.type == 'user', deny"]
+    callers = {name: caller(name) for name in ("trino", "spark")}
+    async with authorised(tmp_path, callers, *lines, *by_row, policies=[known]) as server:
+        codes = {
+            (name, type_, id_): (await check(server, name, question(id_, type_), "known")).code
+            for name in callers
+            for type_, id_ in (("user", "alice"), ("", "alice"), ("robot", "r2"), ("", "nobody"))
+        }
+
+    refused = {key for key, code in codes.items() if code == "PERMISSION_DENIED"}
+    assert {(n, t, i) for n in callers for t, i in (("user", "alice"), ("", "alice"), ("", "nobody"))} == refused
+    assert {"OK", "PERMISSION_DENIED"} == set(codes.values())
+
+
+async def test_refused_items_are_paid_for(tmp_path: Path) -> None:
+    """Who sends items that it may not ask is held to its rate like who may ask them, on a stream too."""
+    async with authorised(tmp_path, PEOPLE, *GRANTED) as server, server.channel() as channel:
+        server.door.admission.take_quotas({"corp:farah": Quota(checks_per_second=1.0)})
+        item = access_service_pb2.CheckItem(access=question("kai"))
+        message = access_service_pb2.StreamCheckAccessRequest(items=[item] * 20)
+        stream = AccessServiceStub(channel).StreamCheckAccess(iter([message] * 3), metadata=claiming("farah"))
+        with pytest.raises(grpc.aio.AioRpcError) as over:
+            await read_to_the_end(stream)
+
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED == over.value.code()
+
+
+async def test_no_page_token_breaks_a_list(tmp_path: Path) -> None:
+    """A page token of any length is a wrong one, and no fault of the server."""
+    async with authorised(tmp_path, CALLERS, *ROLES) as server:
+        request = policy_service_pb2.ListRevisionsRequest(page_token="9" * 5_000).SerializeToString()
+        how, _ = await server.call("author", "/gatebook.v1.PolicyService/ListRevisions", request)
+
+    assert "INVALID_ARGUMENT" == how.code
+
+
+async def test_names_that_callers_make_up_take_no_room(tmp_path: Path) -> None:
+    """Whoever names sets that no server has, of any length, makes it remember next to nothing."""
+    async with authorised(tmp_path, PEOPLE, *GRANTED) as server:
+        await check(server, "farah", question("kai"))
+        tracemalloc.start()
+        for number in range(40):
+            request = access_service_pb2.CheckAccessRequest(policy_set=f"0{number}" * 150_000, access=question("kai"))
+            path = "/gatebook.v1.AccessService/CheckAccess"
+            how, _ = await server.call("farah", path, request.SerializeToString())
+            assert how.code == "RESOURCE_EXHAUSTED"
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert kept < 5_000_000
 
 
 def test_the_shipped_set_and_how_it_is_put_back(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ Owns what a reader of the book is told. What it promises:
    hash must be that of the index;
 5. a page is bounded in entries and bytes, and a query in time and in the entries that it opens: a page may
    be short, even empty, and be followed by another;
-6. whoever asks is shown what they see (`Sight`), and an entry that they do not see is as one that is not there.
+6. whoever asks is shown what they see (`Sight`), and an entry that they do not see is as one that is not there:
+   a page has a token where there is more that they see, or more entries than are opened for one page.
 """
 
 from __future__ import annotations
@@ -104,22 +105,20 @@ class Query:
             position = self._position(request)
             start, end = (0, min(position, size)) if newest_first else (position, size)
         shown: list[audit_service_pb2.EntryRecord] = []
-        room, opened, wanted = PAGE_BYTES_MAX, 0, limit
+        room, opened, wanted = PAGE_BYTES_MAX, 0, limit + 1
         while True:
             rows = self._rows(request.filter, start, end, wanted + 1, newest_first=newest_first)
             for record in self._records(rows[:wanted]):
                 if sight.sees(record):
                     room -= record.ByteSize()
-                    if shown and room < 0:
+                    if len(shown) == limit or (shown and room < 0):
                         return Page(tuple(shown), self._token(request, end if newest_first else start))
                     shown.append(record)
                 start, end = (start, record.index) if newest_first else (record.index + 1, end)
                 opened += 1
-                if len(shown) == limit:
-                    break
             if len(rows) <= wanted and (not rows or _is_past(rows[-1][0], start, end)):
                 return Page(tuple(shown), "")
-            if len(shown) == limit or opened >= OPENED_MAX:
+            if opened >= OPENED_MAX:
                 return Page(tuple(shown), self._token(request, end if newest_first else start))
             wanted = min(max(wanted, OPENED_AT_ONCE), OPENED_MAX - opened)
 

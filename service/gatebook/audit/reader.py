@@ -122,9 +122,12 @@ class BookReader:
         return await self._work(self._query.decision, decision_id, size, sight)
 
     async def between(
-        self, asked: audit_service_pb2.EntryFilter, start: int, end: int, sight: Sight
+        self, asked: audit_service_pb2.EntryFilter, start: int, end: int, sight: Callable[[], Sight]
     ) -> AsyncIterator[Page]:
-        """Yields pages of the entries of [start, end) that match and are seen, in the order of the book."""
+        """Yields pages of the entries of [start, end) that match and are seen, in the order of the book.
+
+        For each page `sight` says anew what is seen, or raises: it may be long until a page is taken.
+        """
         request = audit_service_pb2.ListEntriesRequest(
             filter=asked, page_size=PAGE_SIZE_MAX, order=audit_service_pb2.ENTRY_ORDER_OLDEST_FIRST
         )
@@ -132,7 +135,7 @@ class BookReader:
         request.filter.end_index = min(end, asked.end_index or end)
         more = True
         while more:
-            page = await self.page(request, end, sight)
+            page = await self.page(request, end, sight())
             yield page
             request.page_token = page.next_page_token
             more = bool(page.next_page_token)

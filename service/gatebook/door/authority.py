@@ -11,6 +11,7 @@ Owns the questions that the door puts to the active revision of that set, and re
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import msgspec
@@ -21,7 +22,18 @@ from gatebook.door.caller import Caller
 from gatebook.engine.permission import Permission, permission
 from gatebook.engine.snapshot import Snapshot
 from gatebook.expression.environment import Named
-from gatebook.policy.gatebook_set import ASK, CALL, DIRECTORY, GATEBOOK, POLICY_SET, PUBLISH, READ, SEE, shape_findings
+from gatebook.policy.gatebook_set import (
+    ASK,
+    CALL,
+    DIRECTORY,
+    GATEBOOK,
+    KEEPING,
+    POLICY_SET,
+    PUBLISH,
+    READ,
+    SEE,
+    shape_findings,
+)
 from gatebook.policy.names import looks_like_a_node
 from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.active import Revisions
@@ -32,6 +44,10 @@ CALLERS_MAX = 4_096
 """How many callers are remembered; of more, who came first is forgotten."""
 ANSWERS_MAX = 1_024
 """How many answers are remembered of one caller, who chooses the names in them; then that caller's are forgotten."""
+ALL_ANSWERS_MAX = 65_536
+"""How many answers are remembered of all callers together; then all are forgotten."""
+KEY_CHARACTERS_MAX = 512
+"""Of the names in an answer that is remembered: callers make them up."""
 NO_SET = ""
 """Stands for the policy set where none is concerned."""
 
@@ -60,6 +76,7 @@ class Authority:
         self._answers: dict[bytes, _Answers] = {}
         self._nearest: dict[str, _Answers] = {}
         """The answers of whoever last called under an id: the usual case, found without looking at attributes."""
+        self._remembered = 0
         self._program: Program | None = None
 
     @property
@@ -73,7 +90,24 @@ class Authority:
         return self.permission(caller, CALL, operation) is True
 
     def may_ask(self, caller: Caller, policy_set: str, subject: Entity, actor: Entity | None = None) -> bool:
-        """Tells whether a caller may ask a policy set about a subject, and about who acts on its behalf."""
+        """Tells whether a caller may ask a policy set about a subject, and about who acts on its behalf.
+
+        A set may find a subject without a type by its id alone, so that it is asked about whichever type that has.
+        """
+        if subject.type and (actor is None or actor.type):
+            return self._may_ask(caller, policy_set, subject, actor)
+        actors = (None,) if actor is None else self._meant(policy_set, actor)
+        meant = itertools.product(self._meant(policy_set, subject), actors)
+        return all(self._may_ask(caller, policy_set, *parts) for parts in meant)
+
+    def _meant(self, policy_set: str, entity: Entity) -> tuple[Entity, ...]:
+        """Returns who may be meant: of each type that the set knows, where the type was left out."""
+        known = self._revisions.state.policy_sets.get(policy_set)
+        if entity.type or known is None or known.subjects is None:
+            return (entity,)
+        return (entity, *(Entity(type_, entity.id) for type_ in known.subjects.by_type))
+
+    def _may_ask(self, caller: Caller, policy_set: str, subject: Entity, actor: Entity | None) -> bool:
         found = self.permission(caller, ASK, subject.type, policy_set)
         if found is not True and (found is False or not found.permits(asked(subject, "subject", actor))):
             return False
@@ -93,7 +127,7 @@ class Authority:
             return self.permission(caller, PUBLISH, what, policy_set) is True
 
         def keeps_right(draft: Program) -> bool:
-            return permission(draft, tokens(caller, PUBLISH, POLICY_SET, GATEBOOK, dev=self._dev)) is True
+            return all(permission(draft, tokens(caller, *act, dev=self._dev)) is True for act in KEEPING)
 
         return Publisher(caller.id, may_publish, keeps_right)
 
@@ -130,10 +164,14 @@ class Authority:
         if snapshot is self._snapshot:
             return
         self._snapshot = snapshot
-        self._answers.clear()
-        self._nearest.clear()
+        self._forget_all()
         fits = snapshot is not None and fits_the_door(snapshot.policy_set)
         self._program = snapshot.program if snapshot is not None and fits else None
+
+    def _forget_all(self) -> None:
+        self._answers.clear()
+        self._nearest.clear()
+        self._remembered = 0
 
     def _answers_of(self, caller: Caller) -> _Answers:
         identity = _encode((caller.id, caller.kind.value, attributes_of(caller)))
@@ -148,6 +186,7 @@ class Authority:
 
     def _forget_oldest(self) -> None:
         oldest = self._answers.pop(next(iter(self._answers)))
+        self._remembered -= len(oldest.found)
         if self._nearest.get(oldest.caller.id) is oldest:
             del self._nearest[oldest.caller.id]
 
@@ -155,8 +194,14 @@ class Authority:
         found: Permission = False
         if self._program is not None and not looks_like_a_node(answers.caller.id):
             found = permission(self._program, tokens(answers.caller, *key, dev=self._dev))
-        if len(answers.found) >= ANSWERS_MAX:
+        if sum(map(len, key)) > KEY_CHARACTERS_MAX:
+            return found
+        if self._remembered >= ALL_ANSWERS_MAX:
+            self._forget_all()
+        elif len(answers.found) >= ANSWERS_MAX:
+            self._remembered -= len(answers.found)
             answers.found.clear()
+        self._remembered += 1
         answers.found[key] = found
         return found
 

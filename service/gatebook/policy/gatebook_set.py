@@ -43,6 +43,9 @@ KINDS: Final = ("local", "certificate", "token")
 POLICY_SET: Final = "policy_set"
 DIRECTORY: Final = "directory"
 
+KEEPING: Final = ((PUBLISH, POLICY_SET, GATEBOOK), (CALL, "PublishPolicySet", ""))
+"""What takes it to publish this very set: act, object and set of what the door asks."""
+
 SHAPE: Final = "GATEBOOK_MODEL"
 
 OPERATIONS: Final = (

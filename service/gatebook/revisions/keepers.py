@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from gatebook.compiler.outcomes import column_outcomes
 from gatebook.compiler.program import Program
 from gatebook.compiler.roles import reach
 from gatebook.expression.environment import Named
 from gatebook.policy.bundle import POLICY_FILE
-from gatebook.policy.gatebook_set import GATEBOOK, KINDS, POLICY_SET, PUBLISH, RULE
+from gatebook.policy.gatebook_set import GATEBOOK, KEEPING, KINDS, POLICY_SET, PUBLISH, RULE
 from gatebook.policy.names import looks_like_a_node
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Finding
@@ -55,14 +56,12 @@ def _callers(policy_set: PolicySet) -> Iterator[str]:
 
 def _may_publish(program: Program, caller: str, kind: str, *, dev: bool) -> bool:
     """Tells whether a caller may publish the set, for some values of the attributes that are not known."""
-    tokens = {
-        "sub": Named(caller, {"id": caller, "kind": kind}),
-        "obj": POLICY_SET,
-        "act": PUBLISH,
-        "set": GATEBOOK,
-        "ctx": {"dev": dev},
-        "row": None,
-    }
+    named = Named(caller, {"id": caller, "kind": kind})
+    asked = ({"sub": named, "obj": obj, "act": act, "set": name, "ctx": {"dev": dev}} for act, obj, name in KEEPING)
+    return all(_may_be_allowed(program, {**tokens, "row": None}) for tokens in asked)
+
+
+def _may_be_allowed(program: Program, tokens: dict[str, Any]) -> bool:
     plan = program.planner.plan(program.planner.read(tokens), tokens)
     if any(outcome is True for _, outcome in column_outcomes(plan["denies"], tokens, {})):
         return False

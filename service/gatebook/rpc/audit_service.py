@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.reader import BookReader
 from gatebook.audit.recorder import Recorder
-from gatebook.audit.sight import EVERYTHING
+from gatebook.audit.sight import EVERYTHING, Sight
 from gatebook.errors import InvalidRequestError
 from gatebook.rpc.edge import Edge, ServicerContext, require_valid
 from gatebook.v1 import audit_service_pb2 as pb
@@ -100,12 +100,17 @@ class AuditServicer(AuditServiceServicer):
             size = (await self._reader.fresh()).checkpoint.size
             at = request.start_index if request.HasField("start_index") else size
             await self._reader.record(self._recorder, call.method, call.caller.id, asked=request.filter)
+
+            def sight() -> Sight:
+                require_valid(call.caller)
+                self._edge.permit(call)  # again: it may be long since it began
+                return self._edge.sight(call)
+
             while not self._edge.draining.is_set():
                 require_valid(call.caller)
                 while at < size:
                     end = min(size, at + TAIL_ENTRIES_MAX)
-                    self._edge.permit(call)  # again: it may be long since it began
-                    async for page in self._reader.between(request.filter, at, end, self._edge.sight(call)):
+                    async for page in self._reader.between(request.filter, at, end, sight):
                         yield pb.TailEntriesResponse(
                             entries=page.records, checkpoint_size=end, origin=self._reader.book.origin
                         )

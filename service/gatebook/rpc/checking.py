@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -54,7 +55,7 @@ class Checking:
         request = parse(pb.CheckAccessRequest, raw)
         self._familiar.turn()
         heard = self._hear(request, "access")
-        self._permit(call, self._revisions.name_of(request.policy_set), heard)
+        self._permit(call, self._name_of(request.policy_set), heard)
         snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
         question = heard.question(snapshot, call.caller.id, request_id, call.trace_id)
@@ -69,15 +70,17 @@ class Checking:
     async def batch(self, call: Call, raw: bytes) -> bytes:
         """Answers a `BatchCheckAccessRequest`."""
         request = parse(pb.BatchCheckAccessRequest, raw)
-        return await self._results(
-            call, request.items, request.policy_set, request.at_least, request.request_id, request.receipt_level
-        )
+        with self._held(call, request.items):
+            return await self._results(
+                call, request.items, request.policy_set, request.at_least, request.request_id, request.receipt_level
+            )
 
     async def message(self, call: Call, raw: bytes) -> bytes:
         """Answers a `StreamCheckAccessRequest`."""
         request = parse(pb.StreamCheckAccessRequest, raw)
         self._edge.permit(call)  # again: it may be long since the stream began
-        return await self._results(call, request.items, request.policy_set, 0, "", types_pb2.RECEIPT_LEVEL_BASIC)
+        with self._held(call, request.items):
+            return await self._results(call, request.items, request.policy_set, 0, "", types_pb2.RECEIPT_LEVEL_BASIC)
 
     async def _results(  # the fields of a request
         self,
@@ -89,7 +92,6 @@ class Checking:
         receipt_level: int,
     ) -> bytes:
         """Returns the encoded `results` of a batch or message."""
-        size_bytes = self._measure(items)
         results = [b""] * len(items)
         correlation_ids = [item.correlation_id for item in items]
 
@@ -99,7 +101,7 @@ class Checking:
 
         self._familiar.turn()
         permitted: list[tuple[int, Heard]] = []
-        name = self._revisions.name_of(policy_set)
+        name = self._name_of(policy_set)
         for position, item in enumerate(items):
             try:
                 decode.text(correlation_ids[position], self._limits.name_bytes_max, "correlation_id")
@@ -122,16 +124,19 @@ class Checking:
                 refuse(position, error)
             else:
                 asked.append(position)
-        with self._edge.items(call, len(questions), size_bytes):
-            answered = await authorize(self._recorder, snapshot, questions)
+        answered = await authorize(self._recorder, snapshot, questions)
         for position, answer in zip(asked, answered, strict=True):
             encoded = self._answers.decision(answer, receipt_level)
             results[position] = answers.result(correlation_ids[position], encoded)
         tell(call, answered)
         return b"".join(results)
 
-    def _measure(self, items: Sequence[pb.CheckItem]) -> int:
-        """Refuses too many or too large items; returns their size."""
+    def _held(self, call: Call, items: Sequence[pb.CheckItem]) -> AbstractContextManager[None]:
+        """Returns the block of items, which are paid for whether or not they turn out to be questions.
+
+        Raises:
+            InvalidRequestError, LimitExceededError: there are none, or too many or too large ones.
+        """
         limits = self._limits
         if not items:
             raise InvalidRequestError("items", "must not be empty")
@@ -140,7 +145,7 @@ class Checking:
         size_bytes = sum([item.ByteSize() for item in items])
         if size_bytes > limits.batch_bytes_max:
             raise decode.over_limit("items", "bytes", limits.batch_bytes_max, size_bytes)
-        return size_bytes
+        return self._edge.items(call, len(items), size_bytes)
 
     def _hear(self, asked: pb.CheckAccessRequest | pb.CheckItem, field: str) -> Heard:
         """Reads what is asked, or remembers it; what is malformed is refused here and is no entry."""
@@ -150,6 +155,10 @@ class Checking:
             lambda: decode.access_request(access, self._limits, allow_partial=allow_partial, field=field),
             allow_partial=allow_partial,
         )
+
+    def _name_of(self, policy_set: str) -> str:
+        """Returns the name that a request means by `policy_set`."""
+        return self._revisions.name_of(decode.policy_set(policy_set, self._limits))
 
     def _permit(self, call: Call, policy_set: str, heard: Heard) -> None:
         """Lets the caller ask this; what is refused here is no entry."""

@@ -16,6 +16,8 @@ from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceServicer
 
+INDEX_DIGITS_MAX = 20
+
 
 class PolicyServicer(PolicyServiceServicer):
     """Keeps the revisions; every step is an entry of the book."""
@@ -99,7 +101,7 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> pb.GetRevisionResponse:
         """Returns one revision with its files."""
         async with self._edge.call("GetRevision", context) as call:
-            name = self._revisions.name_of(request.policy_set)
+            name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
             self._edge.permit_reading(call, name)
             name = name or self._revisions.snapshot().policy_set.name
             found = self._revisions.find(name, request.digest)
@@ -161,6 +163,6 @@ def page_start(token: str) -> int | None:
     """Returns the index before which a page starts; None for the first page."""
     if not token:
         return None
-    if not (token.isascii() and token.isdigit()):
+    if not (token.isascii() and token.isdigit() and len(token) <= INDEX_DIGITS_MAX):
         raise InvalidPageTokenError("page_token: not one that this server gave", field="page_token")
     return int(token)

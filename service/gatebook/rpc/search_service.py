@@ -77,7 +77,7 @@ class SearchServicer:
 
     async def _page(self, call: Call, request: Request, kind: Kind) -> Found:
         access = decode.access_request(template(request.access, kind), self._bounds, allow_partial=False)
-        name = self._active.name_of(request.policy_set)
+        name = self._active.name_of(decode.policy_set(request.policy_set, self._bounds))
         if kind is Kind.SUBJECTS:
             self._rim.permit_searching(call, name, access.subject.type)
         else:
