@@ -135,7 +135,7 @@ def test_enforcers_that_are_made_up_take_little_room() -> None:
     """However many enforcers declare something, what is remembered of them is bounded."""
     tracemalloc.start()
     for number in range(20_000):
-        message = types_pb2.Enforcer(id=str(number), supported_masks=[1], supported_obligations=[1])
+        message = types_pb2.Enforcer(id=str(number), supported_masks=[types_pb2.MASK_KIND_NULLIFY])
         decode.enforcer(message, Limits(), "enforcer")
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
