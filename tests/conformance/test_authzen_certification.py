@@ -7,6 +7,8 @@ validates of each answer is here, with the sections of that text. The fixture is
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from ruamel.yaml import YAML
+from tests.certificates import authority, leaf, tls_options
 from tests.serving import POLICIES, ROOT, serving
 
 CASES: dict[str, list[dict[str, Any]]] = YAML(typ="safe").load(ROOT / "tests/cases/authzen_certification.yaml")
@@ -24,14 +27,28 @@ RECORD_1 = {"type": "record", "id": "record-1"}
 SUBJECT_SEARCH = {"subject": {"type": "user"}, "action": {"name": "read"}, "resource": RECORD_1}
 
 
-@pytest.fixture(scope="module")
-def pdp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A policy decision point with the fixture of c-1, which callers are told to reach as `URL`."""
-    data: Path = tmp_path_factory.mktemp("certification") / "data"
-    arguments = ("--http", "127.0.0.1:0", "--http-url", URL)
+@pytest.fixture(scope="module", params=["https", "http"])
+def pdp(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A policy decision point with the fixture of c-1, which callers are told to reach as `URL`.
+
+    Over HTTPS the caller shows a certificate, which a set `gatebook` of its own makes a service.
+    """
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    policies, arguments = [POLICIES / "records"], ["--http", "127.0.0.1:0", "--http-url", URL]
+    verify: ssl.SSLContext | bool = True
+    if request.param == "https":
+        ca = authority()
+        arguments += tls_options(folder, ca)
+        own = folder / "gatebook"
+        shutil.copytree(POLICIES / "gatebook", own)
+        with (own / "policy.csv").open("a", encoding="utf-8") as file:
+            file.write("g, spiffe://corp.example/tester, role:service\n")
+        policies.append(own)
+        verify = ssl.create_default_context(cadata=ca.pem.decode())
+        verify.load_cert_chain(*leaf(ca, uris=["spiffe://corp.example/tester"]).write(folder, "tester"))
     with (
-        serving(data, [POLICIES / "records"], *arguments) as server,
-        httpx.Client(base_url=f"http://{server.http}", timeout=30) as client,
+        serving(folder / "data", policies, *arguments) as server,
+        httpx.Client(base_url=f"{request.param}://{server.http}", timeout=30, verify=verify) as client,
     ):
         yield client
 
