@@ -20,6 +20,7 @@ RUN /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps -r requ
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY clients/python clients/python
+COPY policies/gatebook policies/gatebook
 # Bytecode that is never checked against its source: the root is read-only.
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/gatebook/bin/python install --no-cache-dir --no-compile --no-deps dist/*.whl \
