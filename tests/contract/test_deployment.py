@@ -12,9 +12,9 @@ import click
 import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
-from tests.certificates import authority, server_of
+from tests.certificates import authority, leaf, server_of
 from tests.documents import ROOT
-from tests.serving import gatebook, serving
+from tests.serving import POLICIES, gatebook, serving
 
 from gatebook.cli import main
 from gatebook.config import Limits
@@ -132,6 +132,17 @@ def test_the_first_policy_set_is_one() -> None:
     assert all(belongs(name) for name in config_map["data"])
 
 
+def test_who_may_call_is_the_shipped_set_and_callers_of_the_cluster() -> None:
+    """But for the lines that name callers of the cluster the config map is `policies/gatebook`, word for word."""
+    told = config_map_of("gatebook-authority")["data"]
+    named = [line for line in told["policy.csv"].splitlines() if "cluster.example" in line]
+    rest = re.sub(r"# The callers of this cluster.*\n(g, .*\n)+\n", "", told["policy.csv"])
+
+    assert 4 == len(named)
+    for name, content in {**told, "policy.csv": rest}.items():
+        assert (POLICIES / "gatebook" / name).read_text(encoding="utf-8").rstrip() == content.rstrip()
+
+
 def config_map_of(name: str) -> Manifest:
     """Returns the config map of a name."""
     [found] = (each for each in all_manifests("ConfigMap") if each["metadata"]["name"] == name)
@@ -166,6 +177,11 @@ def test_a_pod_really_serves(tmp_path: Path) -> None:
             done = gatebook(*(word.replace(METRICS, metrics) for word in asked))
             assert (0, "SERVING\n") == (done.returncode, done.stdout), done.stderr
         assert 3 == gatebook("check", "alice", "read", "report:weekly", "--target", server.target).returncode
+        caller = leaf(CA, uris=["spiffe://cluster.example/ns/reports/sa/cost-report"]).write(tmp_path, "caller")
+        ca = mounts["/etc/gatebook/client-ca"] / "ca.crt"
+        tls = ("--tls-ca", str(ca), "--tls-cert", str(caller[0]), "--tls-key", str(caller[1]))
+        asked = gatebook("check", "alice", "read", "report:weekly", "--target", server.target, *tls)
+        assert (0, True) == (asked.returncode, "ALLOW" in asked.stdout), asked.stderr
     assert 0o700 == data.stat().st_mode & 0o777
 
 
