@@ -6,6 +6,7 @@ Owns what is done for each kind of command. All run in bash, with these exceptio
                      its ports are any free ones, and the ports that the document names lead there
     make TARGET      is not run: the target must exist (it makes environments, or is a test run of its own)
     source .venv     is not run: the environment of the tests is that environment already
+    export           holds for every command and program that follows
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ _METRICS = re.compile(r" --metrics (\S+)")
 _TELLING = re.compile(r" metrics .*listen=(\S+)")
 _HTTP = re.compile(r" --http (\S+)")
 _ANSWERING = re.compile(r" http .*listen=(\S+)")
-_SERVING = re.compile(r" serving .*listen=(\S+)")
+_SERVING = re.compile(r"(?<!worker) serving .*listen=(\S+)")
 _MAKE = re.compile(r"make( ([a-z-]+))?")
+_EXPORT = re.compile(r"export((?: [A-Z_]+=[\w./:-]+)+)")
 _ACTIVATE = "source .venv/bin/activate"
 
 
@@ -65,6 +67,10 @@ class Session:
             return self._require_target(made[2] or "help")
         if command == _ACTIVATE:
             print(f"not run: `{command}`: the tests run in that environment")  # noqa: T201  # shown with -s and on failure
+            return "", 0
+        exported = _EXPORT.fullmatch(command)
+        if exported is not None:
+            self.environment |= {name: value for name, _, value in (word.partition("=") for word in exported[1].split())}
             return "", 0
         if _SERVE.match(command):
             return self._serve(command)

@@ -252,7 +252,7 @@ def test_commands_say_why_they_could_not_ask(encrypted: Encrypted) -> None:
     assert [d.returncode for d in done] == [3, 3, 3, 2, 2, 1]
     told = [d.stderr.strip().removeprefix("gatebook: ") for d in done]
     assert told[0].endswith("does not verify: is --tls-ca the CA that signed it, and is that its name?")
-    assert told[1].endswith("hung up: does it speak TLS, and is --tls-cert a certificate that it accepts?")
+    assert told[1].endswith("hung up: does it speak TLS, does it accept --tls-cert, and is --tls-key the key of that?")
     assert "plain text goes to loopback addresses only" in told[3]
     assert told[4] == "`missing.crt` cannot be read: No such file or directory"
     assert told[5].endswith("(UNAUTHENTICATED)")

@@ -66,14 +66,15 @@ def opened(target: str, options: Sequence[tuple[str, int]]) -> Iterator[grpc.Cha
 
 
 def tls_trouble(target: str, details: str) -> str | None:
-    """Returns in words why no encrypted connection came about; None where none was asked for."""
+    """Returns in words why somebody listens and no connection came about; None where nobody listens."""
     if not any(_kept(option) for option in ("tls-ca", "tls-cert", "tls-key")):
-        return None
+        hung_up = any(word in details for word in ("Socket closed", "Connection reset", "Broken pipe"))
+        return f"{target} hung up: if it speaks TLS, give --tls-ca, --tls-cert and --tls-key" if hung_up else None
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return f"the certificate of {target} does not verify: is --tls-ca the CA that signed it, and is that its name?"
     if "Connection refused" in details:
         return None
-    return f"{target} hung up: does it speak TLS, and is --tls-cert a certificate that it accepts?"
+    return f"{target} hung up: does it speak TLS, does it accept --tls-cert, and is --tls-key the key of that?"
 
 
 def _kept(option: str) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import grpc
 import msgspec
+from google.rpc import error_details_pb2
 
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
@@ -15,6 +16,7 @@ from gatebook.cli.output import (
     YES,
     channel,
     counted,
+    details_of,
     error_info,
     errors_told,
     json_option,
@@ -134,16 +136,19 @@ def publish(
     )
     with channel(target) as opened:
         stub = PolicyServiceStub(opened)
-        response = None if dry_run else publish_or_none(stub, draft)
-        if response is None:
+        response = pb.PublishPolicySetResponse() if dry_run else publish_or_refusal(stub, draft)
+        if dry_run or isinstance(response, error_details_pb2.PreconditionFailure):
             asked = pb.ValidatePolicySetRequest(policy_set=set_name, files=draft.files)
             checked = stub.ValidatePolicySet(asked, timeout=ASK_TIMEOUT_SECONDS)
-            refused = checked.test_failures or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
+            faulty = bool(checked.test_failures) or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
+            refused = faulty or not dry_run
             show_validation(checked, as_json=as_json)
+            if isinstance(response, error_details_pb2.PreconditionFailure) and not faulty:
+                show_refusal(response)
             if not as_json:
                 told = "refused, nothing was changed" if refused else "can be published"
                 (stderr() if refused else stdout()).print(f"{set_name} {checked.digest[:12]}: {told}", markup=False)
-            sys.exit(NO if refused or not dry_run else YES)
+            sys.exit(NO if refused else YES)
     if as_json:
         print_json(response)
         return
@@ -152,17 +157,28 @@ def publish(
     stdout().print(f"{set_name} revision {revision.number} {revision.digest[:12]} {what}", markup=False)
 
 
-def publish_or_none(stub: PolicyServiceStub, draft: pb.PublishPolicySetRequest) -> pb.PublishPolicySetResponse | None:
-    """Publishes a draft; None when it is refused, of which validation then tells every finding."""
+def publish_or_refusal(
+    stub: PolicyServiceStub, draft: pb.PublishPolicySetRequest
+) -> pb.PublishPolicySetResponse | error_details_pb2.PreconditionFailure:
+    """Publishes a draft, or returns why it is refused; a refusal names the first findings, a validation all of them."""
     try:
         response = stub.PublishPolicySet(draft, timeout=ASK_TIMEOUT_SECONDS)
     except grpc.RpcError as error:
         info = error_info(error)
         if info is None or info.reason != "POLICY_SET_REFUSED":
             raise
-        return None
+        why = error_details_pb2.PreconditionFailure()
+        any(detail.Unpack(why) for detail in details_of(error))
+        return why
     assert isinstance(response, pb.PublishPolicySetResponse)  # noqa: S101  # the stubs do not say it
     return response
+
+
+def show_refusal(why: error_details_pb2.PreconditionFailure) -> None:
+    """Prints why this caller may not publish what has no fault in itself."""
+    for violation in why.violations:
+        told = f"{violation.subject}: {violation.description} ({violation.type})"
+        stderr().print(told, markup=False, soft_wrap=True)
 
 
 def show_validation(checked: pb.ValidatePolicySetResponse, *, as_json: bool) -> None:
