@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,12 +62,21 @@ class TlsFiles:
         self._wanted = asyncio.Event()
         self._log = structlog.get_logger("gatebook.tls")
         self.current = read_identity(certificate, key, client_ca)
+        self._trusted_time = 0.0
         self._tell("tls")
 
     @property
     def asks_for_certificates(self) -> bool:
         """Tells whether clients are asked for a certificate."""
         return self._paths[2] is not None
+
+    def has_verified(self, connection: ssl.SSLObject) -> bool:
+        """Tells whether the client's certificate, if it showed one, was verified with the client CA of now.
+
+        A session of TLS 1.2 that goes on with an earlier one brings the certificate of then, and verifies nothing.
+        """
+        session = connection.session
+        return not connection.session_reused or session is None or session.time > self._trusted_time
 
     def reload(self) -> None:
         """Has the files read at once, changed or not. Called on the event loop."""
@@ -85,6 +95,8 @@ class TlsFiles:
             return False
         if read == self.current:
             return False
+        if read.client_ca != self.current.client_ca:
+            self._trusted_time = time.time()  # those of the same second have to begin anew, too
         self.current = read
         self._tell("tls reloaded")
         return True
@@ -197,6 +209,9 @@ def _context_of(identity: Identity, alpn: Iterable[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(alpn))
+    # With a ticket a client would go on with a certificate that nobody verifies again, whatever has become of its CA.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
     # What was checked is what is served, so not the files again: they may have changed meanwhile.
     with _in_memory(identity.certificate) as certificate, _in_memory(identity.key) as key:
         context.load_cert_chain(certificate, key)

@@ -5,7 +5,8 @@ Rules:
 1. the head of a request is complete within `HEAD_SECONDS` of its first byte, the first within that of the connection;
 2. a connection that is idle, or whose client does not take its answer, is closed after `IDLE_SECONDS`;
 3. a connection over the limit is closed at once;
-4. the certificate is that whose chain the handshake verified, or none.
+4. the certificate is that whose chain the handshake verified, or none; who goes on with a session from before the
+   client CA changed has to begin anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from gatebook.door.tls_files import TlsFiles
+
 HEAD_BYTES_MAX = 16 * 1024
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 20
@@ -28,17 +31,22 @@ CERTIFICATE, ABORT = "certificate", "abort"
 class Connection(H11Protocol):
     """One connection of the gateway."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, connections_max: int) -> None:
-        """Takes the settings, the connections that are open, and how many may be."""
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, connections_max: int, tls: TlsFiles | None = None
+    ) -> None:
+        """Takes the settings, the connections that are open, how many may be, and what verifies certificates."""
         super().__init__(config, state, {})
         self._connections_max = connections_max
+        self._tls = tls
         self._head_timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begins, or ends at once where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self._connections_max:
+        secured: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        verified = self._tls is None or secured is None or self._tls.has_verified(secured)
+        if len(self.connections) > self._connections_max or not verified:
             transport.abort()
             return
         self.app_state = {CERTIFICATE: certificate_of(transport), ABORT: transport.abort}

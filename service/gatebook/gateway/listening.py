@@ -55,7 +55,7 @@ async def answering_http(
     host, _, port = config.http.rpartition(":")
     try:
         listener = await asyncio.get_running_loop().create_server(
-            lambda: Connection(settings, state, CONNECTIONS_MAX),
+            lambda: Connection(settings, state, CONNECTIONS_MAX, tls),
             host.removeprefix("[").removesuffix("]"),
             int(port),
             ssl=None if tls is None else ssl_context(tls, ALPN),
