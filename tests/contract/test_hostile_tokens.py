@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import http.server
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -397,6 +398,22 @@ async def test_a_malformed_key_set_changes_nothing(folder: Path, content: str) -
 
     assert told == "corp:farah"
     assert kept is before is not taken
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "RS1", ["ES256"]])
+async def test_a_key_for_no_algorithm_is_passed_over(folder: Path, algorithm: object) -> None:
+    """A set with a key for what is no signature counts for its other keys, and does not end the reading of sets."""
+    async with hostile_server(folder, CALLERS, tokens=True) as server, server.channel() as channel:
+        strange = {**EC.jwk(), "kid": "strange", "alg": algorithm}
+        listed = json.loads(key_set(EC))["keys"]
+        (folder / "keys.json").write_text(json.dumps({"keys": [strange, *listed]}))
+        await server.authentication._sources[0].look()
+        taken = keys_of(server)
+        told = (await server.tell_on(channel, bearer(good()))).identity
+
+    assert isinstance(taken, dict)
+    assert {"ec"} == taken.keys()
+    assert told == "corp:farah"
 
 
 async def test_keys_that_nobody_confirms_grow_too_old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,13 @@ from typing import Any
 import jwt
 import msgspec
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from gatebook.door.callers_file import Issuer
+from gatebook.door.callers_file import ALGORITHMS, Issuer
 from gatebook.errors import InvalidRequestError
 
 BYTES_MAX = 256 * 1024
@@ -203,11 +204,11 @@ def _key_of(item: Mapping[str, Any]) -> Key | None:
     if item.get("use", "sig") != "sig" or not isinstance(operations, Sequence) or "verify" not in operations:
         return None
     # A private or shared key in a public place proves nothing any more.
-    if "d" in item or item.get("kty") not in ("RSA", "EC", "OKP") or not isinstance(algorithm, str):
+    if "d" in item or item.get("kty") not in ("RSA", "EC", "OKP") or algorithm not in ("", *ALGORITHMS):
         return None
     try:
         key = jwt.PyJWK(dict(item)).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
         return None
     if isinstance(key, RSAPublicKey) and key.key_size < RSA_BITS_MIN:
         return None
