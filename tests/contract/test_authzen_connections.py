@@ -19,6 +19,7 @@ from tests.serving import POLICIES
 from gatebook.config import Config
 from gatebook.door.authentication import authentication_of
 from gatebook.door.door import Door, Finished
+from gatebook.door.tls_files import TlsFiles
 from gatebook.gateway import connection, listening, rim
 from gatebook.gateway.listening import answering_http
 from gatebook.server import open_door, publish_folders
@@ -44,6 +45,7 @@ class Listening:
     port: int
     door: Door
     finished: list[Finished]
+    tls: TlsFiles | None
 
     async def send(self, *parts: bytes) -> bytes:
         """Sends bytes on a connection of its own, and returns all that comes until the server closes it."""
@@ -80,7 +82,7 @@ async def answering(folder: Path, *, plain: bool = True) -> AsyncIterator[Listen
         door.observers.append(finished.append)
         async with answering_http(service, door, config, authentication.tls) as address:
             host, _, port = address.rpartition(":")
-            yield Listening(host, int(port), door, finished)
+            yield Listening(host, int(port), door, finished, authentication.tls)
 
 
 def on(folder: Path, work: Callable[[Listening], Awaitable[None]], *, plain: bool = True) -> None:

@@ -26,7 +26,7 @@ from gatebook.engine.candidates import Kind, searchable
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import GatebookError, InvalidRequestError, PolicySetNotFoundError, PolicySetRequiredError
 from gatebook.gateway import answer
-from gatebook.gateway.question import Object, access_request, optional_object, with_defaults
+from gatebook.gateway.question import Object, access_request, optional_object, people_of, with_defaults
 from gatebook.gateway.rim import FAULT, STATUSES, Call, Rim, echoing
 from gatebook.rpc.decode import over_limit
 from gatebook.search import Search
@@ -66,7 +66,9 @@ def application(service: Service, door: Door, limits: Limits, url: str = "") -> 
         for prefix in ("", "/{policy_set}")
     ]
     routes += [Route(METADATA + suffix, binding.metadata, methods=["GET"]) for suffix in ("", "/{policy_set}")]
-    return echoing(Starlette(routes=routes))
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return echoing(app)
 
 
 class Binding:
@@ -97,7 +99,7 @@ class Binding:
         return await self._rim.answer(CHECK, request, self._tell_metadata)
 
     async def _evaluate(self, call: Call) -> Result:
-        asked = self._permitted(call, self._asked(call, call.body))
+        asked = self._permitted(call, call.body)
         question = self._question(call, self._snapshot(call), asked)
         with self._rim.door.admission.items(call.caller, 1, call.body_bytes):
             [answered] = await authorize(self._service.recorder, self._snapshot(call), [question])
@@ -125,18 +127,19 @@ class Binding:
             stop = 1 if semantic == DENY_ON_FIRST_DENY else len(results)
             return {"evaluations": results[:stop]}
         snapshot = self._snapshot(call)
-        with self._rim.door.admission.items(call.caller, len(items), call.body_bytes):
-            answers = await self._answers(call, snapshot, items, str(semantic))
+        asked = [self._question_or_error(call, snapshot, item) for item in items]
+        size_bytes = max(call.body_bytes, self._measure(asked))
+        with self._rim.door.admission.items(call.caller, len(items), size_bytes):
+            answers = await self._answers(snapshot, asked, str(semantic))
         tell(call, [one for one in answers if isinstance(one, Answer)])
         origin = self._service.origin
         results = [failed(one) if isinstance(one, GatebookError) else answer.evaluation(one, origin) for one in answers]
         return {"evaluations": results}
 
     async def _answers(
-        self, call: Call, snapshot: Snapshot, items: Sequence[Item], semantic: str
+        self, snapshot: Snapshot, asked: Sequence[Question | GatebookError], semantic: str
     ) -> list[Answer | GatebookError]:
         """Answers in order, up to where the semantic stops; what is beyond is neither decided nor written."""
-        asked = [self._question_or_error(call, snapshot, item) for item in items]
         answers: list[Answer | GatebookError] = []
         while len(answers) < len(asked):
             # Decided ahead, so that all up to the stop are written with one commit.
@@ -151,13 +154,21 @@ class Binding:
                     return answers
         return answers
 
+    def _measure(self, asked: Sequence[Question | GatebookError]) -> int:
+        """Returns the size of all questions together: a default counts for each evaluation that it completes.
+
+        Raises:
+            LimitExceededError: it is over what one batch may have.
+        """
+        questions = [one.asked for one in asked if isinstance(one, Question)]
+        size_bytes = sum(len(one.personal) + len(one.row or b"") for one in questions)
+        if size_bytes > self._limits.batch_bytes_max:
+            raise over_limit("evaluations", "bytes", self._limits.batch_bytes_max, size_bytes)
+        return size_bytes
+
     async def _search(self, kind: Kind, call: Call) -> Result:
-        asked = self._asked(call, call.body, sought=kind)
+        asked = self._permitted(call, call.body, sought=kind)
         name = self._name(call)
-        if kind is Kind.SUBJECTS:
-            self._rim.door.permit_searching(call.caller, name, asked.subject.type)
-        else:
-            self._permitted(call, asked)
         page = optional_object(call.body, "page", "")
         size, token = page.get("limit"), page.get("token", "")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
@@ -201,19 +212,25 @@ class Binding:
         try:
             if not isinstance(asked, dict):
                 raise InvalidRequestError(at.removesuffix("."), "is not an object")
-            return self._permitted(call, self._asked(call, with_defaults(asked, call.body), at=at))
+            return self._permitted(call, with_defaults(asked, call.body), at=at)
         except GatebookError as error:
             return error
 
-    def _asked(self, call: Call, asked: Object, *, at: str = "", sought: Kind | None = None) -> AccessRequest:
-        policy_set = self._revisions.state.policy_sets.get(self._name(call))
+    def _permitted(self, call: Call, asked: Object, *, at: str = "", sought: Kind | None = None) -> AccessRequest:
+        """Returns what is asked, if its caller may ask it; what is refused here is no entry.
+
+        How a request is read depends on its set, so whom it is about is read first: who may not ask does not learn
+        from how it is refused what set there is.
+        """
+        name, door = self._name(call), self._rim.door
+        subject, actor = people_of(asked, self._limits, at=at, sought=sought)
+        if sought is Kind.SUBJECTS:
+            door.permit_searching(call.caller, name, subject.type)
+        else:
+            door.permit_asking(call.caller, name, subject, actor)
+        policy_set = self._revisions.state.policy_sets.get(name)
         governed = policy_set is not None and policy_set.catalogue is not None
         return access_request(asked, self._limits, governed=governed, at=at, sought=sought)
-
-    def _permitted(self, call: Call, asked: AccessRequest) -> AccessRequest:
-        """Returns the request if its caller may ask it; what is refused here is no entry."""
-        self._rim.door.permit_asking(call.caller, self._name(call), asked.subject, asked.actor)
-        return asked
 
     def _question_or_error(self, call: Call, snapshot: Snapshot, item: Item) -> Question | GatebookError:
         if isinstance(item, GatebookError):

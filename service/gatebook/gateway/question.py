@@ -91,6 +91,20 @@ def access_request(
     )
 
 
+def people_of(
+    asked: Object, limits: Limits, *, at: str = "", sought: Kind | None = None
+) -> tuple[Entity, Entity | None]:
+    """Returns whom an evaluation is about, and who acts on their behalf, whatever the set.
+
+    Raises:
+        InvalidRequestError: a member is missing or malformed.
+        LimitExceededError: a member is over its limit.
+    """
+    subject = _entity(asked, "subject", at, limits, sought=sought is Kind.SUBJECTS)
+    own = optional_object(optional_object(asked, "context", at), EXTENSION, f"{at}context.")
+    return subject, _entity(own, "actor", f"{at}context.{EXTENSION}.", limits) if "actor" in own else None
+
+
 def with_defaults(asked: Object, defaults: Object) -> Object:
     """Returns an evaluation of a batch, completed from the top level.
 

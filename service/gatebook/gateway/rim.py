@@ -107,10 +107,10 @@ class Rim:
         began = time.perf_counter()
         code, caller_id, kind = "CANCELLED", NOBODY, None
         told: dict[str, object] = {"transport": "http"}
-        unread = bool(body_bytes_max)
         trace = self.door.trace(request.headers.get(HEADER, ""))
         try:
             require_host(request, self._url)
+            require_one_length(request)
             caller = await self.door.identify(credentials_of(request))
             caller_id, kind = caller.id, caller.kind
             self.door.permit(caller, operation)
@@ -120,7 +120,6 @@ class Rim:
                 require_request_id(call)
                 if body_bytes_max:
                     content = await read_body(request, body_bytes_max)
-                    unread = False
                     call.body, call.body_bytes = read_object(content, self._limits.json_depth_max), len(content)
                 answer = await work(call)
             code = "OK"
@@ -130,12 +129,12 @@ class Rim:
         except GatebookError as error:
             code = status.code_of(error).name
             told["reason"] = error.reason
-            return refusal(error, close=unread)
+            return refusal(error)
         except Exception:  # noqa: BLE001  # the one place: a bug becomes 500 and never an answer
             code = "INTERNAL"
             error_id = secrets.token_hex(4)
             self._log.exception("bug", method=operation, error_id=error_id)
-            return refusal(GatebookError(f"an internal error; the log names its cause under {error_id}"), close=True)
+            return refusal(GatebookError(f"an internal error; the log names its cause under {error_id}"))
         finally:
             self.door.finish(Finished(operation, caller_id, code, time.perf_counter() - began, told, kind, trace))
 
@@ -150,7 +149,7 @@ def require_request_id(call: Call) -> None:
         raise InvalidRequestError(REQUEST_ID, f"is over {REQUEST_ID_BYTES_MAX} bytes")
 
 
-def refusal(error: GatebookError, *, close: bool) -> Response:
+def refusal(error: GatebookError) -> Response:
     """Returns an error as a response."""
     number = TOO_LARGE if isinstance(error, BodyTooLargeError) else STATUSES.get(error.reason, FAULT)
     headers = {"gatebook-reason": error.reason, "cache-control": "no-store"}
@@ -158,8 +157,6 @@ def refusal(error: GatebookError, *, close: bool) -> Response:
         headers["www-authenticate"] = 'Bearer realm="gatebook"'
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_seconds)))
-    if close:
-        headers["connection"] = "close"
     return Response(error.message, number, headers, "text/plain")
 
 
@@ -217,23 +214,45 @@ def require_host(request: Request, url: str) -> None:
         raise InvalidRequestError("host", "is not this machine, and not the one of --http-url")
 
 
+def require_one_length(request: Request) -> None:
+    """Refuses a request that says two things about where it ends: a proxy may have believed the other (RFC 9112 s6.3).
+
+    Raises:
+        InvalidRequestError: it has both `Content-Length` and `Transfer-Encoding`.
+    """
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        raise InvalidRequestError("content-length", "stands beside transfer-encoding: send one of the two")
+
+
 def echoing(app: ASGIApp) -> ASGIApp:
-    """Returns the application with the request's id on every answer, and with a limit to the time that one takes."""
+    """Returns the application with the request's id on every answer, and with a limit to the time that one takes.
+
+    An answer to a request whose body was not read to its end closes the connection, also where no path fits.
+    """
 
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"no {scope['type']} here")
-        echoed = [(key, value) for key, value in scope["headers"] if key == REQUEST_ID.encode()][:1]
+        sent: list[tuple[bytes, bytes]] = scope["headers"]
+        echoed = [(key, value) for key, value in sent if key == REQUEST_ID.encode()][:1]
+        unread = any(k == b"transfer-encoding" or (k == b"content-length" and value.strip(b"0")) for k, value in sent)
+
+        async def take() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *echoed]}
+                closing = [(b"connection", b"close")] if unread else []
+                message = {**message, "headers": [*message["headers"], *echoed, *closing]}
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await send(message)
             except TimeoutError:
                 scope["state"][ABORT]()  # its client does not read
 
-        await app(scope, receive, answer)
+        await app(scope, take, answer)
 
     return echo

@@ -43,7 +43,7 @@ def read_object(body: bytes, levels: int) -> dict[str, Any]:
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # it adds and is false
         raise InvalidRequestError(BODY, f"the member `{repeated[:64]}` stands twice in one object")
     return found
