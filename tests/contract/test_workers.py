@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.contract.conftest import require_verified
 from tests.serving import POLICIES, RunningServer, gatebook, serving
 
@@ -250,7 +251,7 @@ def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
 def test_a_worker_that_lost_the_first_decides_nothing(tmp_path: Path) -> None:
     """A worker whose lease is over refuses, says why, and decides again when the first one is back."""
     with serving(tmp_path / "var", [BASIC], "--workers", "2") as server:
-        follower = follower_channel(server)
+        follower = worker_channel(server, first=False)
         with follower as channel:
             access = AccessServiceStub(channel)
             first = pid_of(server, 0)
@@ -266,12 +267,12 @@ def test_a_worker_that_lost_the_first_decides_nothing(tmp_path: Path) -> None:
 
 
 @contextmanager
-def follower_channel(server: RunningServer) -> Iterator[grpc.Channel]:
-    """Opens connections until one is to a worker that is not the first."""
+def worker_channel(server: RunningServer, *, first: bool) -> Iterator[grpc.Channel]:
+    """Opens connections until one is to the first worker, or to another."""
     while True:
         with connection(server) as channel:
             decision = AccessServiceStub(channel).CheckAccess(check(), timeout=20).decision
-            if "/worker/" in decision.receipt.origin:
+            if ("/worker/" in decision.receipt.origin) is not first:
                 yield channel
                 return
 
@@ -338,3 +339,51 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
         done = gatebook("serve", "--data", str(tmp_path / "var"), "--listen", address, "--workers", "2")
 
     assert (1, True) == (done.returncode, "is the port taken" in done.stderr)
+
+
+def test_a_worker_that_hangs_holds_up_a_publish_no_longer_than_its_lease(tmp_path: Path) -> None:
+    """A publish waits seconds, not a minute, for a worker that is stopped; which decides nothing by what was before."""
+    draft = tmp_path / "basic"
+    shutil.copytree(BASIC, draft, ignore=shutil.ignore_patterns("tests"))
+    rules = draft / "policy.csv"
+    rules.write_text(rules.read_text().replace("g, alice, role:editor\n", ""))
+    files = [policy_service_pb2.PolicyFile(path=path.name, content=path.read_bytes()) for path in draft.iterdir()]
+    request = policy_service_pb2.PublishPolicySetRequest(policy_set="basic", files=files)
+    with (
+        serving(tmp_path / "var", [BASIC], "--dev", "--workers", "2") as server,
+        worker_channel(server, first=True) as first,
+        worker_channel(server, first=False) as follower,
+    ):
+        access = AccessServiceStub(follower)
+        hanging = pid_of(server, 1)
+        os.kill(hanging, signal.SIGSTOP)
+        try:
+            number = PolicyServiceStub(first).PublishPolicySet(request, timeout=WAIT_SECONDS).revision.number
+            asked = access.CheckAccess.future(check(), timeout=WAIT_SECONDS)
+        finally:
+            os.kill(hanging, signal.SIGCONT)
+        told = asked.result() if asked.code() is grpc.StatusCode.OK else None
+        eventually(lambda: not refused(access, []))
+        after = access.CheckAccess(check(), timeout=WAIT_SECONDS).decision
+
+    assert told is None or told.decision.policy_revision.number == number
+    assert (number, types_pb2.EFFECT_DENY) == (after.policy_revision.number, after.effect)
+
+
+def test_a_worker_that_lost_the_first_does_not_say_that_it_serves(tmp_path: Path) -> None:
+    """The health of a worker whose lease is over sends its callers elsewhere, and comes back with the lease."""
+    with serving(tmp_path / "var", [BASIC], "--workers", "2") as server, worker_channel(server, first=False) as channel:
+        check_health = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+
+        def is_serving() -> bool:
+            told = check_health(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS)
+            return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
+
+        assert is_serving()
+        first = pid_of(server, 0)
+        os.kill(first, signal.SIGSTOP)
+        try:
+            eventually(lambda: not is_serving())
+        finally:
+            os.kill(first, signal.SIGCONT)
+        eventually(is_serving)

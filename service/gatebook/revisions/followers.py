@@ -4,7 +4,8 @@ Rules:
 
 1. a worker decides only while its lease runs, and a lease is extended only over the feed;
 2. a publish is answered when every worker has folded it, or can decide no more;
-3. a worker that has gone counts until its lease is over.
+3. once it is answered, no lease of a worker that has not folded it is extended, whatever happened to it;
+4. a worker that has gone, or says nothing, counts until its lease is over.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 
 LEASE_SECONDS = 2.0
 HEARTBEAT_SECONDS = 0.5
+SILENT_SECONDS_MAX = 2.0
+"""How long a worker may say nothing; it answers every heartbeat. Then its lease is let run out."""
 BEHIND_SECONDS_MAX = 60.0
 """How long a worker may take to compile what it was told; then its lease is let run out."""
 
@@ -25,24 +28,27 @@ class Follower:
         """Begins with nothing folded and no lease."""
         self.folded = 0
         self.lease_until = 0.0
-        self._behind_since = 0.0
+        self._heard_time = self._behind_since = time.monotonic()
 
-    def extend(self, total: int) -> float:
-        """Extends the lease of a worker that knows of all activations, or is about to; returns its end."""
+    def extend(self, total: int, settled: int) -> float:
+        """Extends the lease of a worker that decides by all that was answered, and is about to by all; returns its end.
+
+        Args:
+            total: How many activations there are.
+            settled: How many of them were answered to who published them.
+        """
         now = time.monotonic()
         if self.folded >= total:
             self._behind_since = now
-        if now - self._behind_since <= BEHIND_SECONDS_MAX:
+        is_close = now - self._behind_since <= BEHIND_SECONDS_MAX and now - self._heard_time <= SILENT_SECONDS_MAX
+        if is_close and self.folded >= settled:
             self.lease_until = now + LEASE_SECONDS
         return self.lease_until
 
     def told(self, folded: int) -> None:
         """Is told by how many activations the worker decides."""
         self.folded = folded
-
-    def join(self) -> None:
-        """Begins to count how long the worker is behind."""
-        self._behind_since = time.monotonic()
+        self._heard_time = time.monotonic()
 
 
 class Followers:
@@ -51,13 +57,14 @@ class Followers:
     def __init__(self) -> None:
         """Begins with none."""
         self._followers: dict[int, Follower] = {}
+        self.settled = 0
+        """How many activations every worker decides by, or cannot decide at all."""
         self._moved = asyncio.Event()  # replaced and set whenever something is to be looked at again
 
     def join(self, worker: int) -> Follower:
         """Takes a worker that begins, or begins again, to follow."""
         follower = self._followers.setdefault(worker, Follower())
-        follower.folded = 0
-        follower.join()
+        follower.told(0)
         return follower
 
     def tell(self) -> None:
@@ -79,3 +86,4 @@ class Followers:
         self.tell()
         while any(f.folded < total and f.lease_until > time.monotonic() for f in self._followers.values()):
             await self.moved(HEARTBEAT_SECONDS / 10)
+        self.settled = total

@@ -39,7 +39,7 @@ class WorkerServicer(WorkerServiceServicer):
                 activations = self._revisions.state.activations
                 new = activations[: len(activations) - sent]
                 sent = len(activations)
-                until = follower.extend(sent)
+                until = follower.extend(sent, self._followers.settled)
                 yield pb.FollowResponse(
                     activations=[record_of(a) for a in new], total=sent, lease_until_ns=int(until * 1e9)
                 )
@@ -52,8 +52,10 @@ class WorkerServicer(WorkerServiceServicer):
 
     async def _listen(self, requests: AsyncIterator[pb.FollowRequest], follower: Follower) -> None:
         async for request in requests:
+            has_come_on = request.folded != follower.folded
             follower.told(request.folded)
-            self._followers.tell()
+            if has_come_on:
+                self._followers.tell()
 
 
 def record_of(activation: Activation) -> pb.ActivationRecord:

@@ -1,7 +1,8 @@
 """How a worker follows the first one: it folds what the feed tells, and decides only while its lease runs.
 
 Owns the lease of this worker and the order of a change: build the state aside, swap it in, tell that it was
-folded. A feed that breaks is taken up again; meanwhile the lease runs out, and nothing is decided.
+folded. Whatever it is told it answers, so that the first worker knows that it is there. A feed that breaks is
+taken up again; meanwhile the lease runs out, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Following:
         self._stub: Any = WorkerServiceStub(channel)
         self._revisions = revisions
         self._revisions.lease_until = 0.0
-        self._told_until = 0.0
+        self._folded = 0
+        self._writing = asyncio.Lock()
         self._log = structlog.get_logger("gatebook.feed")
         self.ready = asyncio.Event()
 
@@ -53,7 +55,7 @@ class Following:
         call = self._stub.Follow()
         told: tuple[Activation, ...] = ()
         folding: asyncio.Task[None] | None = None
-        folded = 0
+        begun = self._folded = 0
         try:
             await call.write(pb.FollowRequest(worker=self._worker))
             while (response := await call.read()) is not grpc.aio.EOF:
@@ -63,13 +65,15 @@ class Following:
                 if folding is not None and folding.done():
                     folding.result()
                     folding = None
-                if folding is None and folded < len(told):
-                    folded = len(told)
+                if folding is None and begun < len(told):
+                    begun = len(told)
                     folding = asyncio.create_task(self._fold(call, told))
-                self._told_until = response.lease_until_ns / 1e9
-                if self.ready.is_set():
+                if self.ready.is_set() or self._folded == begun:
                     # While a change is folded the state before it decides: no publish is answered before that ends.
-                    self._revisions.lease_until = self._told_until
+                    self._revisions.lease_until = response.lease_until_ns / 1e9
+                    if self._revisions.leased:
+                        self.ready.set()
+                await self._tell(call)
         finally:
             call.cancel()
             if folding is not None:
@@ -77,9 +81,12 @@ class Following:
 
     async def _fold(self, call: Any, told: tuple[Activation, ...]) -> None:  # noqa: ANN401  # grpc's call
         self._revisions.state = await asyncio.to_thread(self._revisions.folded, told)
-        self._revisions.lease_until = self._told_until
-        self.ready.set()
-        await call.write(pb.FollowRequest(worker=self._worker, folded=len(told)))
+        self._folded = len(told)
+        await self._tell(call)
+
+    async def _tell(self, call: Any) -> None:  # noqa: ANN401  # as above
+        async with self._writing:
+            await call.write(pb.FollowRequest(worker=self._worker, folded=self._folded))
 
 
 def activation_of(record: pb.ActivationRecord) -> Activation:

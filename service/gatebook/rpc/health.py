@@ -3,7 +3,7 @@
 Owns what is told under which name:
 
     ""                           may calls be sent here? The book can be written and published, the writer and
-                                 the event loop keep up, and the server is not stopping
+                                 the event loop keep up, what is active is known, and the server is not stopping
     gatebook.v1.<Service>        the same; AccessService also needs a policy set that is active
     liveness                     does only a restart help? The writer has been stuck for a minute
 
@@ -99,6 +99,8 @@ class Health(health_pb2_grpc.HealthServicer):
             trouble = f"nothing was written for {stuck_seconds:.0f} s, and entries wait"
         if not trouble and lag_seconds > LAG_SECONDS_MAX:
             trouble = f"the event loop is {lag_seconds:.1f} s late"
+        if not trouble and not service.revisions.leased:
+            trouble = "the first worker is out of reach, so that it is not known what is active"
         if bool(trouble) != bool(self._trouble):
             if trouble:
                 self._log.error("not serving", error=trouble)
