@@ -370,6 +370,32 @@ def test_a_worker_that_hangs_holds_up_a_publish_no_longer_than_its_lease(tmp_pat
     assert (number, types_pb2.EFFECT_DENY) == (after.policy_revision.number, after.effect)
 
 
+def test_a_worker_that_lost_the_first_shows_nobody_its_book(tmp_path: Path) -> None:
+    """Who may read is decided by rules too: a worker that may know old ones alone answers no call, whatever it asks."""
+    with serving(tmp_path / "var", [BASIC], "--workers", "2") as server, worker_channel(server, first=False) as channel:
+        origin = AccessServiceStub(channel).CheckAccess(check(), timeout=WAIT_SECONDS).decision.receipt.origin
+        audit = AuditServiceStub(channel)
+
+        def ends() -> grpc.StatusCode:
+            try:
+                audit.GetCheckpoint(audit_service_pb2.GetCheckpointRequest(origin=origin), timeout=WAIT_SECONDS)
+            except grpc.RpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        assert grpc.StatusCode.OK is ends()
+        first = pid_of(server, 0)
+        os.kill(first, signal.SIGSTOP)
+        try:
+            eventually(lambda: refused(AccessServiceStub(channel), []))
+            told = ends()
+        finally:
+            os.kill(first, signal.SIGCONT)
+        eventually(lambda: ends() is grpc.StatusCode.OK)
+
+    assert grpc.StatusCode.UNAVAILABLE is told
+
+
 def test_a_worker_that_lost_the_first_does_not_say_that_it_serves(tmp_path: Path) -> None:
     """The health of a worker whose lease is over sends its callers elsewhere, and comes back with the lease."""
     with serving(tmp_path / "var", [BASIC], "--workers", "2") as server, worker_channel(server, first=False) as channel:

@@ -5,7 +5,8 @@ Owns the questions that the door puts to the active revision of that set, and re
 1. what no rule allows is refused, and so is everything where no revision is active or fits the door;
 2. an answer holds for one revision, one caller with these very attributes, one object and one policy set; a
    publish forgets all of them at once, so that the next call sees what it revoked;
-3. what the caller is, is what the door recognised: no attribute can say otherwise, and nobody is a role.
+3. what the caller is, is what the door recognised: no attribute can say otherwise, and nobody is a role;
+4. one of several workers that does not know what is active answers nothing here either: it is out of service.
 """
 
 from __future__ import annotations
@@ -159,7 +160,12 @@ class Authority:
         return found
 
     def _renew(self) -> None:
-        """Forgets every answer when another revision has become active."""
+        """Forgets every answer when another revision has become active.
+
+        Raises:
+            ControlFeedLostError: it is not known whether one has.
+        """
+        self._revisions.require_lease()
         snapshot = self._revisions.state.snapshots.get(GATEBOOK)
         if snapshot is self._snapshot:
             return

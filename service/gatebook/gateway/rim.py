@@ -56,6 +56,7 @@ STATUSES: Mapping[str, int] = {
     "OVERLOADED": 429,
     "NO_ACTIVE_REVISION": 503,
     "BOOK_UNAVAILABLE": 503,
+    "CONTROL_FEED_LOST": 503,
     "DRAINING": 503,
 }
 """The status of each error that a call can end with; every other is a fault of ours."""

@@ -71,6 +71,15 @@ class Revisions:
         """Tells whether this state may decide now."""
         return time.monotonic() <= self.lease_until
 
+    def require_lease(self) -> None:
+        """Requires that this state may decide now.
+
+        Raises:
+            ControlFeedLostError: it is not known whether it is still what is active.
+        """
+        if not self.leased:
+            raise ControlFeedLostError
+
     def snapshot(self, policy_set: str = "", *, at_least: int = 0) -> Snapshot:
         """Returns the snapshot that decides for a policy set; empty means the only one.
 
@@ -81,8 +90,7 @@ class Revisions:
             RevisionNotActiveError: the active revision is older than `at_least`.
             ControlFeedLostError: it is not known whether this state is still what is active.
         """
-        if not self.leased:
-            raise ControlFeedLostError
+        self.require_lease()
         state = self.state
         name = self.name_of(policy_set) or self._only_name(state)
         snapshot = state.snapshots.get(name)
