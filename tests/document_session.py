@@ -70,7 +70,7 @@ class Session:
             return "", 0
         exported = _EXPORT.fullmatch(command)
         if exported is not None:
-            self.environment |= {name: value for name, _, value in (word.partition("=") for word in exported[1].split())}
+            self.environment |= dict(re.findall(r"(\w+)=(\S+)", exported[1]))
             return "", 0
         if _SERVE.match(command):
             return self._serve(command)
