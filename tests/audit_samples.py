@@ -10,7 +10,7 @@ from tests.decisions import changed, decision_of
 from gatebook.audit.asked import ask
 from gatebook.audit.decision_entry import Decided, encode_decision, people_of
 from gatebook.audit.entry import Stamp
-from gatebook.audit.people import People
+from gatebook.audit.people import People, Person
 from gatebook.values import (
     AccessRequest,
     ColumnOutcome,
@@ -83,4 +83,11 @@ def decided(asked: AccessRequest | None = None, outcome: Decision | None = None,
 def entry(people: People, one: Decided, *, caller: str = "svc-training", control_link: int = 0) -> bytes:
     """Returns the entry of a decision."""
     stamp = Stamp.of(NOW, caller, control_link)
-    return encode_decision(one, stamp, people.ensure(people_of(one)), ORIGIN)
+    return encode_decision(one, stamp, found_people(people, one), ORIGIN)
+
+
+def found_people(people: People, one: Decided) -> list[Person]:
+    """Returns everyone under whose keys the entry is sealed, in the order of `people_of`."""
+    ids = people_of(one)
+    stored = people.ensure(ids)
+    return [stored[person_id] for person_id in ids]

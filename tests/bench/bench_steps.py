@@ -58,12 +58,13 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     question = authorize.question_of(snapshot, request, caller="local")
     decision = authorize.decide(snapshot, question, now)
     decided = Decided(question.asked, decision, "d" * 32)
-    persons = people.ensure(set(people_of(decided)))
+    stored = people.ensure(people_of(decided))
+    persons = [stored[person] for person in people_of(decided)]
     stamp = Stamp.of(now, "local", 1)
     entry = encode_decision(decided, stamp, persons, ORIGIN)
     written = Written(1, leaf_hash(entry), now, entry)
     receipts = Receipts(ORIGIN, next(iter(books.values())).key)
-    subject = [persons[person] for person in people_of(decided)][:1]
+    subject = persons[:1]
     personal = question.asked.personal
 
     answers = Answers(receipts)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.audit_samples import EVERYTHING_KNOWN, NOW, ORIGIN
+from tests.audit_samples import EVERYTHING_KNOWN, NOW, ORIGIN, found_people
 from tests.decisions import decision_of
 
 from gatebook.audit.asked import ask
-from gatebook.audit.decision_entry import Decided, encode_decision, people_of
+from gatebook.audit.decision_entry import Decided, encode_decision
 from gatebook.audit.entry import Stamp, to_timestamp
 from gatebook.audit.people import People
 from gatebook.audit.record import open_record
@@ -153,10 +153,10 @@ def test_a_decision_entry_says_what_was_asked_and_decided(
 ) -> None:
     """Every field, of whatever value and length, reads back through the generated messages as it was."""
     one = Decided(ask(request, "request-1", bytes(16)), decision, "decision-1")
-    found_people = people.ensure(people_of(one))
-    record = open_record(0, encode_decision(one, Stamp.of(NOW, caller, link), found_people, ORIGIN), ORIGIN, people)
+    found = found_people(people, one)
+    record = open_record(0, encode_decision(one, Stamp.of(NOW, caller, link), found, ORIGIN), ORIGIN, people)
     clear, opened = record.entry.decision, record.request
-    pseudonyms = [found_people[person_id].pseudonym for person_id in people_of(one)]
+    pseudonyms = [person.pseudonym for person in found]
     stated = [clear.subject_pseudonym, *filter(None, [clear.actor_pseudonym]), *clear.data_subject_pseudonyms]
     for field in ("subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms"):
         clear.ClearField(field)

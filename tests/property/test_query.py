@@ -11,11 +11,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.audit_samples import DIRECTORY_REVISION, EVERYTHING_KNOWN, NOW, ORIGIN, decided, decision, request
+from tests.audit_samples import (
+    DIRECTORY_REVISION,
+    EVERYTHING_KNOWN,
+    NOW,
+    ORIGIN,
+    decided,
+    decision,
+    found_people,
+    request,
+)
 
 from gatebook.audit.book import Book
 from gatebook.audit.conditions import Condition, conditions, select
-from gatebook.audit.decision_entry import encode_decision, people_of
+from gatebook.audit.decision_entry import encode_decision
 from gatebook.audit.entry import PolicyEvent, ReadEvent, Stamp, encode_policy, encode_read, encode_system, to_timestamp
 from gatebook.audit.index import Index
 from gatebook.audit.people import People
@@ -79,7 +88,7 @@ def some_entry(chance: random.Random, people: People, number: int, link: int) ->
         vocabulary_known=known,
     )
     one = decided(asked, outcome, number)
-    return encode_decision(one, stamp, people.ensure(people_of(one)), ORIGIN)
+    return encode_decision(one, stamp, found_people(people, one), ORIGIN)
 
 
 class Library:

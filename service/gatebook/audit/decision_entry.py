@@ -24,7 +24,7 @@ A decision entry always fits 65,535 bytes, by this sum:
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -33,7 +33,7 @@ from gatebook.audit.asked import Asked
 from gatebook.audit.entry import Stamp, encode_time, join, short_name
 from gatebook.audit.people import PSEUDONYM_BYTES, STRANGER, Person, PersonId
 from gatebook.audit.sealing import seal
-from gatebook.audit.wire import delimited, tag, varint
+from gatebook.audit.wire import delimited, head, tag, varint
 from gatebook.errors import LimitExceededError
 from gatebook.generations import ByIdentity
 from gatebook.v1 import entry_pb2, types_pb2
@@ -57,11 +57,11 @@ OUTCOMES_BYTES_MAX = 16 << 20
 """Encoded outcomes that are remembered, together."""
 _SEALED, _DECISION = tag(entry_pb2.AuditEntry, "sealed"), tag(entry_pb2.AuditEntry, "decision")
 _KIND_DECISION = tag(entry_pb2.AuditEntry, "kind") + varint(entry_pb2.ENTRY_KIND_DECISION)
-_DECISION_ID, _SUBJECT_PSEUDONYM, _ACTOR_PSEUDONYM, _DATA_SUBJECT_PSEUDONYMS, _TRACE_ID = (
-    tag(entry_pb2.DecisionEntry, name)
-    for name in ("decision_id", "subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms", "trace_id")
+_DECISION_ID, _TRACE_ID = (tag(entry_pb2.DecisionEntry, name) for name in ("decision_id", "trace_id"))
+_SUBJECT_HEAD, _ACTOR_HEAD, _DATA_SUBJECT_HEAD = (
+    head(entry_pb2.DecisionEntry, name, PSEUDONYM_BYTES)
+    for name in ("subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms")
 )
-_SUBJECT_PSEUDONYM_HEAD = _SUBJECT_PSEUDONYM + varint(PSEUDONYM_BYTES)
 _EXPIRES_TIME = tag(entry_pb2.DecisionEntry, "expires_time")
 _ALLOW_PARTIAL_TRUE = tag(entry_pb2.DecisionEntry, "allow_partial") + varint(1)
 _ROW_GIVEN_TRUE = tag(entry_pb2.DecisionEntry, "row_given") + varint(1)
@@ -98,33 +98,32 @@ def people_of(decided: Decided) -> tuple[PersonId, ...]:
     return tuple(people)
 
 
-def encode_decision(decided: Decided, stamp: Stamp, people: Mapping[PersonId, Person], origin: str) -> bytes:
-    """Returns the entry of a decision. `people` holds everyone of `people_of`, durably stored.
+def encode_decision(decided: Decided, stamp: Stamp, people: Sequence[Person], origin: str) -> bytes:
+    """Returns the entry of a decision. `people` are those of `people_of`, in its order, durably stored.
 
     Raises:
         LimitExceededError: it does not fit, which the limits of requests and policy sets rule out.
     """
     asked, decision = decided.asked, decided.decision
     request = asked.request
-    found = [people[person_id] for person_id in people_of(decided)]
-    askers = found[: 1 if request.actor is None else 2]
+    askers = people[: 1 if request.actor is None else 2]
     sealed = delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))
     body = [
         delimited(_DECISION_ID, decided.decision_id.encode()),
         *_outcome(request, decision),
-        _SUBJECT_PSEUDONYM_HEAD,
+        _SUBJECT_HEAD,
         askers[0].pseudonym,
         _expiry(decision.expires_time),
     ]
     if len(askers) > 1:
-        body.append(delimited(_ACTOR_PSEUDONYM, askers[1].pseudonym))
+        body += (_ACTOR_HEAD, askers[1].pseudonym)
     if request.allow_partial:
         body.append(_ALLOW_PARTIAL_TRUE)
     if asked.trace_id:
         body.append(delimited(_TRACE_ID, asked.trace_id))
-    data_subjects = found[len(askers) :]
-    if data_subjects:
-        body += [delimited(_DATA_SUBJECT_PSEUDONYMS, person.pseudonym) for person in data_subjects]
+    data_subjects = people[len(askers) :]
+    for person in data_subjects:
+        body += (_DATA_SUBJECT_HEAD, person.pseudonym)
     if asked.row is not None:
         owners = _distinct(data_subjects or askers)
         sealed += delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row))
@@ -230,7 +229,7 @@ def _person(entity: Entity, decision: Decision, role: str) -> PersonId:
     return STRANGER
 
 
-def _distinct(people: list[Person]) -> list[Person]:
+def _distinct(people: Sequence[Person]) -> Sequence[Person]:
     return people if len(people) == 1 else list(dict.fromkeys(people))
 
 

@@ -24,7 +24,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gatebook.audit.people import Person
 from gatebook.audit.random_pieces import RandomPieces
 from gatebook.audit.sealing import seal
-from gatebook.audit.wire import delimited, tag, varint
+from gatebook.audit.wire import delimited, head, tag, varint
 from gatebook.errors import BookCorruptError, LimitExceededError
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import Finding, Revision
@@ -36,7 +36,7 @@ FILE_BYTES_MAX = 128
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _salts = RandomPieces(SALT_BYTES)
-_SALT, _ENTRY_TIME = tag(entry_pb2.AuditEntry, "salt"), tag(entry_pb2.AuditEntry, "entry_time")
+_SALT_HEAD, _ENTRY_TIME = head(entry_pb2.AuditEntry, "salt", SALT_BYTES), tag(entry_pb2.AuditEntry, "entry_time")
 _SECONDS, _NANOS = tag(Timestamp, "seconds"), tag(Timestamp, "nanos")
 
 
@@ -151,7 +151,7 @@ def join(stamp: Stamp, *parts: bytes) -> bytes:
     Raises:
         LimitExceededError: it is over 65,535 bytes.
     """
-    encoded = b"".join((stamp.head, delimited(_SALT, _salts.draw()), *parts))
+    encoded = b"".join((stamp.head, _SALT_HEAD, _salts.draw(), *parts))
     if len(encoded) > ENTRY_BYTES_MAX:
         raise LimitExceededError(
             f"the entry would be {len(encoded)} bytes, over {ENTRY_BYTES_MAX}: ask for fewer columns at once",

@@ -7,6 +7,7 @@ system call.
 from __future__ import annotations
 
 import os
+import struct
 from collections import deque
 
 PIECES_PER_DRAW = 512
@@ -20,7 +21,8 @@ class RandomPieces:
 
     def __init__(self, length: int) -> None:
         """Takes the length of a piece in bytes."""
-        self._length = length
+        self._drawn_bytes = length * PIECES_PER_DRAW
+        self._split = struct.Struct(f"{length}s" * PIECES_PER_DRAW).unpack
         self._pieces: deque[bytes] = deque()
         os.register_at_fork(after_in_child=self._pieces.clear)
 
@@ -30,6 +32,4 @@ class RandomPieces:
             try:
                 return self._pieces.popleft()
             except IndexError:
-                drawn = os.urandom(self._length * PIECES_PER_DRAW)
-                starts = range(0, len(drawn), self._length)
-                self._pieces.extend(drawn[i : i + self._length] for i in starts)
+                self._pieces.extend(self._split(os.urandom(self._drawn_bytes)))

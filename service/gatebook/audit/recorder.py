@@ -15,6 +15,7 @@ is awaited, so that the order of times is the order of indexes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -96,11 +97,16 @@ class Recorder:
             OverloadedError: they are not in the book, since too much is under way.
             LimitExceededError: one of them does not fit.
         """
-        people = await self._people_with({i for one in decided for i in people_of(one)})
+        named = [people_of(one) for one in decided]
+        people = await self._people_with(set(itertools.chain.from_iterable(named)))
         await self._settle()
         stamp = self._stamp(caller)
         origin = self._origin
-        written = await self._append([encode_decision(one, stamp, people, origin) for one in decided], stamp)
+        entries = [
+            encode_decision(one, stamp, [people[i] for i in ids], origin)
+            for one, ids in zip(decided, named, strict=True)
+        ]
+        written = await self._append(entries, stamp)
         self._count(decided)
         return written
 

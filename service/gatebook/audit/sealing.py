@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatebook.audit.keyfile import derive_key
-from gatebook.audit.people import People, Person
+from gatebook.audit.people import PSEUDONYM_BYTES, People, Person
 from gatebook.audit.random_pieces import RandomPieces
-from gatebook.audit.wire import delimited, tag, varint
+from gatebook.audit.wire import delimited, head, tag, varint
 from gatebook.errors import BookCorruptError
 from gatebook.v1 import entry_pb2
 
@@ -29,9 +29,9 @@ NONCE_BYTES = 12
 
 
 _nonces = RandomPieces(NONCE_BYTES)
-_FIELD, _PSEUDONYMS, _NONCE, _CIPHERTEXT = (
-    tag(entry_pb2.Sealed, name) for name in ("field", "pseudonyms", "nonce", "ciphertext")
-)
+_FIELD, _CIPHERTEXT = tag(entry_pb2.Sealed, "field"), tag(entry_pb2.Sealed, "ciphertext")
+_PSEUDONYM_HEAD = head(entry_pb2.Sealed, "pseudonyms", PSEUDONYM_BYTES)
+_NONCE_HEAD = head(entry_pb2.Sealed, "nonce", NONCE_BYTES)
 
 
 def seal(field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[Person], plaintext: bytes) -> bytes:
@@ -40,9 +40,10 @@ def seal(field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[P
     Returns an encoded `Sealed`.
     """
     nonce = _nonces.draw()
-    ciphertext = _cipher(people).encrypt(nonce, plaintext, _associated(origin, field))
-    pseudonyms = [delimited(_PSEUDONYMS, person.pseudonym) for person in people]
-    return b"".join((_FIELD, varint(field), *pseudonyms, delimited(_NONCE, nonce), delimited(_CIPHERTEXT, ciphertext)))
+    before, associated = _constant(origin, field)
+    ciphertext = _cipher(people).encrypt(nonce, plaintext, associated)
+    pseudonyms = _PSEUDONYM_HEAD.join([before, *[person.pseudonym for person in people]])
+    return b"".join((pseudonyms, _NONCE_HEAD, nonce, delimited(_CIPHERTEXT, ciphertext)))
 
 
 def open_sealed(sealed: entry_pb2.Sealed, origin: str, people: People) -> bytes | None:
@@ -57,7 +58,7 @@ def open_sealed(sealed: entry_pb2.Sealed, origin: str, people: People) -> bytes 
     if not present or len(present) < len(found):
         return None
     try:
-        return _cipher(present).decrypt(sealed.nonce, sealed.ciphertext, _associated(origin, sealed.field))
+        return _cipher(present).decrypt(sealed.nonce, sealed.ciphertext, _constant(origin, sealed.field)[1])
     except (InvalidTag, ValueError) as err:
         raise BookCorruptError(f"sealed field {sealed.field} does not open under the keys of its people") from err
 
@@ -71,5 +72,6 @@ def _cipher(people: Sequence[Person]) -> AESGCM:
 
 
 @functools.lru_cache(maxsize=64)
-def _associated(origin: str, field: int) -> bytes:
-    return f"{FORMAT}\n{origin}\n{field}".encode()
+def _constant(origin: str, field: int) -> tuple[bytes, bytes]:
+    """Returns how a sealed field begins, and its associated data."""
+    return _FIELD + varint(field), f"{FORMAT}\n{origin}\n{field}".encode()

@@ -1,6 +1,6 @@
 """The wire format of protobuf, as far as decision entries are written by hand.
 
-Owns three functions that write fields, for the one place where building message objects costs more than
+Owns the functions that write fields, for the one place where building message objects costs more than
 all else together. What they write is read by the generated messages, which is also how it is tested.
 Fields with their default value are left out, as proto3 does.
 """
@@ -33,6 +33,11 @@ def tag(message: type[Message], name: str) -> bytes:
     field = message.DESCRIPTOR.fields_by_name[name]
     wire_type = DELIMITED if field.type in _DELIMITED_TYPES else VARINT
     return varint(field.number << 3 | wire_type)
+
+
+def head(message: type[Message], name: str, length: int) -> bytes:
+    """Returns what stands before each value of a field whose values all have this length."""
+    return tag(message, name) + varint(length)
 
 
 def delimited(before: bytes, content: bytes) -> bytes:

@@ -11,11 +11,12 @@ import functools
 from datetime import datetime
 
 from gatebook.audit.entry import encode_time
-from gatebook.audit.wire import delimited, tag, text, varint
+from gatebook.audit.wire import delimited, head, tag, text, varint
 from gatebook.authorize import Answer
 from gatebook.generations import ByIdentity
 from gatebook.rpc import encode
 from gatebook.rpc.receipts import Receipts
+from gatebook.tlog.merkle import HASH_BYTES
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
 from gatebook.values import Outcome
@@ -32,7 +33,8 @@ _DECISION_ID, _RECEIPT, _ROW_FILTER = (
     tag(types_pb2.Decision, name) for name in ("decision_id", "receipt", "row_filter")
 )
 _DECIDE_TIME, _EXPIRES_TIME = tag(types_pb2.Decision, "decide_time"), tag(types_pb2.Decision, "expires_time")
-_INDEX, _LEAF_HASH, _ENTRY_TIME = (tag(types_pb2.Receipt, name) for name in ("index", "leaf_hash", "entry_time"))
+_INDEX, _ENTRY_TIME = tag(types_pb2.Receipt, "index"), tag(types_pb2.Receipt, "entry_time")
+_LEAF_HASH_HEAD = head(types_pb2.Receipt, "leaf_hash", HASH_BYTES)
 
 
 def check_response(decision: bytes, explanation: bytes | None = None) -> bytes:
@@ -69,7 +71,8 @@ class Answers:
                 (
                     _receipt_head(self._origin, written.entry_time),
                     _INDEX + varint(written.index) if written.index else b"",
-                    delimited(_LEAF_HASH, written.leaf_hash),
+                    _LEAF_HASH_HEAD,
+                    written.leaf_hash,
                 )
             )
         return b"".join(

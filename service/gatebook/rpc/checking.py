@@ -32,6 +32,7 @@ from gatebook.rpc.edge import Call, Edge
 from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
+from gatebook.values import AccessRequest
 
 Request = TypeVar("Request", bound=Message)
 
@@ -54,7 +55,7 @@ class Checking:
         """Answers a `CheckAccessRequest`."""
         request = parse(pb.CheckAccessRequest, raw)
         self._familiar.turn()
-        heard = self._hear(request, "access")
+        heard = self._hear(request)
         self._permit(call, self._name_of(request.policy_set), heard)
         snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
@@ -105,7 +106,7 @@ class Checking:
         for position, item in enumerate(items):
             try:
                 decode.text(correlation_ids[position], self._limits.name_bytes_max, "correlation_id")
-                heard = self._hear(item, f"items[{position}].access")
+                heard = self._hear(item, position)
                 self._permit(call, name, heard)
             except GatebookError as error:
                 refuse(position, error)
@@ -147,14 +148,15 @@ class Checking:
             raise decode.over_limit("items", "bytes", limits.batch_bytes_max, size_bytes)
         return self._edge.items(call, len(items), size_bytes)
 
-    def _hear(self, asked: pb.CheckAccessRequest | pb.CheckItem, field: str) -> Heard:
+    def _hear(self, asked: pb.CheckAccessRequest | pb.CheckItem, position: int | None = None) -> Heard:
         """Reads what is asked, or remembers it; what is malformed is refused here and is no entry."""
         access, allow_partial = asked.access, asked.allow_partial
-        return self._familiar.hear(
-            access.SerializeToString(),
-            lambda: decode.access_request(access, self._limits, allow_partial=allow_partial, field=field),
-            allow_partial=allow_partial,
-        )
+
+        def read() -> AccessRequest:
+            field = "access" if position is None else f"items[{position}].access"
+            return decode.access_request(access, self._limits, allow_partial=allow_partial, field=field)
+
+        return self._familiar.hear(access.SerializeToString(), read, allow_partial=allow_partial)
 
     def _name_of(self, policy_set: str) -> str:
         """Returns the name that a request means by `policy_set`."""
