@@ -209,5 +209,5 @@ def rebuild(honest: Path, book: Path, entries: list[bytes]) -> None:
         writer.add(entry)
     writer.finish()
     key = SigningKey.parse((honest / "data" / "keys" / "book.key").read_text())
-    (book / "checkpoint").write_bytes(sign(key, len(entries), writer.frontier.root(), 0).note)
+    (book / "checkpoint").write_bytes(sign(key, len(entries), writer.root(), 0).note)
     shutil.copy(honest / "trusted.vkey", book / "vkey")

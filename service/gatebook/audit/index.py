@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -28,11 +28,15 @@ from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import entry_pb2
 
 INDEX_VERSION = 1
-BATCH_ENTRIES_MAX = 2_048
+READ_ENTRIES_MAX = 2_048
+COMMIT_ENTRIES_MAX = 4 * READ_ENTRIES_MAX
+"""Of one transaction: each page that it changes is written once, and ids of decisions lie anywhere."""
+CACHE_KIBIBYTES = 32_768
+"""Pages of the index in memory, among them those of a transaction."""
 WAL_PAGES = 4_096
 """After how many pages of 4 KiB the log of the index is folded in, which syncs."""
 NUMBERS_CACHED_MAX = 131_072
-"""Of words and column sets, beyond which all are forgotten before the next batch."""
+"""Of words and column sets, beyond which all are forgotten before the next transaction."""
 
 SCHEMA = """
 CREATE TABLE covered (origin TEXT NOT NULL, size INTEGER NOT NULL);
@@ -77,6 +81,26 @@ def stranger_word(blind: bytes) -> bytes:
     return b"s" + blind
 
 
+class Numbers(dict[Word, int | None]):
+    """The numbers of words; a word that is not here is looked up, and nothing has none."""
+
+    def __init__(self, look_up: Callable[[Word], int]) -> None:
+        """Takes what finds the number of a word, or gives it one."""
+        super().__init__()
+        self._look_up = look_up
+        self.forget()
+
+    def __missing__(self, word: Word) -> int:
+        """Looks a word up."""
+        number = self[word] = self._look_up(word)
+        return number
+
+    def forget(self) -> None:
+        """Forgets all words."""
+        self.clear()
+        self[""] = self[b""] = None
+
+
 class Index:
     """The index, open for its one writer."""
 
@@ -84,9 +108,10 @@ class Index:
         """Takes a connection that this object alone uses; call `open` instead."""
         self._connection = connection
         self._people = people
+        self._stranger = people.stranger.pseudonym
         self._origin = origin
         self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the numbers
-        self._numbers: dict[Word, int] = {}
+        self._numbers = Numbers(lambda word: self._number("words", "word", word)[0])
         self._set_numbers: dict[tuple[str, ...], int | None] = {}
         self._size: int = connection.execute("SELECT size FROM covered").fetchone()[0]
 
@@ -117,10 +142,8 @@ class Index:
         """
         with self._lock:
             while self._size < to_size:
-                end = min(to_size, self._size + BATCH_ENTRIES_MAX)
-                entries = book.read(self._size, end)
                 try:
-                    self._cover(entries, end)
+                    self._cover(book, min(to_size, self._size + COMMIT_ENTRIES_MAX))
                 except sqlite3.Error as err:
                     raise BookUnavailableError(f"the index cannot be written: {err}") from err
 
@@ -129,15 +152,17 @@ class Index:
         with self._lock:
             self._connection.close()
 
-    def _cover(self, entries: Sequence[bytes], end: int) -> None:
+    def _cover(self, book: Entries, end: int) -> None:
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 if len(self._numbers) + len(self._set_numbers) > NUMBERS_CACHED_MAX:
                     self._forget()
-                rows = [self._row(i, raw, decode(raw, i)) for i, raw in enumerate(entries, start=self._size)]
-                places = ", ".join("?" * len(rows[0]))
-                self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
+                for start in range(self._size, end, READ_ENTRIES_MAX):
+                    entries = book.read(start, min(end, start + READ_ENTRIES_MAX))
+                    rows = [self._row(i, raw, decode(raw, i)) for i, raw in enumerate(entries, start)]
+                    places = ", ".join("?" * len(rows[0]))
+                    self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
                 self._connection.execute("UPDATE covered SET size = ?", (end,))
         except BaseException:
             self._forget()  # numbers given in this transaction are void
@@ -145,22 +170,23 @@ class Index:
         self._size = end
 
     def _row(self, index: int, raw: bytes, entry: entry_pb2.AuditEntry) -> tuple[object, ...]:
-        row = (index, leaf_hash(raw), nanoseconds(entry.entry_time), entry.kind, self._word(entry.caller))
+        numbers = self._numbers
+        row = (index, leaf_hash(raw), nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
         if not entry.HasField("decision"):
             digest = entry.policy.revision.digest
-            return (*row, self._word(digest), *(None,) * 9)
+            return (*row, numbers[digest], *(None,) * 9)
         decision = entry.decision
         subject, actor = self._askers(entry, index)
         return (
             *row,
-            self._word(decision.policy_revision.digest),
+            numbers[decision.policy_revision.digest],
             decision.decision_id,
-            self._word(subject),
-            self._word(actor),
-            self._word(decision.resource_id),
+            numbers[subject],
+            numbers[actor],
+            numbers[decision.resource_id],
             self._column_set(tuple([column.column for column in decision.columns])),
-            self._word(decision.action),
-            self._word(decision.purpose),
+            numbers[decision.action],
+            numbers[decision.purpose],
             decision.effect,
             decision.reason,
         )
@@ -168,34 +194,26 @@ class Index:
     def _askers(self, entry: entry_pb2.AuditEntry, index: int) -> tuple[bytes, bytes]:
         """Returns the words for subject and actor. Who is a stranger is found by the hash of the id."""
         decision = entry.decision
-        found = [decision.subject_pseudonym, decision.actor_pseudonym]
-        words = [person_word(pseudonym) if pseudonym else b"" for pseudonym in found]
-        if self._people.stranger.pseudonym in found:
+        subject, actor = decision.subject_pseudonym, decision.actor_pseudonym
+        subject_word = person_word(subject) if subject else b""
+        actor_word = person_word(actor) if actor else b""
+        stranger = self._stranger
+        if stranger in (subject, actor):
             request = open_request(entry, index, self._origin, self._people)
-            ids = ("", "") if request is None else (request.subject.id, request.actor.id)
-            for i, (pseudonym, stated) in enumerate(zip(found, ids, strict=True)):
-                if pseudonym == self._people.stranger.pseudonym and stated:
-                    words[i] = stranger_word(self._people.blind(stated))
-        return words[0], words[1]
+            if request is not None and subject == stranger and request.subject.id:
+                subject_word = stranger_word(self._people.blind(request.subject.id))
+            if request is not None and actor == stranger and request.actor.id:
+                actor_word = stranger_word(self._people.blind(request.actor.id))
+        return subject_word, actor_word
 
     def _forget(self) -> None:
-        self._numbers.clear()
+        self._numbers.forget()
         self._set_numbers.clear()
-
-    def _word(self, word: Word) -> int | None:
-        """Returns the number of a word, and gives it one if it is new; nothing has none."""
-        if not word:
-            return None
-        number = self._numbers.get(word)
-        if number is None:
-            number, _ = self._number("words", "word", word)
-            self._numbers[word] = number
-        return number
 
     def _column_set(self, columns: tuple[str, ...]) -> int | None:
         """Returns the number of the set of these columns, and gives it one, with its members, if it is new."""
         if columns not in self._set_numbers:
-            members = sorted({number for column in columns if (number := self._word(column)) is not None})
+            members = sorted({number for column in columns if (number := self._numbers[column]) is not None})
             number, new = (
                 self._number("column_sets", "columns", " ".join(map(str, members))) if members else (None, False)
             )
@@ -257,4 +275,5 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
     return connection

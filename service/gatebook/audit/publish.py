@@ -137,11 +137,10 @@ class Publisher:
     def _write_tiles(self, old_size: int, head: Head) -> None:
         book = self._book
         tiles = TileWriter(book.tiles, old_size, book.files, book.layout.temporary)
-        while tiles.frontier.size < head.size:
-            at = tiles.frontier.size
+        while (at := tiles.size) < head.size:
             for entry in book.wal.read_group(at)[: head.size - at]:
                 tiles.add(entry)
-        if tiles.frontier.root() != head.root:
+        if tiles.root() != head.root:
             message = f"the entries from {old_size} on lead to another root on disk than when they were written"
             raise BookCorruptError(message, old_size)
         tiles.finish()

@@ -15,14 +15,16 @@ from pathlib import Path
 from gatebook.audit.files import Files
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.errors import BookCorruptError
-from gatebook.tlog.merkle import leaf_hash
+from gatebook.tlog.merkle import fold, leaf_hash, maximal_subtrees
 from gatebook.tlog.tiles import (
     ENTRIES,
+    TILE_HEIGHT,
     TILE_WIDTH,
     Tile,
     encode_bundle,
     hashes_root,
     levels,
+    subtree_in_tile,
     tile_count,
 )
 
@@ -46,7 +48,7 @@ class TileWriter:
         self._known: set[Path] = set()
         self._unsynced: set[Path] = set()
         self._superseded: list[Path] = []
-        self.frontier = tiles.frontier(size, size)
+        self.size = size
 
     def add(self, entry: bytes) -> None:
         """Adds one entry, and writes the tiles that it completes.
@@ -55,13 +57,12 @@ class TileWriter:
             BookCorruptError: a tile is there already, with other content.
             OSError: a tile could not be written.
         """
-        leaf = leaf_hash(entry)
-        self.frontier.append(leaf)
+        self.size += 1
         self._entries.append(entry)
         if len(self._entries) == TILE_WIDTH:
             self._write(Tile(ENTRIES, self._numbers[0] if self._numbers else 0), encode_bundle(self._entries))
             self._entries = []
-        level, value = 0, leaf
+        level, value = 0, leaf_hash(entry)
         while True:
             if level == len(self._rows):
                 self._rows.append([])
@@ -76,6 +77,14 @@ class TileWriter:
             self._rows[level], self._widths[level] = [], 0
             self._numbers[level] += 1
             level += 1
+
+    def root(self) -> bytes:
+        """Returns the root of the tree so far: the maximal subtrees of a level are those of its unfinished tile."""
+        found: list[bytes] = []
+        for height, number in maximal_subtrees(self.size):
+            level, within = divmod(height, TILE_HEIGHT)
+            found.append(subtree_in_tile(self._rows[level], within, number % (TILE_WIDTH >> within)))
+        return fold(found)
 
     def finish(self) -> None:
         """Writes the partial tiles, makes everything durable, and drops what full tiles replace.

@@ -97,7 +97,7 @@ def rewrite(book: Path, entries: list[bytes]) -> bytes:
     for entry in entries:
         writer.add(entry)
     writer.finish()
-    return writer.frontier.root()
+    return writer.root()
 
 
 def swap(entries: list[bytes], one: int, other: int) -> list[bytes]:
