@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -14,6 +15,7 @@ from tests.certificates import Pair, authority, leaf, tls_options
 from tests.scrapes import get, scrape
 from tests.serving import POLICIES, RunningServer, gatebook, serving
 
+from gatebook.gateway.connection import HEAD_SECONDS
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
@@ -142,3 +144,24 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         told = gatebook(*serve, "--listen", "127.0.0.1:0", "--metrics", address)
     assert 1 == told.returncode
     assert f"cannot listen on {address}" in told.stderr
+
+
+def test_connections_that_ask_nothing_keep_no_operator_out(server: RunningServer) -> None:
+    """Who opens connections and says nothing, or half a word, loses them, and a probe is answered meanwhile."""
+    address = address_of(server)
+    host, _, port = address.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((host, int(port)), HEAD_SECONDS * 3)) for _ in range(40)]
+        for number, one in enumerate(silent):
+            one.sendall(b"GET /livez" * (number % 2))
+        status, _ = get(address, "/livez")
+        told = {ends(one) for one in silent}
+
+    assert (200, {b""}) == (status, told)
+
+
+def ends(connection: socket.socket) -> bytes:
+    """Waits until the server closes a connection; returns what it said before."""
+    with contextlib.suppress(ConnectionError):
+        return connection.recv(100)
+    return b""

@@ -29,12 +29,13 @@ from gatebook.door.door import Door
 from gatebook.door.meter import Meter
 from gatebook.door.tls_files import TlsFiles, ssl_context
 from gatebook.errors import ListenError
+from gatebook.gateway.connection import Connection
 from gatebook.metrics.collect import CONTENT_TYPE, Metrics
 from gatebook.metrics.lag import watch_lag
 from gatebook.service import Service
 from gatebook.tally import SECONDS, Distribution
 
-CONNECTIONS_MAX = 32
+CONNECTIONS_MAX = 128
 IDLE_SECONDS = 20
 STOP_SECONDS = 1
 
@@ -59,7 +60,7 @@ async def telling_operators(service: Service, door: Door, config: Config, tls: T
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        http=lambda config, server_state, **_: Connection(config, server_state, CONNECTIONS_MAX, secured),  # type: ignore[arg-type]  # what makes one is enough
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_context_factory=None if secured is None else lambda *_: certified(secured),
