@@ -62,13 +62,13 @@ class Hostile:
         return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(CA.pem, *shown), options=own)
 
     async def tell(
-        self, client: Pair | None = None, *, chain: bytes = b"", headers: Sequence[tuple[str, str]] = ()
+        self, client: Pair | None = None, *, chain: bytes = b"", headers: Sequence[tuple[str, str | bytes]] = ()
     ) -> Told:
         """Calls once on a connection of its own."""
         async with self.channel(client, chain) as channel:
             return await self.tell_on(channel, headers)
 
-    async def tell_on(self, channel: grpc.aio.Channel, headers: Sequence[tuple[str, str]] = ()) -> Told:
+    async def tell_on(self, channel: grpc.aio.Channel, headers: Sequence[tuple[str, str | bytes]] = ()) -> Told:
         """Calls once."""
         code, message, details = "OK", "", b""
         try:

@@ -8,6 +8,9 @@ from cryptography import x509
 from tests.callers import CA, UNREACHED, hostile_server
 from tests.certificates import CLIENT, DAY, SERVER, SIGNING, authority, leaf
 
+from gatebook.door.caller import LOCAL, Caller, CallerKind
+from gatebook.rpc.inner import name_caller
+
 CALLERS = """\
 certificates:
   trust_domains: [corp.example]
@@ -119,6 +122,16 @@ async def test_a_chain_ends_at_the_ca(tmp_path: Path) -> None:
         through_caller = await server.tell(leaf(caller, uris=[f"{CORP}a"]), chain=caller.pem)
 
     assert (through_ca.identity, through_caller.identity) == (f"{CORP}a", UNREACHED)
+
+
+async def test_a_caller_that_names_itself_as_workers_do_is_who_it_proves_to_be(tmp_path: Path) -> None:
+    """The metadata by which workers name callers to each other says nothing on the port of callers."""
+    forged = [name_caller(Caller(f"{CORP}admin", CallerKind.CERTIFICATE)), name_caller(LOCAL)]
+    async with hostile_server(tmp_path, CALLERS) as server:
+        known = await server.tell(leaf(CA, uris=[f"{CORP}a"]), headers=forged)
+        stranger = await server.tell(leaf(CA, uris=["spiffe://other.example/a"]), headers=forged)
+
+    assert (f"{CORP}a", "the trust domain of the certificate is not listed") == (known.identity, stranger.identity)
 
 
 async def test_a_connection_does_not_outlive_its_certificate(tmp_path: Path) -> None:
