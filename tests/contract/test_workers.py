@@ -370,6 +370,38 @@ def test_a_worker_that_hangs_holds_up_a_publish_no_longer_than_its_lease(tmp_pat
     assert (number, types_pb2.EFFECT_DENY) == (after.policy_revision.number, after.effect)
 
 
+def test_a_tail_of_all_books_does_not_end_as_if_there_were_no_more(tmp_path: Path) -> None:
+    """Who follows every book is told when the worker of one dies: what that book holds beyond is not passed over."""
+    with serving(tmp_path / "var", [BASIC], "--workers", "2") as server, worker_channel(server, first=True) as channel:
+        tail = AuditServiceStub(channel).TailEntries(audit_service_pb2.TailEntriesRequest(), timeout=WAIT_SECONDS)
+        ended: list[grpc.StatusCode] = []
+
+        def follow() -> None:
+            try:
+                for _ in tail:
+                    pass
+            except grpc.RpcError as error:
+                ended.append(error.code())
+
+        following = threading.Thread(target=follow)
+        following.start()
+        with worker_channel(server, first=False) as follower:
+            audit = AuditServiceStub(follower)
+            reads = audit_service_pb2.ListEntriesRequest(
+                filter=audit_service_pb2.EntryFilter(kind=entry_pb2.ENTRY_KIND_READ), page_size=1_000
+            )
+
+            def began() -> int:
+                found = audit.ListEntries(reads, timeout=WAIT_SECONDS).entries
+                return sum(record.entry.read.method == "TailEntries" for record in found)
+
+            eventually(lambda: began() == 2)
+        os.kill(pid_of(server, 1), signal.SIGKILL)
+        following.join(WAIT_SECONDS)
+
+    assert [grpc.StatusCode.UNAVAILABLE] == ended
+
+
 def test_a_worker_that_lost_the_first_shows_nobody_its_book(tmp_path: Path) -> None:
     """Who may read is decided by rules too: a worker that may know old ones alone answers no call, whatever it asks."""
     with serving(tmp_path / "var", [BASIC], "--workers", "2") as server, worker_channel(server, first=False) as channel:
