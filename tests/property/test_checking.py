@@ -117,7 +117,7 @@ class Open:
 
 def entry_of(one: Decided, now: datetime, caller: str) -> bytes:
     """Returns the entry of a decision."""
-    return encode_decision(one, Stamp.of(now, caller, 0), {i: PEOPLE[i] for i in people_of(one)}, ORIGIN)
+    return encode_decision(one, Stamp.of(now, caller, 0), [PEOPLE[i] for i in people_of(one)], ORIGIN)
 
 
 def clear(entry: bytes) -> entry_pb2.AuditEntry:
