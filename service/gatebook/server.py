@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -40,6 +41,9 @@ from gatebook.revisions.publisher import THE_SERVICE
 from gatebook.revisions.validate import declared_name
 from gatebook.rpc.listening import listening
 from gatebook.service import Service, open_service
+
+OLD_COLLECTIONS = 100
+"""After how many collections of what is young what is old is looked at; Python has 10."""
 
 
 def run(config: Config, ready: Callable[[int], None] | None = None, parent: Connection | None = None) -> int:
@@ -85,6 +89,7 @@ async def serve(config: Config, ready: Callable[[int], None] | None, parent: Con
             answering_http_if_asked(service, door, config, authentication.tls),  # ends after the door is drained
             listening(service, door, config, authentication.tls) as port,
         ):
+            collect_rarely()
             names = list(service.revisions.state.served)
             recovery = service.book.recovery
             if recovery.torn_bytes:
@@ -186,6 +191,17 @@ async def publish_folders(service: Service, config: Config) -> None:
     if GATEBOOK not in brought and (config.reset_gatebook or service.revisions.newest(GATEBOOK) is None):
         shipped = await asyncio.to_thread(shipped_gatebook)
         await service.publishing.publish(shipped, GATEBOOK, THE_SERVICE)
+
+
+def collect_rarely() -> None:
+    """Has the collector of rings look at what is old only now and then: all calls wait as long as it looks.
+
+    What is there at the start is never looked at again; what is young is, as often as ever.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, OLD_COLLECTIONS)
 
 
 def raise_file_limit() -> None:
