@@ -218,6 +218,7 @@ def _rule(file: str, line: int) -> bytes:
     return entry_pb2.DecisionEntry(rules=[rule]).SerializeToString()
 
 
+@functools.lru_cache(maxsize=64)
 def _expiry(time: datetime | None) -> bytes:
     return b"" if time is None else delimited(_EXPIRES_TIME, encode_time(time))
 

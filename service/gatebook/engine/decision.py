@@ -6,6 +6,7 @@ belong to the vocabulary of the policy set, since only those may stand in clear 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import compress, product
@@ -105,8 +106,12 @@ def allowed(
     )
 
 
+@functools.lru_cache(maxsize=64)
 def expiry(now: datetime, end_time: datetime | None) -> datetime:
-    """Returns until when an allow may be used; never beyond the end of its notice, if that has one."""
+    """Returns until when an allow may be used; never beyond the end of its notice, if that has one.
+
+    It is the same object for all of a batch, so that what is made of it is found at once.
+    """
     return now + TTL if end_time is None else min(now + TTL, end_time)
 
 
