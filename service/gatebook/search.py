@@ -17,6 +17,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec.structs import replace
 
 from gatebook.audit.asked import Asked
@@ -44,6 +47,7 @@ SCANNED_MAX = 2_000
 SLICE = 50
 """Candidates that are decided without a pause."""
 LISTS_KEPT_MAX = 16
+NONCE_BYTES = 12
 TOKEN_BYTES_MAX = 512
 
 
@@ -97,9 +101,13 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 class Searching:
     """Searches, and remembers the newest lists of candidates. Used on the event loop only."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        """Takes the pen of the book."""
+    def __init__(self, recorder: Recorder, token_key: bytes) -> None:
+        """Takes the pen of the book, and the secret (32 bytes) that page tokens are sealed with.
+
+        A token tells how many candidates came before, and so must not be read or made by others.
+        """
         self._recorder = recorder
+        self._cipher = AESGCM(token_key)
         self._lists: OrderedDict[tuple[object, ...], tuple[str, ...]] = OrderedDict()
 
     async def page(
@@ -130,7 +138,7 @@ class Searching:
         """
         # What no check could ask is refused once, whatever the candidates.
         asked = question_of(snapshot, search.request, caller=caller).asked
-        place = _place(snapshot, search, caller, default_size)
+        place = self._place(snapshot, search, caller, default_size)
         known = await self._candidates(snapshot, search)
         if place.start > len(known):
             raise _foreign_token()
@@ -139,10 +147,38 @@ class Searching:
             found = await self._scan(snapshot, search, caller, known[place.start : end], place.size, may_ask)
         following = place.start + found.scanned
         if following < len(known):
-            found = replace(found, next_token=_token(replace(place, start=following)))
+            found = replace(found, next_token=self._token(replace(place, start=following)))
         await self._write(snapshot, search, asked, caller, found)
         # Past the commit point: that it was searched is durably in the book, and what was found may be told.
         return found
+
+    def _place(self, snapshot: Snapshot, search: Search, caller: str, default_size: int) -> _Place:
+        """Returns where a page starts."""
+        bound_to = _bound_to(snapshot, search, caller)
+        if not search.token:
+            return _Place(0, default_size if search.size is None else search.size, bound_to)
+        try:
+            if len(search.token) > TOKEN_BYTES_MAX:
+                raise _foreign_token()
+            sealed = base64.urlsafe_b64decode(search.token.encode())
+            opened = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
+            place = msgspec.msgpack.decode(opened, type=_Place)
+        except (ValueError, binascii.Error, InvalidTag) as err:
+            raise _foreign_token() from err
+        if place.bound_to != bound_to:
+            message = "page_token: it belongs to another search, or another revision is active by now; begin again"
+            raise InvalidPageTokenError(message, field="page_token")
+        if search.size not in (None, place.size):
+            raise InvalidPageTokenError(
+                f"page_token: it belongs to pages of {place.size}; leave the size out", field="page_token"
+            )
+        return place
+
+    def _token(self, place: _Place) -> str:
+        nonce = os.urandom(NONCE_BYTES)
+        return base64.urlsafe_b64encode(
+            nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(place), None)
+        ).decode()
 
     async def _scan(
         self,
@@ -211,35 +247,8 @@ def _finds(
     return decide(snapshot, Question(Asked(request, b"", None, b""), caller, tokens), now).allowed
 
 
-def _place(snapshot: Snapshot, search: Search, caller: str, default_size: int) -> _Place:
-    """Returns where a page starts."""
-    bound_to = _bound_to(snapshot, search, caller)
-    if not search.token:
-        return _Place(0, default_size if search.size is None else search.size, bound_to)
-    try:
-        if len(search.token) > TOKEN_BYTES_MAX:
-            raise _foreign_token()
-        place = msgspec.msgpack.decode(base64.urlsafe_b64decode(search.token.encode()), type=_Place)
-    except (ValueError, binascii.Error) as err:
-        raise _foreign_token() from err
-    if place.start < 0 or place.size < 0:
-        raise _foreign_token()
-    if place.bound_to != bound_to:
-        message = "page_token: it belongs to another search, or another revision is active by now; begin again"
-        raise InvalidPageTokenError(message, field="page_token")
-    if search.size not in (None, place.size):
-        raise InvalidPageTokenError(
-            f"page_token: it belongs to pages of {place.size}; leave the size out", field="page_token"
-        )
-    return place
-
-
 def _foreign_token() -> InvalidPageTokenError:
     return InvalidPageTokenError("page_token: not one that this server gave", field="page_token")
-
-
-def _token(place: _Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode()
 
 
 def _bound_to(snapshot: Snapshot, search: Search, caller: str) -> bytes:

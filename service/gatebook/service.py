@@ -20,7 +20,7 @@ from gatebook.audit.book import Book
 from gatebook.audit.chain import control_chain, find_end
 from gatebook.audit.entry import from_timestamp
 from gatebook.audit.hold import require_released
-from gatebook.audit.keyfile import open_key
+from gatebook.audit.keyfile import derive_key, open_key
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
 from gatebook.audit.recorder import Recorder
@@ -98,7 +98,10 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         revisions = Revisions(store, mask_master)
         if is_first:
             revisions.restore(activations(book))
-        publishing, searching = Publishing(revisions, recorder), Searching(recorder)
+        publishing, searching = (
+            Publishing(revisions, recorder),
+            Searching(recorder, derive_key(mask_master, "search/page-token/v1")),
+        )
         service = Service(book, writer, recorder, revisions, publishing, reader, searching)
         event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
         await recorder.record_system(event, version=__version__, recovered_size=end.size, unclean=not end.clean)

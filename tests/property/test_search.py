@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -57,6 +58,7 @@ RULES = st.tuples(
 )
 LINKS = st.tuples(st.sampled_from(USERS), st.sampled_from(["role:a", "role:b"]))
 BOXED = st.sampled_from(DOCS)
+TOKEN_KEY = bytes(range(32))
 
 
 class Book:
@@ -77,7 +79,7 @@ class Book:
 
 def find(snapshot: Snapshot, asked: Search, page: int, book: Book | None = None, sets: int = 10_000) -> list[str]:
     """Returns all results, page by page."""
-    searching = Searching(cast("Recorder", book or Book()))
+    searching = Searching(cast("Recorder", book or Book()), TOKEN_KEY)
     found: list[str] = []
 
     async def collect() -> None:
@@ -239,8 +241,28 @@ def test_a_token_ends_with_its_revision() -> None:
     assert ("bob",) == _second_page(snapshot, snapshot, {}).names
 
 
+def test_a_token_is_sealed() -> None:
+    """A token tells nothing of how many candidates came before, and no bit of it can be changed."""
+    searching = Searching(cast("Recorder", Book()), TOKEN_KEY)
+    snapshot = build_draft(RECORDS, "", None)
+    terms: dict[str, Any] = {"default_size": 1, "may_ask": lambda _: True, "admit": lambda _: contextlib.nullcontext()}
+
+    def token_after(token: str) -> str:
+        return asyncio.run(searching.page(snapshot, replace(WHO_READS, token=token), "local", **terms)).next_token
+
+    first, again = token_after(""), token_after("")
+    sealed = base64.urlsafe_b64decode(first)
+    for bit in range(8 * len(sealed)):
+        changed = (int.from_bytes(sealed) ^ 1 << bit).to_bytes(len(sealed))
+        with pytest.raises(InvalidPageTokenError):
+            token_after(base64.urlsafe_b64encode(changed).decode())
+
+    assert len(first) == len(again)
+    assert first != again
+
+
 def _second_page(first: Snapshot, second: Snapshot, changed: dict[str, Any]) -> search.Found:
-    searching = Searching(cast("Recorder", Book()))
+    searching = Searching(cast("Recorder", Book()), TOKEN_KEY)
     terms: dict[str, Any] = {"default_size": 1, "may_ask": lambda _: True, "admit": lambda _: contextlib.nullcontext()}
 
     async def turn() -> search.Found:
@@ -252,7 +274,7 @@ def _second_page(first: Snapshot, second: Snapshot, changed: dict[str, Any]) -> 
 
 def test_subjects_whom_the_caller_may_not_ask_about_are_not_found() -> None:
     """Of subjects, only those are found about whom a check may be asked."""
-    searching = Searching(cast("Recorder", Book()))
+    searching = Searching(cast("Recorder", Book()), TOKEN_KEY)
     page = searching.page(
         build_draft(RECORDS, "", None),
         WHO_READS,
