@@ -41,6 +41,9 @@ Listener = Callable[[int, int], None]
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT})
 _SHORT_IN_SQLITE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 _PRIMARY = 0xFF
+PAUSE_ENTRIES = 256
+"""Entries that are published without a pause: about a millisecond of work."""
+PAUSE_SECONDS = 0.001
 """The part of an SQLite error code that is its kind; the rest is its detail."""
 
 
@@ -85,8 +88,10 @@ class Publisher:
             self._thread.join()
         self.publish_now()
 
-    def publish_now(self) -> Signed:
+    def publish_now(self, pause_seconds: float = 0.0) -> Signed:
         """Publishes all that is durable by now, and returns the newest checkpoint. Any thread may call it.
+
+        After every few entries it pauses for so long, where nobody waits for it: see `BookReader.follow`.
 
         Raises:
             BookUnavailableError: it could not be published.
@@ -96,7 +101,7 @@ class Publisher:
             if failure := self._book.failure:
                 raise BookFailedError(failure)
             try:
-                self._publish()
+                self._publish(pause_seconds)
             except (BookCorruptError, BookRefusedError) as err:
                 self._fail(err.message)
                 raise
@@ -107,13 +112,13 @@ class Publisher:
                 raise self._trouble(str(err), passing=code & _PRIMARY in _SHORT_IN_SQLITE) from err
             return self._newest
 
-    def _publish(self) -> None:
+    def _publish(self, pause_seconds: float) -> None:
         book = self._book
         old = max(self._newest, book.signed, key=lambda signed: signed.checkpoint.size)
         # INVARIANT: the head is set after the sync of its last group, so its size is durable.
         head = book.head
         if head.size > old.checkpoint.size:
-            self._write_tiles(old.checkpoint.size, head)
+            self._write_tiles(old.checkpoint.size, head, pause_seconds)
             signed = sign(book.key, head.size, head.root, max(self._clock_ns(), old.time_ns))
             book.checkpoints.advance(old.checkpoint, signed)  # the commit point of the checkpoint
             old = signed
@@ -134,12 +139,14 @@ class Publisher:
             book.wal.retire(new_size)
         book.mark_publish_trouble("")
 
-    def _write_tiles(self, old_size: int, head: Head) -> None:
+    def _write_tiles(self, old_size: int, head: Head, pause_seconds: float) -> None:
         book = self._book
         tiles = TileWriter(book.tiles, old_size, book.files, book.layout.temporary)
         while (at := tiles.size) < head.size:
             for entry in book.wal.read_group(at)[: head.size - at]:
                 tiles.add(entry)
+                if pause_seconds and not tiles.size % PAUSE_ENTRIES:
+                    time.sleep(pause_seconds)
         if tiles.root() != head.root:
             message = f"the entries from {old_size} on lead to another root on disk than when they were written"
             raise BookCorruptError(message, old_size)
@@ -169,7 +176,7 @@ class Publisher:
 
     def _cycle(self) -> None:
         try:
-            self.publish_now()
+            self.publish_now(PAUSE_SECONDS)
             self._book.wal.make_space()
         except GatebookError:
             # Not lost: the book knows its trouble, so that nothing is written and health shows it; and

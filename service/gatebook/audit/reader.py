@@ -25,7 +25,7 @@ from google.protobuf import json_format
 from gatebook.audit.book import Book
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.entry import ReadEvent
-from gatebook.audit.index import Index
+from gatebook.audit.index import Index, proceed
 from gatebook.audit.people import People, Person
 from gatebook.audit.publish import Publisher
 from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
@@ -38,6 +38,8 @@ T = TypeVar("T")
 READ_THREADS = 2
 READS_WAITING_MAX = 64
 PUBLISH_EVERY_SECONDS = 0.1
+PAUSE_SECONDS = 0.001
+FAR_BEHIND_ENTRIES = 65_536
 
 
 class BookReader:
@@ -51,6 +53,8 @@ class BookReader:
         self._query = query
         self._people = people
         self._index_turn = threading.Lock()
+        self._hurry_lock = threading.Lock()
+        self._hurried = 0
         self._publish_turn = threading.Lock()
         self._published_clock = 0.0
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="book-read")
@@ -98,10 +102,32 @@ class BookReader:
         self._threads.shutdown()
 
     def catch_up(self, size: int) -> None:
-        """Indexes every entry before `size`, which must be published."""
+        """Indexes every entry before `size`, which must be published, since somebody waits for it."""
+        with self._hurry_lock:
+            self._hurried += 1
+        try:
+            self._catch_up(size, proceed)
+        finally:
+            with self._hurry_lock:
+                self._hurried -= 1
+
+    def follow(self, size: int) -> None:
+        """Indexes every entry before `size`, which must be published, and lets those who decide go first.
+
+        Python's threads take turns of 5 ms. Whoever works longer holds up every answer by as much, so this
+        pauses after a millisecond of work, unless somebody waits for it or it is far behind.
+        """
+
+        def pause() -> None:
+            if not self._hurried and size - self._index.size < FAR_BEHIND_ENTRIES:
+                time.sleep(PAUSE_SECONDS)
+
+        self._catch_up(size, pause)
+
+    def _catch_up(self, size: int, pause: Callable[[], None]) -> None:
         with self._index_turn:
             before = self._index.size
-            self._index.catch_up(self.book, size)
+            self._index.catch_up(self.book, size, pause)
         if self._index.size > before:
             self._loop.call_soon_threadsafe(self._tell_grown)
 
@@ -215,7 +241,7 @@ class Indexing:
             self._wake.wait()
             self._wake.clear()
             with contextlib.suppress(GatebookError):
-                self._reader.catch_up(self._reader.book.signed.checkpoint.size)
+                self._reader.follow(self._reader.book.signed.checkpoint.size)
 
 
 @contextlib.contextmanager
