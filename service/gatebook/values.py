@@ -122,7 +122,7 @@ class AccessRequest(msgspec.Struct, frozen=True):
     resource_properties: Mapping[str, Any] = {}
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, gc=False):
     """One Casbin policy line, known by file and line.
 
     `ptype` is `p`, `p2`, ... as it stands in the line; `fields` are its values in the order of
@@ -136,7 +136,7 @@ class Rule(msgspec.Struct, frozen=True):
     text: str
 
 
-class Edge(msgspec.Struct, frozen=True):
+class Edge(msgspec.Struct, frozen=True, gc=False):
     """One line of a role definition: `child` inherits `parent` (in `domains`, if the role has any).
 
     `gtype` is `g`, `g2`, ...; edges also come from the catalogue (g2), the purposes (g3) and the

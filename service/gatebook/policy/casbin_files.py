@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gatebook.pace import Pause, no_pause
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
 from gatebook.policy.model import Model
 from gatebook.policy.model_file import parse_model
@@ -26,13 +27,13 @@ class CasbinFiles(msgspec.Struct, frozen=True):
     edges: tuple[Edge, ...]
 
 
-def read_casbin(files: Mapping[str, bytes]) -> tuple[CasbinFiles, list[Finding]]:
+def read_casbin(files: Mapping[str, bytes], pause: Pause = no_pause) -> tuple[CasbinFiles, list[Finding]]:
     """Returns the model, rules and edges of a policy set, and every finding about them, unsorted."""
     if MODEL_FILE not in files:
         finding = Finding(MODEL_FILE, 0, 0, "MISSING_FILE", f"a policy set needs a `{MODEL_FILE}`; add it")
         return CasbinFiles(Model({}, {}, {}, {}, {}), (), ()), [finding]
     model, findings = parse_model(MODEL_FILE, files[MODEL_FILE])
-    reader = RulesReader(model)
+    reader = RulesReader(model, pause)
     rules: list[Rule] = []
     edges: list[Edge] = []
     paths = rule_files(files)
@@ -45,7 +46,7 @@ def read_casbin(files: Mapping[str, bytes]) -> tuple[CasbinFiles, list[Finding]]
         edges += more_edges
         findings += more_findings
     is_valid = all(finding.severity is not Severity.ERROR for finding in findings)
-    if is_valid:
+    if is_valid and any("priority" in policy.tokens for policy in model.policies.values()):
         rules.sort(key=lambda rule: _priority(model, rule))
     return CasbinFiles(model, tuple(rules), tuple(edges)), findings
 

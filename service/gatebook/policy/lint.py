@@ -72,7 +72,7 @@ def _duplicate_edges(draft: Draft) -> Iterator[Finding]:
 
 def _role_cycles(draft: Draft) -> Iterator[Finding]:
     for _, edges in _relations(draft.edges):
-        for edge, cycle in _cycles(edges):
+        for edge, cycle in _cycles(_between_parents(edges)):
             names = [f"`{name}`" for name in cycle]
             path = " -> ".join(names if len(names) <= CYCLE_SHOWN_MAX else [*names[:CYCLE_SHOWN_MAX], "..."])
             yield Finding(edge.file, edge.line, 1, "ROLE_CYCLE", f"this link closes the cycle {path}; remove one link")
@@ -80,7 +80,10 @@ def _role_cycles(draft: Draft) -> Iterator[Finding]:
 
 def _deep_hierarchies(draft: Draft) -> Iterator[Finding]:
     for _, edges in _relations(draft.edges):
-        if any(True for _ in _cycles(edges)):
+        inner = _between_parents(edges)
+        if any(True for _ in _cycles(inner)):
+            continue
+        if max(_depths(inner).values(), default=0) < CASBIN_LEVELS:
             continue
         depths = _depths(edges)
         deep = [edge for edge in edges if depths[edge.child] == CASBIN_LEVELS + 1]
@@ -190,6 +193,12 @@ def _relations(edges: tuple[Edge, ...]) -> Iterator[tuple[tuple[str, ...], list[
     for edge in edges:
         relations[edge.gtype, *edge.domains].append(edge)
     yield from relations.items()
+
+
+def _between_parents(edges: list[Edge]) -> list[Edge]:
+    """Returns the links of what others inherit: most names only inherit, and are on no cycle."""
+    parents = {edge.parent for edge in edges}
+    return [edge for edge in edges if edge.child in parents]
 
 
 def _cycles(edges: list[Edge]) -> Iterator[tuple[Edge, list[str]]]:

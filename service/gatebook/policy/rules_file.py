@@ -17,18 +17,23 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from gatebook.expression.tree import Expression
+from gatebook.pace import Pause, no_pause
 from gatebook.policy.conditions import Scope, check
 from gatebook.policy.model import Model
-from gatebook.policy.source import Line, Remark, read_lines
+from gatebook.policy.source import Line, Remark, walk_lines
 from gatebook.policy.suggest import did_you_mean
 from gatebook.values import Edge, Finding, Rule
 
 FINDINGS_MAX = 1_000
 EFFECTS = ("allow", "deny")
 EDGE_FIELDS = ("child", "parent", "domain")
+_WATCHED = frozenset(("eft", "priority"))
+"""Fields, beside conditions, of which not everything is accepted."""
 _PRIORITY = re.compile(r"0|[1-9][0-9]{0,17}")
 _BRACKETS = re.compile(r"[,()\[\]]")
 _CLOSES = {")": "(", "]": "["}
+_ODD = re.compile(r"[()\[\]\"'#]")
+"""What a line may hold beside fields and the commas between them."""
 # The first separator is the one: to try each of them would take quadratic time.
 _SEPARATOR_IN_QUOTES = re.compile(r"'[^',()\[\]]*[,()\[\]][^']*'|\"[^\",()\[\]]*[,()\[\]][^\"]*\"")
 _COMMENT = re.compile(r"\s#")
@@ -43,26 +48,35 @@ class RulesReader:
     Past `FINDINGS_MAX` findings nothing more is read: the set is refused, and each finding is work.
     """
 
-    def __init__(self, model: Model) -> None:
-        """Takes the model that says what the lines consist of."""
+    def __init__(self, model: Model, pause: Pause = no_pause) -> None:
+        """Takes the model that says what the lines consist of, and what to call after some of them."""
         self._model = model
+        self._pause = pause
+        self._names: dict[str, str] = {}  # each text that stands in many lines is kept once
         self._scopes = {key: _scope(model, key) for key in model.policies}
         self._conditions = {key: model.condition_fields(key) for key in model.policies}
+        widths = {key: len(it.tokens) for key, it in model.policies.items()}
+        self._widths = {**{key: role.arity for key, role in model.roles.items()}, **widths}
+        self._watched = {
+            key: tuple(at for at, name in enumerate(it.tokens) if name in {*_WATCHED, *self._conditions[key]})
+            for key, it in model.policies.items()
+        }
+        self._accepted: set[tuple[str, ...]] = set()  # what watched fields held in a line without remarks
         self._found = 0
         self._checked: dict[tuple[str, str], tuple[Expression | None, tuple[Remark, ...]]] = {}
 
     def read(self, file: str, content: bytes) -> tuple[list[Rule], list[Edge], list[Finding]]:
         """Returns the rules and edges of a file that could be read, and its findings, unsorted."""
-        lines, findings = read_lines(file, content)
+        findings: list[Finding] = []
         rules: list[Rule] = []
         edges: list[Edge] = []
-        for line in lines:
+        for line in walk_lines(file, content, findings, self._pause):
             text = line.text.strip()
             if not text or text.startswith("#"):
                 continue
             if self._found > FINDINGS_MAX:
                 break
-            read = self._line(file, line, text)
+            read = self._plain_line(file, line, text) or self._line(file, line, text)
             if isinstance(read, Rule):
                 rules.append(read)
             elif isinstance(read, Edge):
@@ -72,6 +86,22 @@ class RulesReader:
                 findings += [_place(file, line.number, indent, remark) for remark in read]
                 self._found += len(read)
         return rules, edges, findings
+
+    def _plain_line(self, file: str, line: Line, text: str) -> Rule | Edge | None:
+        """Reads a line in which nothing can be wrong; gives None of any other."""
+        if _ODD.search(text):
+            return None
+        share = self._names.setdefault
+        key, *fields = [share(field, field) for field in map(str.strip, text.split(","))]
+        if len(fields) != self._widths.get(key):
+            return None
+        values = tuple(fields)
+        watched = self._watched.get(key)
+        if watched is None:
+            return Edge(key, values[0], values[1], values[2:], file, line.number) if all(values) else None
+        if watched and (key, *[values[at] for at in watched]) not in self._accepted:
+            return None
+        return Rule(key, values, file, line.number, line.text.rstrip())
 
     def _line(self, file: str, line: Line, text: str) -> Rule | Edge | list[Remark]:
         spans, remarks = split_fields(text)
@@ -94,7 +124,10 @@ class RulesReader:
             remarks += _empty_fields(spans[1:], values)
             return remarks or Edge(key, values[0], values[1], values[2:], file, line.number)
         remarks += self._rule_fields(key, spans[1:], values)
-        return remarks or Rule(key, values, file, line.number, line.text.rstrip())
+        if remarks:
+            return remarks
+        self._accepted.add((key, *[values[at] for at in self._watched[key]]))
+        return Rule(key, values, file, line.number, line.text.rstrip())
 
     def _fields_of(self, key: str) -> tuple[str, ...] | None:
         if key in self._model.policies:

@@ -12,15 +12,21 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 
 import msgspec
 
+from gatebook.pace import Pause
 from gatebook.values import Finding, Severity
 
 LINE_CHARACTERS_MAX = 16_384
 SUSPECTS_MAX = 100
 """How many odd characters of one file are reported."""
 
+PIECE_BYTES = 16_384
+"""How much of a file is looked at without a pause."""
+
+_PLAIN = b"\t\n" + bytes(range(0x20, 0x7F))
 _BYTE_ORDER_MARK = "\ufeff"
 _SUSPECT = re.compile(
     r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f"
@@ -29,7 +35,7 @@ _SUSPECT = re.compile(
 )
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One line of a file, without its end."""
 
     number: int
@@ -106,6 +112,44 @@ def read_lines(file: str, content: bytes) -> tuple[tuple[Line, ...], list[Findin
         if len(line.text) > LINE_CHARACTERS_MAX
     ]
     return tuple(line for line in lines if len(line.text) <= LINE_CHARACTERS_MAX), findings
+
+
+def walk_lines(file: str, content: bytes, findings: list[Finding], pause: Pause) -> Iterator[Line]:
+    """Yields what `read_lines` returns, but for an empty last line, and never holds all of them.
+
+    What is wrong with the characters of the file is in `findings` before the first line comes.
+    """
+    if not all(_is_clean(piece) for piece in _pieces(content, pause)):
+        lines, wrong = read_lines(file, content)
+        findings += wrong
+        yield from lines
+        return
+    number = 0
+    for piece in _pieces(content, pause):
+        for number, text in enumerate(piece.removesuffix(b"\n").decode().split("\n"), number + 1):
+            yield Line(number, text.removesuffix("\r"))
+
+
+def _pieces(content: bytes, pause: Pause) -> Iterator[bytes]:
+    """Yields the content in pieces of whole lines."""
+    start = 0
+    while start < len(content):
+        end = content.find(b"\n", start + PIECE_BYTES) + 1 or len(content)
+        yield content[start:end]
+        start = end
+        pause()
+
+
+def _is_clean(piece: bytes) -> bool:
+    """Tells whether nothing can be wrong with the characters of whole lines."""
+    if max(map(len, piece.split(b"\n"))) > LINE_CHARACTERS_MAX:
+        return False
+    if not piece.translate(None, _PLAIN):
+        return True
+    try:
+        return _SUSPECT.search(piece.decode()) is None
+    except UnicodeDecodeError:
+        return False
 
 
 def _suspect(file: str, text: str, match: re.Match[str]) -> Finding:
