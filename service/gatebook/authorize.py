@@ -138,9 +138,22 @@ async def authorize(recorder: Recorder, snapshot: Snapshot, questions: Sequence[
     for question in questions:
         if len(decided) % FAIR_SHARE == FAIR_SHARE - 1:
             await asyncio.sleep(0)  # other calls get their turn during a large batch
-        decision = decide_unless_standing(snapshot, question, now)
-        decided.append(Decided(question.asked, decision, _decision_ids.draw().hex()))
-    written = await recorder.record_decisions(decided, questions[0].caller)
+        decided.append(as_decided(question, decide_unless_standing(snapshot, question, now)))
+    return await write(recorder, decided, questions[0].caller)
+
+
+def as_decided(question: Question, decision: Decision) -> Decided:
+    """Returns a question with its decision, under an id of its own."""
+    return Decided(question.asked, decision, _decision_ids.draw().hex())
+
+
+async def write(recorder: Recorder, decided: Sequence[Decided], caller: str) -> list[Answer]:
+    """Writes decisions in one commit, then answers.
+
+    Raises:
+        BookUnavailableError, OverloadedError: as `authorize`.
+    """
+    written = await recorder.record_decisions(decided, caller)
     # Past the commit point: every decision is durably in the book, and may be told.
     return [Answer(one.decision, one.decision_id, place) for one, place in zip(decided, written, strict=True)]
 

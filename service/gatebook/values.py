@@ -250,7 +250,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose`, `subject` and `actor`
     the policy set knows: only those may stand in clear in the book. With `row_given` the decision is
-    about the row that was asked about, and no other.
+    about the row that was asked about, and no other. A `plan_dialect` makes it a plan, about all rows.
     """
 
     outcome: Outcome
@@ -259,6 +259,7 @@ class Decision(msgspec.Struct, frozen=True):
     vocabulary_known: frozenset[str] = frozenset()
     data_subjects: tuple[str, ...] = ()
     row_given: bool = False
+    plan_dialect: str = ""
 
     @property
     def allowed(self) -> bool:

@@ -20,6 +20,7 @@ ACCESS = {
     "action": {"name": "read"},
     "resource": {"id": "report:weekly"},
 }
+PLANS = "PlanAccess"
 REQUESTS: dict[str, dict[str, Any]] = {
     "CheckAccess": {"access": ACCESS, "explain": True},
     "BatchCheckAccess": {"items": [{"access": ACCESS}]},
@@ -87,6 +88,25 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield server
 
 
+PLAN = {
+    "access": {
+        "subject": {"type": "user", "id": "fiona"},
+        "action": {"name": "read"},
+        "resource": {"id": "ai_usage.token_usage", "columns": ["tokens_in"]},
+        "purpose": "cost_management",
+        "enforcer": {"supported_obligations": ["OBLIGATION_KIND_MINIMUM_GROUP"]},
+    },
+    "dialect": "duckdb",
+}
+
+
+@pytest.fixture(scope="module")
+def telemetry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of the governed set `telemetry`."""
+    with serving(tmp_path_factory.mktemp("planned"), [POLICIES / "telemetry"]) as server:
+        yield server
+
+
 def searchable(published: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the files of a plain set with the subjects and resources that it knows."""
     known = {"directory/users.jsonl": {"type": "user", "id": "alice"}}
@@ -104,6 +124,7 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     with basic.channel() as channel:
         reflected = Reflected(channel)
         methods = sorted(reflected.methods(), key=lambda method: method.name.startswith("Search"))
+        methods = [method for method in methods if method.name != PLANS]
         answers = {method.name: reflected.call(method, requests[method.name]) for method in methods}
 
     assert answers.keys() == REQUESTS.keys()
@@ -111,3 +132,14 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     assert answers["StreamCheckAccess"]["results"][0]["decision"]["effect"] == "EFFECT_ALLOW"
     assert answers["PublishDirectory"]["subjects"] == 1
     assert answers["TailEntries"]["entries"][0]["entry"]["kind"] == "ENTRY_KIND_SYSTEM"
+
+
+def test_plans_can_be_called_by_reflection(telemetry: RunningServer) -> None:
+    """The method that plans, of which only governed sets know, answers such a request too."""
+    with telemetry.channel() as channel:
+        reflected = Reflected(channel)
+        [method] = [method for method in reflected.methods() if method.name == PLANS]
+        answer = reflected.call(method, PLAN)
+
+    assert answer["decision"]["effect"] == "EFFECT_ALLOW"
+    assert answer["masks_sql"] == {"tokens_in": '"tokens_in"'}

@@ -65,6 +65,7 @@ _SUBJECT_HEAD, _ACTOR_HEAD, _DATA_SUBJECT_HEAD = (
 _EXPIRES_TIME = tag(entry_pb2.DecisionEntry, "expires_time")
 _ALLOW_PARTIAL_TRUE = tag(entry_pb2.DecisionEntry, "allow_partial") + varint(1)
 _ROW_GIVEN_TRUE = tag(entry_pb2.DecisionEntry, "row_given") + varint(1)
+_PLAN_DIALECT = tag(entry_pb2.DecisionEntry, "plan_dialect")
 DATA_SUBJECT_TYPE = "user"
 """Rows name their data subjects by id alone; they are people, and so of this type in the directory."""
 
@@ -128,6 +129,8 @@ def encode_decision(decided: Decided, stamp: Stamp, people: Sequence[Person], or
         owners = _distinct(data_subjects or askers)
         sealed += delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row))
         body.append(_ROW_GIVEN_TRUE)
+    if decision.plan_dialect:
+        body.append(delimited(_PLAN_DIALECT, decision.plan_dialect.encode()))
     return join(stamp, _KIND_DECISION, sealed, delimited(_DECISION, b"".join(body)))
 
 

@@ -53,6 +53,7 @@ OPERATIONS: Final = (
     "BatchCheckAccess",
     "StreamCheckAccess",
     "Check",
+    "PlanAccess",
     "SearchSubjects",
     "SearchResources",
     "SearchActions",

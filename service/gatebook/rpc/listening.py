@@ -29,6 +29,7 @@ from gatebook.rpc.edge import Edge
 from gatebook.rpc.envoy_service import EnvoyServicer, refused
 from gatebook.rpc.health import Health
 from gatebook.rpc.intake import Intake
+from gatebook.rpc.plan_service import PlanServicer
 from gatebook.rpc.policy_service import PolicyServicer
 from gatebook.rpc.receipts import Receipts
 from gatebook.rpc.search_service import SearchServicer
@@ -141,6 +142,7 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)
     checks = Health(service, SERVICES)
     AccessServicer(checking, edge, limits).add_to(server)
+    PlanServicer(service, receipts, edge, limits).add_to(server)
     SearchServicer(service, edge, limits).add_to(server)
     if team is not None and config.worker:
         server.add_registered_method_handlers(POLICY_SERVICE.full_name, team.policies(edge))

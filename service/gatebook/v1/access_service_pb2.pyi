@@ -283,6 +283,195 @@ class StreamCheckAccessResponse(_message.Message):
 Global___StreamCheckAccessResponse: _TypeAlias = StreamCheckAccessResponse  # noqa: Y015
 
 @_typing.final
+class PlanAccessRequest(_message.Message):
+    """Asks for a plan: what of a dataset may be read, said to the engine that holds its rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    DIALECT_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    RECEIPT_LEVEL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """An id of the caller's choice, echoed in logs. At most 64 bytes."""
+    policy_set: _builtins.str
+    """The policy set that decides, which has a catalogue. May be empty when the server serves exactly one."""
+    dialect: _builtins.str
+    """The dialect of the SQL: "postgres", "duckdb", "trino" or "spark"."""
+    allow_partial: _builtins.bool
+    """Withhold the columns that are denied instead of denying all. A column that some rows deny is null there."""
+    at_least: _builtins.int
+    """Decide only with this revision number or a later one; FAILED_PRECONDITION until it is active."""
+    receipt_level: _types_pb2.ReceiptLevel.ValueType
+    """How much of a receipt to return."""
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessRequest:
+        """The question. It names no row: a plan is about all of them. The masks and obligations that its enforcer declares
+        are those that it will fulfil by running the SQL, OBLIGATION_KIND_ROW_FILTER among them.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        policy_set: _builtins.str = ...,
+        access: _types_pb2.AccessRequest | None = ...,
+        dialect: _builtins.str = ...,
+        allow_partial: _builtins.bool = ...,
+        at_least: _builtins.int = ...,
+        receipt_level: _types_pb2.ReceiptLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "allow_partial", b"allow_partial", "at_least", b"at_least", "dialect", b"dialect", "policy_set", b"policy_set", "receipt_level", b"receipt_level", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanAccessRequest: _TypeAlias = PlanAccessRequest  # noqa: Y015
+
+@_typing.final
+class PlanAccessResponse(_message.Message):
+    """Answers with a plan. Run as SELECT each of `masks_sql` FROM the dataset WHERE `decision.row_filter.sql`, it gives
+    the rows that a check of each row would allow, with the values that its masks leave; never more.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MasksSqlEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    MASKS_SQL_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    NARROWINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decision(self) -> _types_pb2.Decision:
+        """The decision about all rows. With ROW_FILTER_KIND_CONDITIONAL its `row_filter` has the condition as a tree and, under
+        the dialect that was asked for, as SQL; with ROW_FILTER_KIND_ALL_ROWS there is no condition.
+        """
+
+    @_builtins.property
+    def masks_sql(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """For each column that the decision allows: the SQL expression to select in its place. Empty in a denial."""
+
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanParameter]:
+        """The values of the placeholders, in the order in which they stand in the select expressions, column by column in the
+        order of the decision, and then in the row filter. No value is used twice. Placeholders are written
+        `$1`, `$2` in postgres and duckdb, `:p1`, `:p2` in spark, and `?` in trino, which has only their order.
+        """
+
+    @_builtins.property
+    def narrowings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the dialect cannot say of the rules, and therefore denies or masks, in words. Empty where the SQL is exact."""
+
+    def __init__(
+        self,
+        *,
+        decision: _types_pb2.Decision | None = ...,
+        masks_sql: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        parameters: _abc.Iterable[Global___PlanParameter] | None = ...,
+        narrowings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "masks_sql", b"masks_sql", "narrowings", b"narrowings", "parameters", b"parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanAccessResponse: _TypeAlias = PlanAccessResponse  # noqa: Y015
+
+@_typing.final
+class PlanParameter(_message.Message):
+    """The value of one placeholder. No field set means that it is not known to this client, which then runs nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRING_VALUE_FIELD_NUMBER: _builtins.int
+    BOOL_VALUE_FIELD_NUMBER: _builtins.int
+    INT_VALUE_FIELD_NUMBER: _builtins.int
+    DOUBLE_VALUE_FIELD_NUMBER: _builtins.int
+    MASK_KEY_PAD_FIELD_NUMBER: _builtins.int
+    string_value: _builtins.str
+    """A text."""
+    bool_value: _builtins.bool
+    """A truth value."""
+    int_value: _builtins.int
+    """A whole number of 64 bits."""
+    double_value: _builtins.float
+    """A binary floating-point number."""
+    @_builtins.property
+    def mask_key_pad(self) -> Global___MaskKeyPad:
+        """Bytes that the client makes of a key that it holds."""
+
+    def __init__(
+        self,
+        *,
+        string_value: _builtins.str = ...,
+        bool_value: _builtins.bool = ...,
+        int_value: _builtins.int = ...,
+        double_value: _builtins.float = ...,
+        mask_key_pad: Global___MaskKeyPad | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "double_value", b"double_value", "int_value", b"int_value", "kind", b"kind", "mask_key_pad", b"mask_key_pad", "string_value", b"string_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "double_value", b"double_value", "int_value", b"int_value", "kind", b"kind", "mask_key_pad", b"mask_key_pad", "string_value", b"string_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["string_value", "bool_value", "int_value", "double_value", "mask_key_pad"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___PlanParameter: _TypeAlias = PlanParameter  # noqa: Y015
+
+@_typing.final
+class MaskKeyPad(_message.Message):
+    """Which key of a hash mask an engine needs, and in which form. Keys are never part of a plan: the client holds them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PAD_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key, by the id that the mask has too."""
+    pad: _builtins.int
+    """What to make of the key: zero bytes behind it until it has 64 (a key of more is first replaced by its SHA-256), each
+    byte XOR this number. It is 54 (ipad) or 92 (opad) of RFC 2104.
+    """
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        pad: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "pad", b"pad"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskKeyPad: _TypeAlias = MaskKeyPad  # noqa: Y015
+
+@_typing.final
 class SearchSubjectsRequest(_message.Message):
     """Asks which subjects a check would be allowed for."""
 

@@ -50,6 +50,11 @@ class AccessServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessResponse.FromString,
                 _registered_method=True)
+        self.PlanAccess = channel.unary_unary(
+                '/gatebook.v1.AccessService/PlanAccess',
+                request_serializer=gatebook_dot_v1_dot_access__service__pb2.PlanAccessRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_access__service__pb2.PlanAccessResponse.FromString,
+                _registered_method=True)
         self.SearchSubjects = channel.unary_unary(
                 '/gatebook.v1.AccessService/SearchSubjects',
                 request_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchSubjectsRequest.SerializeToString,
@@ -87,6 +92,13 @@ class AccessServiceServicer(object):
 
     def StreamCheckAccess(self, request_iterator, context):
         """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanAccess(self, request, context):
+        """Says which rows and columns of a dataset may be had, as SQL, before any row is read. A plan is a decision, and an entry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +142,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.StreamCheckAccess,
                     request_deserializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessResponse.SerializeToString,
+            ),
+            'PlanAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanAccess,
+                    request_deserializer=gatebook_dot_v1_dot_access__service__pb2.PlanAccessRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_access__service__pb2.PlanAccessResponse.SerializeToString,
             ),
             'SearchSubjects': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchSubjects,
@@ -229,6 +246,33 @@ class AccessService(object):
             '/gatebook.v1.AccessService/StreamCheckAccess',
             gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessRequest.SerializeToString,
             gatebook_dot_v1_dot_access__service__pb2.StreamCheckAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AccessService/PlanAccess',
+            gatebook_dot_v1_dot_access__service__pb2.PlanAccessRequest.SerializeToString,
+            gatebook_dot_v1_dot_access__service__pb2.PlanAccessResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class AccessServiceStub:
     """Decides many requests with one commit to the book. The results have the order and length of the items."""
     StreamCheckAccess: _grpc.StreamStreamMultiCallable[_access_service_pb2.StreamCheckAccessRequest, _access_service_pb2.StreamCheckAccessResponse]
     """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`."""
+    PlanAccess: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.PlanAccessRequest, _access_service_pb2.PlanAccessResponse]
+    """Says which rows and columns of a dataset may be had, as SQL, before any row is read. A plan is a decision, and an entry."""
     SearchSubjects: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SearchSubjectsRequest, _access_service_pb2.SearchSubjectsResponse]
     """Finds the subjects of a type for whom a check would be allowed. It is complete, and one entry a page."""
     SearchResources: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SearchResourcesRequest, _access_service_pb2.SearchResourcesResponse]
@@ -57,6 +59,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Decides many requests with one commit to the book. The results have the order and length of the items."""
     StreamCheckAccess: _aio.StreamStreamMultiCallable[_access_service_pb2.StreamCheckAccessRequest, _access_service_pb2.StreamCheckAccessResponse]  # type: ignore[assignment]
     """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`."""
+    PlanAccess: _aio.UnaryUnaryMultiCallable[_access_service_pb2.PlanAccessRequest, _access_service_pb2.PlanAccessResponse]  # type: ignore[assignment]
+    """Says which rows and columns of a dataset may be had, as SQL, before any row is read. A plan is a decision, and an entry."""
     SearchSubjects: _aio.UnaryUnaryMultiCallable[_access_service_pb2.SearchSubjectsRequest, _access_service_pb2.SearchSubjectsResponse]  # type: ignore[assignment]
     """Finds the subjects of a type for whom a check would be allowed. It is complete, and one entry a page."""
     SearchResources: _aio.UnaryUnaryMultiCallable[_access_service_pb2.SearchResourcesRequest, _access_service_pb2.SearchResourcesResponse]  # type: ignore[assignment]
@@ -90,6 +94,14 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_access_service_pb2.StreamCheckAccessResponse], _abc.AsyncIterator[_access_service_pb2.StreamCheckAccessResponse]]:
         """Decides requests as they arrive. Results come as they are ready; correlate them by `correlation_id`."""
+
+    @_abc_1.abstractmethod
+    def PlanAccess(
+        self,
+        request: _access_service_pb2.PlanAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.PlanAccessResponse, _abc.Awaitable[_access_service_pb2.PlanAccessResponse]]:
+        """Says which rows and columns of a dataset may be had, as SQL, before any row is read. A plan is a decision, and an entry."""
 
     @_abc_1.abstractmethod
     def SearchSubjects(

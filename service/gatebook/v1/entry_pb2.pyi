@@ -409,6 +409,7 @@ class DecisionEntry(_message.Message):
     ROW_GIVEN_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     DATA_SUBJECT_PSEUDONYMS_FIELD_NUMBER: _builtins.int
+    PLAN_DIALECT_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """The id of the decision."""
     policy_set: _builtins.str
@@ -437,6 +438,8 @@ class DecisionEntry(_message.Message):
     """Whether the caller stated the row."""
     trace_id: _builtins.bytes
     """The W3C trace id of the call (16 bytes), when the caller sent one."""
+    plan_dialect: _builtins.str
+    """The SQL dialect of a plan, which is about all rows; empty in the answer to a check."""
     @_builtins.property
     def policy_revision(self) -> _types_pb2.Revision:
         """The policy revision that decided."""
@@ -494,10 +497,11 @@ class DecisionEntry(_message.Message):
         row_given: _builtins.bool = ...,
         trace_id: _builtins.bytes = ...,
         data_subject_pseudonyms: _abc.Iterable[_builtins.bytes] | None = ...,
+        plan_dialect: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["directory_revision", b"directory_revision", "expires_time", b"expires_time", "minimum_group", b"minimum_group", "policy_revision", b"policy_revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor_pseudonym", b"actor_pseudonym", "allow_partial", b"allow_partial", "columns", b"columns", "data_subject_pseudonyms", b"data_subject_pseudonyms", "decision_id", b"decision_id", "directory_revision", b"directory_revision", "effect", b"effect", "expires_time", b"expires_time", "minimum_group", b"minimum_group", "must_apply", b"must_apply", "notice_id", b"notice_id", "policy_revision", b"policy_revision", "policy_set", b"policy_set", "purpose", b"purpose", "reason", b"reason", "resource_id", b"resource_id", "row_given", b"row_given", "rules", b"rules", "subject_pseudonym", b"subject_pseudonym", "subject_type", b"subject_type", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor_pseudonym", b"actor_pseudonym", "allow_partial", b"allow_partial", "columns", b"columns", "data_subject_pseudonyms", b"data_subject_pseudonyms", "decision_id", b"decision_id", "directory_revision", b"directory_revision", "effect", b"effect", "expires_time", b"expires_time", "minimum_group", b"minimum_group", "must_apply", b"must_apply", "notice_id", b"notice_id", "plan_dialect", b"plan_dialect", "policy_revision", b"policy_revision", "policy_set", b"policy_set", "purpose", b"purpose", "reason", b"reason", "resource_id", b"resource_id", "row_given", b"row_given", "rules", b"rules", "subject_pseudonym", b"subject_pseudonym", "subject_type", b"subject_type", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

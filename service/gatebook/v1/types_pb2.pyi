@@ -666,7 +666,9 @@ class Call(_message.Message):
     OP_FIELD_NUMBER: _builtins.int
     OPERANDS_FIELD_NUMBER: _builtins.int
     op: _builtins.str
-    """One of: and or not eq ne lt le gt ge in add sub mul div mod neg list, or the name of a function."""
+    """One of: and or not eq ne lt le gt ge in add sub mul div mod neg list, or the name of a function.
+    The row filter of a plan may also have `not_false`: true where its operand is true or unknown, else false.
+    """
     @_builtins.property
     def operands(self) -> _containers.RepeatedCompositeFieldContainer[Global___Expression]:
         """The operands, in order."""
@@ -834,7 +836,7 @@ class RowFilter(_message.Message):
 
     @_builtins.property
     def sql(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The condition as SQL, by dialect. Reserved for a later part."""
+        """The condition as SQL, by dialect: that of a plan. Empty in answers to checks."""
 
     def __init__(
         self,

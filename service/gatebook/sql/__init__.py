@@ -1,0 +1,1 @@
+"""Says what a decision allows of a dataset's rows in SQL."""
