@@ -21,6 +21,7 @@ from gatebook.compiler.closure import Closure, Fields, Tokens
 from gatebook.compiler.lookups import Values
 from gatebook.compiler.split import Key
 from gatebook.expression.tree import Expression
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.values import Rule
 
 Outcome = bool | Expression | None
@@ -30,7 +31,7 @@ Blind = Callable[[Tokens, Fields], Outcome]
 _ORDER = attrgetter("order")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A rule in an index: `rest` is what is left of the matcher, None if nothing is.
 
     `order` is the place of the rule in the policy. `blind` is there if the rest reads the row, and gives
@@ -51,15 +52,22 @@ class Index:
     """The rules of one alternative, by its keys; they match only if `guard` is there and not False. Immutable."""
 
     def __init__(
-        self, keys: Sequence[Key], names: Sequence[str], guard: Closure | None, entries: Sequence[Entry]
+        self,
+        keys: Sequence[Key],
+        names: Sequence[str],
+        guard: Closure | None,
+        entries: Sequence[Entry],
+        pause: Pause = no_pause,
     ) -> None:
         """Takes the keys, the names of the rules' fields, and the entries in order."""
         # Equalities come first: they leave the fewest rules.
         self.keys = tuple(sorted(keys, key=lambda key: key.role != ""))
         self.guard = guard
         positions = [names.index(key.field) for key in self.keys]
-        self.used = tuple(frozenset(entry.rule.fields[position] for entry in entries) for position in positions)
-        self._root = _nest(entries, positions)
+        self.used = tuple(
+            frozenset(entry.rule.fields[position] for entry in paced(entries, pause)) for position in positions
+        )
+        self._root = _nest(entries, positions, pause)
 
     def reach(self, values: Sequence[Values]) -> tuple[Entry, ...]:
         """Returns the entries whose keys hold or are UNKNOWN, in order."""
@@ -87,10 +95,11 @@ def _descend(nodes: list[Any], values: Values) -> list[Any]:
     return reached
 
 
-def _nest(entries: Sequence[Entry], positions: list[int]) -> Any:  # noqa: ANN401 - a mapping of mappings, as deep as there are keys
+def _nest(entries: Sequence[Entry], positions: list[int], pause: Pause) -> Any:  # noqa: ANN401 - a mapping of mappings, as deep as there are keys
     if not positions:
         return tuple(entries)
     grouped: dict[str, list[Entry]] = {}
-    for entry in entries:
-        grouped.setdefault(entry.rule.fields[positions[0]], []).append(entry)
-    return {value: _nest(group, positions[1:]) for value, group in grouped.items()}
+    position, *inner = positions
+    for entry in paced(entries, pause):
+        grouped.setdefault(entry.rule.fields[position], []).append(entry)
+    return {value: _nest(grouped[value], inner, pause) for value in paced(grouped, pause)}

@@ -24,6 +24,7 @@ from gatebook.compiler.split import calls_eval, reads_token
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.tree import Expression
 from gatebook.expression.truth import Functions
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.directory import Directory
 from gatebook.policy.model import EffectKind, Model
@@ -58,8 +59,10 @@ class Program(msgspec.Struct, frozen=True):
     remembered: Remembered
 
 
-def compile_program(policy_set: PolicySet, directory: Directory | None) -> Program:
+def compile_program(policy_set: PolicySet, directory: Directory | None, pause: Pause = no_pause) -> Program:
     """Compiles a policy set, with the group memberships of the directory as further `g` links.
+
+    It is work for a second or many, in which `pause` is called after every few rules.
 
     Raises:
         PolicySetRefusedError: a matcher or condition is not understood; it carries all findings.
@@ -67,13 +70,13 @@ def compile_program(policy_set: PolicySet, directory: Directory | None) -> Progr
     model = policy_set.model
     governed = policy_set.kind == GOVERNED
     edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
-    roles = {key: Roles(edge for edge in edges if edge.gtype == key) for key in model.roles}
+    roles = {key: Roles(edge for edge in paced(edges, pause) if edge.gtype == key) for key in model.roles}
     functions: Functions = {key: graph.linked for key, graph in roles.items()}
     sections, findings = {}, []
     for key in ("p", "p2", "p3") if governed else ("p",):
         if key in model.policies:
             matcher = model.matchers[f"m{key[1:]}"]
-            read, unread = read_rules(model, matcher, key, rules_of(policy_set, key))
+            read, unread = read_rules(model, matcher, key, rules_of(policy_set, key, pause), pause)
             findings += check_matcher(model, matcher, key) + unread
             names = model.policies[key].tokens
             late_token = RESOURCE if governed else ""
@@ -84,16 +87,16 @@ def compile_program(policy_set: PolicySet, directory: Directory | None) -> Progr
     if findings:
         message = f"policy set `{policy_set.name}` is not understood: {findings[0].message}"
         raise PolicySetRefusedError(message, sorted(findings))
-    return _program(policy_set, sections, roles)
+    return _program(policy_set, sections, roles, pause)
 
 
-def rules_of(policy_set: PolicySet, key: str) -> tuple[Rule, ...]:
+def rules_of(policy_set: PolicySet, key: str, pause: Pause = no_pause) -> tuple[Rule, ...]:
     """Returns the rules of one type, in order.
 
     As in Casbin, a matcher without any rule is evaluated once, as if one rule of empty fields
     allowed; unless it holds a condition of the rule.
     """
-    rules = tuple(rule for rule in policy_set.rules if rule.ptype == key)
+    rules = tuple([rule for rule in paced(policy_set.rules, pause) if rule.ptype == key])
     matcher = policy_set.model.matchers[f"m{key[1:]}"]
     if rules or key != "p" or policy_set.kind == GOVERNED or calls_eval(matcher.expression):
         return rules
@@ -110,12 +113,17 @@ def effect_of(model: Model) -> Callable[[Rule], str]:
     return lambda rule: rule.fields[position]
 
 
-def _program(policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Roles]) -> Program:
+def _program(
+    policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Roles], pause: Pause
+) -> Program:
     model, main = policy_set.model, sections["p"]
     effect = effect_of(model)
 
     def allows(rule: Rule) -> bool:
         return effect(rule) == ALLOW
+
+    def denies(rule: Rule) -> bool:
+        return effect(rule) == DENY
 
     def unconditional(part: Expression) -> bool:
         return not calls_eval(part)
@@ -123,16 +131,20 @@ def _program(policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapp
     def speaks_of(*tokens: str) -> Callable[[Expression], bool]:
         return lambda part: unconditional(part) and any(reads_token(part, token) for token in tokens)
 
-    groups = {"allows": main.indexes(allows), "denies": main.indexes(lambda rule: effect(rule) == DENY)}
+    groups = {"allows": main.indexes(allows, pause=pause), "denies": main.indexes(denies, pause=pause)}
     if policy_set.kind == GOVERNED:
-        groups["masks"], groups["groups"] = (sections[key].indexes() if key in sections else () for key in ("p2", "p3"))
-        groups["granted"] = main.indexes(allows, unconditional)
-        groups["asked"] = main.indexes(allows, lambda part: unconditional(part) and not reads_token(part, PURPOSE))
+        groups["masks"], groups["groups"] = (
+            sections[key].indexes(pause=pause) if key in sections else () for key in ("p2", "p3")
+        )
+        groups["granted"] = main.indexes(allows, unconditional, pause)
+        groups["asked"] = main.indexes(
+            allows, lambda part: unconditional(part) and not reads_token(part, PURPOSE), pause
+        )
     elif model.effects["e"].kind is EffectKind.PRIORITY:
-        groups = {"rules": main.indexes()}
+        groups = {"rules": main.indexes(pause=pause)}
     near = {
-        "about_resource": main.indexes(allows, speaks_of(RESOURCE, ACTION)),
-        "about_subject": main.indexes(allows, speaks_of(SUBJECT)),
+        "about_resource": main.indexes(allows, speaks_of(RESOURCE, ACTION), pause),
+        "about_subject": main.indexes(allows, speaks_of(SUBJECT), pause),
     }
     return Program(
         main=main,

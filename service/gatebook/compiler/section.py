@@ -20,19 +20,33 @@ from gatebook.expression.parse import ParseError, parse
 from gatebook.expression.residual import ROW, reads_row, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.model import Matcher, Model, walk
 from gatebook.values import Finding, Rule
 
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
+_NO_CONDITIONS: dict[str, Expression] = {}
 
 
-class ReadRule(msgspec.Struct, frozen=True):
-    """A rule with its conditions as trees, by field; `order` is its place among the rules of its type."""
+class ReadRule(msgspec.Struct, frozen=True, gc=False):
+    """A rule with its conditions as trees, by field.
 
-    order: int
-    rule: Rule
+    `bare` is its entry wherever nothing of the matcher is left: one for all indexes.
+    """
+
+    bare: Entry
     conditions: Mapping[str, Expression]
+
+    @property
+    def order(self) -> int:
+        """Returns its place among the rules of its type."""
+        return self.bare.order
+
+    @property
+    def rule(self) -> Rule:
+        """Returns the rule itself."""
+        return self.bare.rule
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -50,25 +64,32 @@ class Section(msgspec.Struct, frozen=True):
     late_token: str
 
     def indexes(
-        self, chosen: Callable[[Rule], bool] = lambda _: True, keep: Callable[[Expression], bool] = lambda _: True
+        self,
+        chosen: Callable[[Rule], bool] = lambda _: True,
+        keep: Callable[[Expression], bool] = lambda _: True,
+        pause: Pause = no_pause,
     ) -> tuple[Index, ...]:
         """Compiles the chosen rules, under the parts of the matcher that are kept: one index per alternative."""
-        rules = [rule for rule in self.rules if chosen(rule.rule)]
+        rules = [rule for rule in paced(self.rules, pause) if chosen(rule.bare.rule)]
         alternatives = split(self.matcher.expression, self.model.roles, keep)
-        return tuple(self._index(alternative, rules) for alternative in alternatives)
+        return tuple(self._index(alternative, rules, pause) for alternative in alternatives)
 
-    def _index(self, alternative: Alternative, rules: Sequence[ReadRule]) -> Index:
+    def _index(self, alternative: Alternative, rules: Sequence[ReadRule], pause: Pause) -> Index:
         positions = {name: position for position, name in enumerate(self.names)}
+        conditions = [positions[field] for field in sorted(self.model.condition_fields(self.key))]
         compiled: dict[tuple[str, ...], _Rest] = {}
         entries = []
-        for read in rules:
-            texts = tuple(read.rule.fields[positions[field]] for field in sorted(read.conditions))
+        for read in paced(rules, pause):
+            texts = tuple([read.rule.fields[position] for position in conditions])
             if texts not in compiled:
                 compiled[texts] = self._rest(alternative.rest, read.conditions, positions)
             rest = compiled[texts]
+            if rest.closure is None:
+                entries.append(read.bare)
+                continue
             entries.append(Entry(read.order, read.rule, rest.closure, rest.blind, fixed=rest.fixed, late=rest.late))
         guard = compile_expression(Call("and", alternative.guards), positions, self.functions)
-        return Index(alternative.keys, self.names, guard if alternative.guards else None, entries)
+        return Index(alternative.keys, self.names, guard if alternative.guards else None, entries, pause)
 
     def _rest(
         self, parts: Sequence[Expression], conditions: Mapping[str, Expression], positions: Mapping[str, int]
@@ -112,7 +133,7 @@ class _Rest(msgspec.Struct, frozen=True):
 
 
 def read_rules(
-    model: Model, matcher: Matcher, key: str, rules: Sequence[Rule]
+    model: Model, matcher: Matcher, key: str, rules: Sequence[Rule], pause: Pause = no_pause
 ) -> tuple[tuple[ReadRule, ...], list[Finding]]:
     """Parses the conditions of rules of one type, each text once, and checks their patterns."""
     names = model.policies[key].tokens
@@ -120,7 +141,7 @@ def read_rules(
     patterns = [(function, names.index(field)) for function, field in pattern_fields(matcher.expression)]
     parsed: dict[str, Expression | Finding] = {}
     read, findings = [], []
-    for order, rule in enumerate(rules):
+    for order, rule in enumerate(paced(rules, pause)):
         if len(rule.fields) != len(names):
             message = f"the rule has {len(rule.fields)} fields, but `{key}` has {len(names)}: {', '.join(names)}"
             findings.append(Finding(rule.file, rule.line, 1, NOT_UNDERSTOOD, message))
@@ -128,7 +149,7 @@ def read_rules(
         for function, position in patterns:
             if wrong := complaint(function, text := rule.fields[position]):
                 findings.append(Finding(rule.file, rule.line, rule.text.find(text) + 1, NOT_UNDERSTOOD, wrong))
-        conditions = {}
+        conditions = {} if fields else _NO_CONDITIONS
         for field in fields:
             text = rule.fields[names.index(field)]
             if text not in parsed:
@@ -138,7 +159,7 @@ def read_rules(
                 findings.append(msgspec.structs.replace(condition, file=rule.file, line=rule.line))
             else:
                 conditions[field] = condition
-        read.append(ReadRule(order, rule, conditions))
+        read.append(ReadRule(Entry(order, rule), conditions))
     return tuple(read), findings
 
 

@@ -14,6 +14,7 @@ import msgspec
 from gatebook.compiler.program import Program, compile_program
 from gatebook.engine.mask_keys import mask_key_ids
 from gatebook.engine.recall import Recall
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.catalogue import role_parents
 from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PolicySet
@@ -52,6 +53,7 @@ def build_snapshot(
     directory_revision: Revision | None,
     *,
     mask_master: bytes,
+    pause: Pause = no_pause,
 ) -> Snapshot:
     """Compiles a policy set into a snapshot. A plain set has no directory.
 
@@ -64,32 +66,32 @@ def build_snapshot(
     return Snapshot(
         policy_set=policy_set,
         policy_revision=policy_revision,
-        program=compile_program(policy_set, directory),
+        program=compile_program(policy_set, directory, pause),
         directory=directory,
         directory_revision=directory_revision,
         mask_key_ids=mask_key_ids(mask_master, policy_set.name, purposes),
-        resources=_resources(policy_set),
-        actions=_actions(policy_set),
-        role_parents=role_parents(policy_set.edges),
+        resources=_resources(policy_set, pause),
+        actions=_actions(policy_set, pause),
+        role_parents=role_parents(paced(policy_set.edges, pause)),
         recall=Recall(),
     )
 
 
-def _resources(policy_set: PolicySet) -> frozenset[str]:
+def _resources(policy_set: PolicySet, pause: Pause) -> frozenset[str]:
     if policy_set.catalogue is not None:
         return frozenset(policy_set.catalogue.datasets)
-    return _values_of(policy_set, "obj")
+    return _values_of(policy_set, "obj", pause)
 
 
-def _actions(policy_set: PolicySet) -> frozenset[str]:
+def _actions(policy_set: PolicySet, pause: Pause) -> frozenset[str]:
     if policy_set.catalogue is not None:
         return frozenset(policy_set.settings.actions)
-    return _values_of(policy_set, "act")
+    return _values_of(policy_set, "act", pause)
 
 
-def _values_of(policy_set: PolicySet, token: str) -> frozenset[str]:
+def _values_of(policy_set: PolicySet, token: str, pause: Pause) -> frozenset[str]:
     definition = policy_set.model.policies["p"].tokens
     if token not in definition:
         return frozenset()
     position = definition.index(token)
-    return frozenset(rule.fields[position] for rule in policy_set.rules if rule.ptype == "p")
+    return frozenset(rule.fields[position] for rule in paced(policy_set.rules, pause) if rule.ptype == "p")

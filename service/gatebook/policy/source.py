@@ -124,10 +124,10 @@ def walk_lines(file: str, content: bytes, findings: list[Finding], pause: Pause)
         findings += wrong
         yield from lines
         return
-    number = 0
+    numbers = itertools.count(1)
     for piece in _pieces(content, pause):
-        for number, text in enumerate(piece.removesuffix(b"\n").decode().split("\n"), number + 1):
-            yield Line(number, text.removesuffix("\r"))
+        for text in piece.removesuffix(b"\n").decode().split("\n"):
+            yield Line(next(numbers), text.removesuffix("\r"))
 
 
 def _pieces(content: bytes, pause: Pause) -> Iterator[bytes]:
