@@ -31,7 +31,8 @@ FIELDS: Mapping[str, st.SearchStrategy[str]] = {
     "eft": st.sampled_from(("allow", "allow", "deny")),
     "priority": st.integers(0, 12).map(str),
     "path": st.sampled_from(("/a/*", "/a/1", "/b/:id", "/b/:id/c", "/*", "*")),
-    "method": st.sampled_from(("GET", "^(GET|PUT)$", "P.*", "(GET)|(POST)")),
+    "method": st.sampled_from(("GET", "^(GET|PUT)$", "P.*", "(GET)|(POST)", "^P(OS|U)T", "PU?", "POx*S")),
+    "glob": st.sampled_from(("/a/**", "/a/*", "/b/*/c", "/[ab]/1", "*/a/1", "/a*", "/**")),
 }
 REQUESTS: Mapping[str, tuple[str, ...]] = {
     "sub": ("ana", "ben", "chidi", "root", "role1"),
@@ -195,6 +196,68 @@ SHAPES = (
         "priority",
     ),
     Shape("abac without rules", _TRIPLE, _TRIPLE, "r.sub == r.obj.owner"),
+    Shape(
+        "constant in the rule",
+        _TRIPLE,
+        _TRIPLE,
+        "g(r.sub, p.sub) && r.obj == p.obj && (r.act == p.act || p.act == 'write')",
+        roles={"g": 2},
+    ),
+    Shape(
+        "superuser within",
+        _TRIPLE,
+        _WITH_EFFECT,
+        "(g(r.sub, p.sub) || r.sub == 'root') && r.obj == p.obj",
+        "both",
+        {"g": 2},
+    ),
+    Shape(
+        "two choices",
+        _TRIPLE,
+        _WITH_EFFECT,
+        "(r.sub == p.sub || g(r.sub, p.sub)) && (r.obj == p.obj || g2(r.obj, p.obj)) && r.act == p.act",
+        "priority",
+        {"g": 2, "g2": 2},
+    ),
+    Shape(
+        "any of them",
+        _TRIPLE,
+        _WITH_EFFECT,
+        "r.sub == p.sub && r.act in (p.act, 'write') && p.obj in ('data1', r.obj)",
+        "both",
+    ),
+    Shape("heirs", _TRIPLE, _WITH_EFFECT, "g(p.sub, r.sub) && r.act == p.act", "both", {"g": 2}),
+    Shape(
+        "role of the rule",
+        _TRIPLE,
+        _WITH_EFFECT,
+        "g(p.sub, 'role1') && r.obj == p.obj || g('ana', p.sub) && r.act == p.act",
+        "both",
+        {"g": 2},
+    ),
+    Shape(
+        "roles of all",
+        _TRIPLE,
+        _WITH_EFFECT,
+        "g(r.sub, p.sub) && g2(r.obj, p.obj) && g3(r.act, p.act)",
+        "both",
+        {"g": 2, "g2": 2, "g3": 2},
+    ),
+    Shape(
+        "prefixes",
+        {"sub": "sub", "obj": "path", "act": "method"},
+        {"sub": "sub", "obj": "path", "act": "method", "eft": "eft"},
+        "g(r.sub, p.sub) && (keyMatch2(r.obj, p.obj) || keyMatch(r.obj, p.obj)) && regexMatch(r.act, p.act)",
+        "both",
+        {"g": 2},
+    ),
+    Shape(
+        "globs",
+        {"sub": "sub", "obj": "path"},
+        {"sub": "sub", "obj": "glob", "eft": "eft"},
+        "r.sub == p.sub && globMatch(r.obj, p.obj)",
+        "both",
+    ),
 )
 
 
@@ -206,8 +269,8 @@ def policies(draw: st.DrawFn, shape: Shape, rules_max: int = 7) -> str:
     least = draw(st.sampled_from((0, 4, rules_max)))
     lines = draw(st.lists(rules, min_size=least, max_size=rules_max, unique=True))
     for key, arity in shape.roles.items():
-        nodes = FIELDS["obj" if key == "g2" else "sub"]
-        parents = st.sampled_from(("group1", "group2") if key == "g2" else ROLES)
+        nodes = FIELDS[{"g2": "obj", "g3": "act"}.get(key, "sub")]
+        parents = st.sampled_from({"g2": ("group1", "group2"), "g3": ("read", "all")}.get(key, ROLES))
         edge = st.tuples(st.just(key), nodes, parents, *([FIELDS["dom"]] if arity == 3 else []))
         lines += draw(st.lists(edge.map(", ".join), min_size=least // 2, max_size=6, unique=True))
     return "".join(f"{line}\n" for line in lines)

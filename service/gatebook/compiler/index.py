@@ -2,24 +2,26 @@
 
 Owns the nested index of one alternative of a matcher: one level per key, each a mapping from the
 value of a rule's field to the next level, and at the end the rules with these values. It is walked with
-one set of values per key (a value, or all that a name inherits), at each level over the smaller of
-the set and the level, so rules that do not concern the request cost nothing.
+one set of values per key (a value, all that a name inherits, the beginnings of a path), at each level over the
+smaller of the set and the level, so rules that do not concern the request cost nothing.
 
 Where a value of the request is UNKNOWN, its key says nothing of any rule: all of the level is walked,
-and the match is UNKNOWN at best.
+and the match is UNKNOWN at best. Where a key says EVERY, all of the level is walked too, and what is left of the
+matcher decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
 
 from gatebook.compiler.closure import Closure, Fields, Tokens
-from gatebook.compiler.lookups import Values
-from gatebook.compiler.split import Key
+from gatebook.compiler.keys import Form, Key
+from gatebook.compiler.lookups import EVERY, Values
+from gatebook.expression.prefixes import prefix_of
 from gatebook.expression.tree import Expression
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.values import Rule
@@ -61,13 +63,11 @@ class Index:
     ) -> None:
         """Takes the keys, the names of the rules' fields, and the entries in order."""
         # Equalities come first: they leave the fewest rules.
-        self.keys = tuple(sorted(keys, key=lambda key: key.role != ""))
+        self.keys = tuple(sorted(keys, key=lambda key: key.form))
         self.guard = guard
-        positions = [names.index(key.field) for key in self.keys]
-        self.used = tuple(
-            frozenset(entry.rule.fields[position] for entry in paced(entries, pause)) for position in positions
-        )
-        self._root = _nest(entries, positions, pause)
+        readers = [_reader(key, names.index(key.field)) for key in self.keys]
+        self.used = tuple(frozenset(read(entry.rule.fields) for entry in paced(entries, pause)) for read in readers)
+        self._root = _nest(entries, readers, pause)
 
     def reach(self, values: Sequence[Values]) -> tuple[Entry, ...]:
         """Returns the entries whose keys hold or are UNKNOWN, in order."""
@@ -83,10 +83,10 @@ class Index:
 
 
 def _descend(nodes: list[Any], values: Values) -> list[Any]:
-    """Goes one level down, by the smaller of the values and each level; by all of it where they are UNKNOWN."""
+    """Goes one level down, by the smaller of the values and each level; by all of it where they do not narrow."""
     reached: list[Any] = []
     for node in nodes:
-        if values is None:
+        if values is None or values is EVERY:
             reached.extend(node.values())
         elif len(values) <= len(node):
             reached.extend([node[value] for value in values if value in node])
@@ -95,11 +95,21 @@ def _descend(nodes: list[Any], values: Values) -> list[Any]:
     return reached
 
 
-def _nest(entries: Sequence[Entry], positions: list[int], pause: Pause) -> Any:  # noqa: ANN401 - a mapping of mappings, as deep as there are keys
-    if not positions:
+def _nest(entries: Sequence[Entry], readers: Sequence[_Reader], pause: Pause) -> Any:  # noqa: ANN401 - a mapping of mappings, as deep as there are keys
+    if not readers:
         return tuple(entries)
     grouped: dict[str, list[Entry]] = {}
-    position, *inner = positions
+    read, *inner = readers
     for entry in paced(entries, pause):
-        grouped.setdefault(entry.rule.fields[position], []).append(entry)
+        grouped.setdefault(read(entry.rule.fields), []).append(entry)
     return {value: _nest(grouped[value], inner, pause) for value in paced(grouped, pause)}
+
+
+_Reader = Callable[[Fields], str]
+"""Reads from the fields of a rule what a level knows it by."""
+
+
+def _reader(key: Key, position: int) -> _Reader:
+    if key.form is not Form.PREFIX:
+        return itemgetter(position)
+    return lambda fields: prefix_of(key.role, fields[position])

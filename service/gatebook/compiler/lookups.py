@@ -1,22 +1,34 @@
 """Reads from a request which values the key of an index may have.
 
-Owns the request's side of an index: a text for an equality, all that a name inherits for a role, of
-which only those count that some rule has. A value that is null, missing or no text is UNKNOWN, and so
-is what depends on it.
+Owns the request's side of an index: of what a key finds only what some rule has counts. A value that is
+null, missing or no text is UNKNOWN, and so is what depends on it; where a key that only narrows cannot tell, it says
+`EVERY`, and its part is asked of every rule of the level.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping
+from typing import Literal as Only
 
 from gatebook.compiler.closure import Tokens
+from gatebook.compiler.keys import Domain, Form, Key
 from gatebook.compiler.roles import Roles
-from gatebook.compiler.split import Key
 from gatebook.expression.environment import attribute
-from gatebook.expression.tree import Literal, Path
+from gatebook.expression.prefixes import is_plain
+from gatebook.expression.tree import Path
 
-Values = frozenset[str] | None
-"""What the field of a rule may be; None where that is unknown."""
+
+class Every(enum.Enum):
+    """Says that a key does not narrow."""
+
+    EVERY = "every"
+
+
+EVERY: Only[Every.EVERY] = Every.EVERY
+
+Values = frozenset[str] | Only[Every.EVERY] | None
+"""What the field of a rule may be: one of these, whatever it is, or None where that is unknown."""
 
 Lookup = Callable[[Tokens], Values]
 _NONE: frozenset[str] = frozenset()
@@ -25,19 +37,19 @@ _NONE: frozenset[str] = frozenset()
 def lookup(key: Key, roles: Mapping[str, Roles], used: frozenset[str]) -> Lookup:
     """Returns what reads the values of one key, of which only those in `used` matter."""
     read = read_path(key.request)
-    if not key.role:
-        alone = {value: frozenset((value,)) for value in used}
-        return lambda tokens: alone.get(value, _NONE) if isinstance(value := read(tokens), str) else None
-    closure = roles[key.role].closure_within(used)
-    if key.domain is None:
+    match key.form:
+        case Form.EQUAL:
+            alone = {value: frozenset((value,)) for value in used}
+            return lambda tokens: alone.get(value, _NONE) if isinstance(value := read(tokens), str) else None
+        case Form.MEMBER:
+            return _members(read, used)
+        case Form.PREFIX:
+            return _prefixes(key.role, read, used)
+    graph = roles[key.role]
+    closure = graph.closure_within(used) if key.form is Form.ROLE else graph.heirs_within(used)
+    if not key.domains:
         return lambda tokens: closure(value) if isinstance(value := read(tokens), str) else None
-    read_domain = _domain(key.domain)
-
-    def inherited(tokens: Tokens) -> Values:
-        value, domain = read(tokens), read_domain(tokens)
-        return closure(value, domain) if isinstance(value, str) and isinstance(domain, str) else None
-
-    return inherited
+    return _within_domains(read, closure, key)
 
 
 def read_path(path: Path) -> Callable[[Tokens], object]:
@@ -55,8 +67,50 @@ def read_path(path: Path) -> Callable[[Tokens], object]:
     return read
 
 
-def _domain(domain: Path | Literal) -> Callable[[Tokens], object]:
+def _within_domains(read: Callable[[Tokens], object], closure: Callable[..., frozenset[str]], key: Key) -> Lookup:
+    domains = [_domain(domain) for domain in key.domains]
+    exact = key.exact
+
+    def inherited(tokens: Tokens) -> Values:
+        value = read(tokens)
+        if not isinstance(value, str):
+            return None
+        texts = [str(it) for domain in domains if isinstance(it := domain(tokens), str)]
+        if len(texts) == len(domains):
+            return closure(value, *texts)
+        return None if exact else EVERY
+
+    return inherited
+
+
+def _domain(domain: Domain) -> Callable[[Tokens], object]:
     if isinstance(domain, Path):
         return read_path(domain)
     value = domain.value
     return lambda _tokens: value
+
+
+def _members(read: Callable[[Tokens], object], used: frozenset[str]) -> Lookup:
+    def members(tokens: Tokens) -> Values:
+        values = read(tokens)
+        if not isinstance(values, list | tuple):
+            return None
+        texts = [str(value) for value in values if isinstance(value, str)]
+        return used.intersection(texts) if len(texts) == len(values) else EVERY
+
+    return members
+
+
+def _prefixes(function: str, read: Callable[[Tokens], object], used: frozenset[str]) -> Lookup:
+    lengths = sorted({len(prefix) for prefix in used})
+
+    def prefixes(tokens: Tokens) -> Values:
+        text = read(tokens)
+        if not isinstance(text, str):
+            return None
+        if not is_plain(function, text):
+            return EVERY
+        size = len(text)
+        return frozenset([it for length in lengths if length <= size and (it := text[:length]) in used])
+
+    return prefixes

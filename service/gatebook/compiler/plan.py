@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from gatebook.compiler.closure import Closure, Tokens
 from gatebook.compiler.index import Entry, Index
+from gatebook.compiler.keys import Form, Key
 from gatebook.compiler.lookups import Values, lookup
 from gatebook.compiler.roles import Roles
-from gatebook.compiler.split import Key, reads_token
-from gatebook.expression.tree import Literal, Path
+from gatebook.compiler.split import reads_token
+from gatebook.expression.tree import Path
 
 PLANS_MAX = 16_384
 
@@ -54,7 +55,7 @@ class Planner:
         late = [it for it, key in keys.items() if reads_token(key.part, late_token)]
         self._early = tuple(lookup(keys[it], roles, used[it]) for it in early)
         self._late = tuple(lookup(keys[it], roles, used[it]) for it in late)
-        self.late_alone = all(keys[it].domain is None for it in late)
+        self.late_alone = all(not keys[it].domains for it in late)
         position = {identity: at for at, identity in enumerate((*early, *late))}
         self._groups = {
             name: tuple((index, tuple(position[_identity(key)] for key in index.keys)) for index in indexes)
@@ -82,15 +83,10 @@ class Planner:
         }
 
 
-_Identity = tuple[tuple[str, ...], str, tuple[str, ...] | str]
+_Identity = tuple[tuple[str, ...], Form, str, tuple[tuple[str, ...] | str, ...], bool]
 
 
 def _identity(key: Key) -> _Identity:
     """Names what a key reads, wherever in a matcher it stands."""
-    match key.domain:
-        case Path(names):
-            return key.request.names, key.role, names
-        case Literal(value):
-            return key.request.names, key.role, str(value)
-        case None:
-            return key.request.names, key.role, ()
+    domains = tuple(domain.names if isinstance(domain, Path) else str(domain.value) for domain in key.domains)
+    return key.request.names, key.form, key.role, domains, key.exact

@@ -48,6 +48,22 @@ class Roles:
 
         return closure
 
+    def heirs_within(self, used: frozenset[str]) -> Callable[..., frozenset[str]]:
+        """Returns what says which names of `used` inherit a name (in a domain), itself included."""
+        heirs = {domains: _reversed(links) for domains, links in self._links.items()}
+
+        def below(name: str, *domains: str) -> frozenset[str]:
+            return used & reach(heirs[domains], name)
+
+        memoised = lru_cache(maxsize=CLOSURES_MAX)(below)
+
+        def closure(name: str, *domains: str) -> frozenset[str]:
+            if name in heirs.get(domains, _NO_LINKS):
+                return memoised(str(name), *domains)
+            return used & {str(name)}
+
+        return closure
+
     def _reach(self, name: str, *domains: str) -> frozenset[str]:
         return frozenset(reach(self._links.get(domains, _NO_LINKS), name))
 
@@ -61,3 +77,11 @@ def reach(adjacency: Adjacency, name: str) -> set[str]:
                 reached.add(parent)
                 pending.append(parent)
     return reached
+
+
+def _reversed(adjacency: Adjacency) -> Adjacency:
+    children: dict[str, list[str]] = {}
+    for child, parents in adjacency.items():
+        for parent in parents:
+            children.setdefault(parent, []).append(child)
+    return children

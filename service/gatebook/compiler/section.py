@@ -27,6 +27,7 @@ from gatebook.values import Finding, Rule
 
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
 _NO_CONDITIONS: dict[str, Expression] = {}
+_NO_TOKENS: Tokens = {}
 
 
 class ReadRule(msgspec.Struct, frozen=True, gc=False):
@@ -77,12 +78,18 @@ class Section(msgspec.Struct, frozen=True):
     def _index(self, alternative: Alternative, rules: Sequence[ReadRule], pause: Pause) -> Index:
         positions = {name: position for position, name in enumerate(self.names)}
         conditions = [positions[field] for field in sorted(self.model.condition_fields(self.key))]
-        compiled: dict[tuple[str, ...], _Rest] = {}
+        statics = [compile_expression(part, positions, self.functions) for part in alternative.statics]
+        compiled: dict[tuple[object, ...], _Rest] = {}
         entries = []
         for read in paced(rules, pause):
-            texts = tuple([read.rule.fields[position] for position in conditions])
+            decided = [static(_NO_TOKENS, read.rule.fields) for static in statics]
+            if False in decided:
+                continue
+            certain = all(outcome is True for outcome in decided)
+            texts = (certain, *[read.rule.fields[position] for position in conditions])
             if texts not in compiled:
-                compiled[texts] = self._rest(alternative.rest, read.conditions, positions)
+                parts = alternative.rest if certain else (*alternative.rest, Literal(None))
+                compiled[texts] = self._rest(parts, read.conditions, positions)
             rest = compiled[texts]
             if rest.closure is None:
                 entries.append(read.bare)

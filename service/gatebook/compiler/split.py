@@ -1,13 +1,17 @@
 """Splits a matcher into what can be looked up and what is left to evaluate.
 
-Owns the reading of a matcher as alternatives (its top-level `||`), each a conjunction of
+Owns the reading of a matcher as alternatives, each a conjunction of
 
-1. keys: `r.act == p.act`, `g(r.sub, p.sub)`, `g(r.sub, p.sub, r.dom)`: a rule comes into question
-   only if its field equals, or is inherited by, a value of the request, so rules are found by hash;
+1. keys (`compiler.keys`): a rule comes into question only if they find it, by hash;
 2. guards: parts that speak of the request alone, and not of its row, evaluated once per request;
-3. the rest, evaluated rule by rule: `keyMatch(r.obj, p.obj)`, `eval(p.cond)`, ...
+3. statics: parts that speak of the rule alone, such as `p.act == '*'`, evaluated once per rule, when it is compiled;
+4. the rest, evaluated rule by rule: `eval(p.cond)`, and the parts of keys that are not exact.
 
-Promises: the conjunction of keys, guards and rest has the truth of the alternative.
+An `||` within a conjunction is multiplied out where each of its operands can then be looked up, until there are
+`ALTERNATIVES_MAX` alternatives; `x in (a, b)` counts as `x == a || x == b`.
+
+Promises: some conjunction of keys, guards, statics and rest has the truth of the matcher, in Kleene's logic, in which
+`&&` distributes over `||`.
 """
 
 from __future__ import annotations
@@ -16,25 +20,17 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from gatebook.compiler.keys import Key, key_of
+from gatebook.expression.functions import BUILTINS
+from gatebook.expression.parse import OPERATORS
 from gatebook.expression.residual import reads_row
-from gatebook.expression.tree import Call, Expression, Literal, Path
+from gatebook.expression.tree import Call, Expression, Path
 from gatebook.policy.model import POLICY_KEY, RoleDefinition, walk
 
 EVAL = "eval"
-_FIELD_PARTS = 2
+ALTERNATIVES_MAX = 32
 
-
-class Key(msgspec.Struct, frozen=True):
-    """One lookup: the value of `request` must equal the rule's `field`, or inherit it by `role`.
-
-    `part` is the part of the matcher that says so.
-    """
-
-    part: Expression
-    field: str
-    request: Path
-    role: str = ""
-    domain: Path | Literal | None = None
+Conjunction = list[Expression]
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -42,6 +38,7 @@ class Alternative(msgspec.Struct, frozen=True):
 
     keys: tuple[Key, ...]
     guards: tuple[Expression, ...]
+    statics: tuple[Expression, ...]
     rest: tuple[Expression, ...]
 
 
@@ -49,15 +46,19 @@ def split(
     matcher: Expression, roles: Mapping[str, RoleDefinition], keep: Callable[[Expression], bool]
 ) -> tuple[Alternative, ...]:
     """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept."""
-    return tuple(_alternative([part for part in parts if keep(part)], roles) for parts in alternatives(matcher))
+    kept = [[part for part in parts if keep(part)] for parts in alternatives(matcher)]
+    spread = [_multiplied(parts, roles) for parts in kept]
+    if sum(map(len, spread)) > ALTERNATIVES_MAX:
+        spread = [[parts] for parts in kept]
+    return tuple(_alternative(parts, roles) for conjunctions in spread for parts in conjunctions)
 
 
-def alternatives(matcher: Expression) -> list[list[Expression]]:
-    """Returns the conjunctions of which one must hold, each as its parts."""
+def alternatives(matcher: Expression) -> list[Conjunction]:
+    """Returns the conjunctions of which one must hold, each as its parts, as they are written."""
     return [conjuncts(alternative) for alternative in _parts(matcher, "or")]
 
 
-def conjuncts(expression: Expression) -> list[Expression]:
+def conjuncts(expression: Expression) -> Conjunction:
     """Returns the parts that must all hold."""
     return list(_parts(expression, "and"))
 
@@ -67,6 +68,11 @@ def reads_rule(expression: Expression) -> bool:
     return any(isinstance(node, Path) and POLICY_KEY.fullmatch(node.names[0]) for node in walk(expression))
 
 
+def reads_request(expression: Expression) -> bool:
+    """Tells whether an expression speaks of the request."""
+    return any(isinstance(node, Path) and not POLICY_KEY.fullmatch(node.names[0]) for node in walk(expression))
+
+
 def calls_eval(expression: Expression) -> bool:
     """Tells whether an expression holds a condition of the rule."""
     return any(isinstance(node, Call) and node.op == EVAL for node in walk(expression))
@@ -74,7 +80,10 @@ def calls_eval(expression: Expression) -> bool:
 
 def reads_token(expression: Expression, token: str) -> bool:
     """Tells whether an expression speaks of one token of the request."""
-    return any(isinstance(node, Path) and node.names[:2] == ("r", token) for node in walk(expression))
+    return any(
+        isinstance(node, Path) and node.names[1:2] == (token,) and not POLICY_KEY.fullmatch(node.names[0])
+        for node in walk(expression)
+    )
 
 
 def _parts(expression: Expression, op: str) -> Iterator[Expression]:
@@ -85,38 +94,66 @@ def _parts(expression: Expression, op: str) -> Iterator[Expression]:
         yield expression
 
 
-def _alternative(parts: list[Expression], roles: Mapping[str, RoleDefinition]) -> Alternative:
-    keys, guards, rest = [], [], []
+def _multiplied(parts: Conjunction, roles: Mapping[str, RoleDefinition]) -> list[Conjunction]:
+    """Returns the conjunctions that one with an `||` within it stands for."""
+    conjunctions: list[Conjunction] = [[]]
     for part in parts:
-        key = _key(part, roles)
+        choices = _choices(part, roles)
+        if len(conjunctions) * len(choices) > ALTERNATIVES_MAX:
+            choices = [[part]]
+        conjunctions = [[*conjunction, *choice] for conjunction in conjunctions for choice in choices]
+    return conjunctions
+
+
+def _choices(part: Expression, roles: Mapping[str, RoleDefinition]) -> list[Conjunction]:
+    """Returns the operands of an `||`, if looking each of them up is better than asking the part of every rule."""
+    spread = _one_of(part)
+    if not (isinstance(spread, Call) and spread.op == "or" and reads_rule(spread)):
+        return [[part]]
+    choices = [choice for operand in _parts(spread, "or") for choice in _multiplied(conjuncts(operand), roles)]
+    return choices if all(_narrows(choice, roles) for choice in choices) else [[part]]
+
+
+def _narrows(choice: Conjunction, roles: Mapping[str, RoleDefinition]) -> bool:
+    return any(
+        key_of(part, roles, {}) is not None or is_static(part, roles) or not (reads_rule(part) or reads_row(part))
+        for part in choice
+    )
+
+
+def _one_of(part: Expression) -> Expression:
+    """Writes `x in (a, b)` as `x == a || x == b`, where one of these is a field of the rule, and so a text."""
+    match part:
+        case Call("in", (Path() as item, Call("list", items) as whole), span) if items and reads_rule(whole):
+            return Call("or", tuple(Call("eq", (item, other), span) for other in items), span)
+        case Call("in", (Path() as item, Call("list", items)), span) if items and reads_rule(item):
+            return Call("or", tuple(Call("eq", (item, other), span) for other in items), span)
+    return part
+
+
+def is_static(part: Expression, roles: Mapping[str, RoleDefinition]) -> bool:
+    """Tells whether a part is a function of the rule alone."""
+    known = OPERATORS | BUILTINS.keys() | roles.keys()
+    return (
+        reads_rule(part)
+        and not reads_request(part)
+        and all(node.op in known for node in walk(part) if isinstance(node, Call))
+    )
+
+
+def _alternative(parts: Conjunction, roles: Mapping[str, RoleDefinition]) -> Alternative:
+    keys: list[Key] = []
+    guards: Conjunction = []
+    statics: Conjunction = []
+    rest: Conjunction = []
+    found = [key_of(part, roles, {}) for part in parts]
+    equal = {key.field: key.request for key in found if key is not None and not key.role and key.exact}
+    for part in parts:
+        key = key_of(part, roles, equal)
         if key is not None:
             keys.append(key)
-        elif reads_rule(part) or reads_row(part):
-            rest.append(part)
-        else:
-            guards.append(part)
-    return Alternative(tuple(keys), tuple(guards), tuple(rest))
-
-
-def _key(part: Expression, roles: Mapping[str, RoleDefinition]) -> Key | None:
-    match part:
-        case Call("eq", (Path() as left, Path() as right)):
-            left, right = (right, left) if _is_field(left) else (left, right)
-            return Key(part, right.names[1], left) if _is_request(left) and _is_field(right) else None
-        case Call(op, (Path() as child, Path() as parent, *domains)) if op in roles:
-            if not (_is_request(child) and _is_field(parent) and len(domains) + 2 == roles[op].arity):
-                return None
-            match domains:
-                case []:
-                    return Key(part, parent.names[1], child, op)
-                case [Path() | Literal(str()) as domain] if not reads_rule(domain):
-                    return Key(part, parent.names[1], child, op, domain)
-    return None
-
-
-def _is_field(path: Path) -> bool:
-    return POLICY_KEY.fullmatch(path.names[0]) is not None and len(path.names) == _FIELD_PARTS
-
-
-def _is_request(path: Path) -> bool:
-    return POLICY_KEY.fullmatch(path.names[0]) is None and len(path.names) > 1
+        if is_static(part, roles):
+            statics.append(part)
+        elif key is None or not key.exact:
+            (rest if reads_rule(part) or reads_row(part) else guards).append(part)
+    return Alternative(tuple(keys), tuple(guards), tuple(statics), tuple(rest))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
+from gatebook.compiler.keys import Form
 from gatebook.compiler.split import split
 from gatebook.engine.bind import USUAL
 from gatebook.engine.snapshot import Snapshot
@@ -104,7 +105,9 @@ def _actions_of_rules(snapshot: Snapshot) -> tuple[str, ...] | None:
         return None
     fields = set()
     for alternative in split(matcher.expression, policy_set.model.roles, lambda _: True):
-        equal = [k.field for k in alternative.keys if not k.role and k.request.names in {("r", t) for t in tokens}]
+        equal = [
+            k.field for k in alternative.keys if k.form is Form.EQUAL and k.request.names in {("r", t) for t in tokens}
+        ]
         if not equal:
             return None
         fields.add(equal[0])
