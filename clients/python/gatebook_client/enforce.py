@@ -28,7 +28,7 @@ from gatebook_client.expression import Row, compile_condition
 from gatebook_client.masks import MaskValue, compile_mask, supported_masks
 from gatebook_client.refusal import EnforcementError
 
-__all__ = ["EnforcementError", "Plan", "enforce", "plan", "supported_masks", "supported_obligations"]
+__all__ = ["EnforcementError", "Treatment", "enforce", "supported_masks", "supported_obligations", "treatment"]
 
 MASKS_OF_COLUMN_MAX: Final = 256
 
@@ -74,7 +74,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Treatment:
     """What a decision makes of a row.
 
     `columns` is None for a plain set, whose decisions cover the whole row; `k` is 0 without a minimum
@@ -123,14 +123,14 @@ def enforce(decision: Answer, rows: Iterable[Row], *, keys: Mapping[str, bytes] 
     Raises:
         EnforcementError: The decision does not let the rows out, or a value cannot be masked.
     """
-    read = plan(decision, keys)
+    read = treatment(decision, keys)
     if read.k:
         message = f"no single row may leave, only groups of {read.k} people; call `aggregate`"
         raise EnforcementError("CLIENT_MINIMUM_GROUP", message)
     return [read.apply(row) for row in rows]
 
 
-def plan(decision: Answer, keys: Mapping[str, bytes]) -> Plan:
+def treatment(decision: Answer, keys: Mapping[str, bytes]) -> Treatment:
     """Reads a decision.
 
     Raises:
@@ -150,7 +150,7 @@ def plan(decision: Answer, keys: Mapping[str, bytes]) -> Plan:
     if grouped and (raw.minimum_group.k < 1 or not raw.minimum_group.entity_columns):
         raise _malformed("its minimum group counts nobody")
     group = raw.minimum_group
-    return Plan(_columns(raw, keys), group.k, tuple(group.entity_columns), asked_row)
+    return Treatment(_columns(raw, keys), group.k, tuple(group.entity_columns), asked_row)
 
 
 def is_same_row(row: Row, asked: Row) -> bool:

@@ -16,12 +16,12 @@ to see, since no single answer shows it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal
 
 from gatebook_client.canonical import canonical_text
-from gatebook_client.enforce import Answer, Plan, plan
+from gatebook_client.enforce import Answer, Treatment, treatment
 from gatebook_client.expression import Row
 from gatebook_client.refusal import EnforcementError
 
@@ -78,8 +78,8 @@ def aggregate(
     Raises:
         EnforcementError: The decision does not let the groups out, or a value cannot be masked or counted.
     """
-    read = plan(decision, keys)
-    _check(read, by, measures)
+    read = treatment(decision, keys)
+    check_measures(None if read.columns is None else read.columns.keys(), by, measures)
     needed = tuple(dict.fromkeys((*by, *(column for _, column in measures.values() if column != EVERY_ROW))))
     groups: dict[Key, _Group] = {}
     for row in rows:
@@ -95,8 +95,12 @@ def aggregate(
     return [_result(group, by, measures) for group in _large_enough(groups, read.k, by)]
 
 
-def _check(read: Plan, by: Sequence[str], measures: Mapping[str, Measure]) -> None:
-    """Refuses columns that the decision does not allow, and measures that do not exist."""
+def check_measures(allowed: Collection[str] | None, by: Sequence[str], measures: Mapping[str, Measure]) -> None:
+    """Refuses columns that are not allowed (None: every column is), and measures that do not exist.
+
+    Raises:
+        EnforcementError: one of them is wanted.
+    """
     for function, column in measures.values():
         if function not in _FUNCTIONS or (column == EVERY_ROW and function != "count"):
             message = f"there is no measure `{function}` of `{column}`; use one of {sorted(_FUNCTIONS)}"
@@ -105,7 +109,7 @@ def _check(read: Plan, by: Sequence[str], measures: Mapping[str, Measure]) -> No
         message = f"measure `{min(clash)}` has the name of a column that is grouped by; rename it"
         raise EnforcementError("CLIENT_UNKNOWN_MEASURE", message)
     used = {*by, *(column for _, column in measures.values())} - {EVERY_ROW}
-    if read.columns is not None and (missing := used - read.columns.keys()):
+    if allowed is not None and (missing := used - set(allowed)):
         message = f"the decision does not allow column `{min(missing)}`; leave it out or ask for it"
         raise EnforcementError("CLIENT_COLUMN_NOT_ALLOWED", message)
 
@@ -120,7 +124,7 @@ def _people(row: Row, column: str) -> set[str]:
     return {_text(item, column) for item in items if item is not None}
 
 
-def _masked(read: Plan, column: str, row: Row) -> Any:  # noqa: ANN401 - a row holds anything
+def _masked(read: Treatment, column: str, row: Row) -> Any:  # noqa: ANN401 - a row holds anything
     if column not in row:
         raise EnforcementError("CLIENT_COLUMN_MISSING", f"a row lacks column `{column}`; select it too")
     return read.masked(column, row)
