@@ -30,8 +30,10 @@ from gatebook_client.errors import (
     Violation,
 )
 from gatebook_client.groups import aggregate
+from gatebook_client.plan import PLANNED_MASKS, PLANNED_OBLIGATIONS, Plan
 from gatebook_client.question import Action, Check, Enforcer, Resource, Subject
 from gatebook_client.retry import RetryPolicy
+from gatebook_client.statement import Statement
 from gatebook_client.target import choose_target, open_channel_blocking
 
 __all__ = [
@@ -49,10 +51,12 @@ __all__ = [
     "InsecureTargetError",
     "MalformedAnswerError",
     "OverloadedError",
+    "Plan",
     "RejectedError",
     "Resource",
     "RetryPolicy",
     "ServiceFaultError",
+    "Statement",
     "Subject",
     "Tls",
     "UnavailableError",
@@ -85,8 +89,9 @@ def connect(  # noqa: PLR0913  # one argument per setting, by keyword
         target: `host:port`; None means `GATEBOOK_TARGET`, else 127.0.0.1:7443.
         policy_set: the policy set that decides; empty when the service serves exactly one.
         enforcer: the id of this application as an enforcer. Name it only if results go through
-            `Decision.enforce` or `Decision.aggregate`: it declares what those can apply. Pass an
-            `Enforcer` to declare something else. Without one, an allow with obligations is denied.
+            `Decision.enforce` or `Decision.aggregate`, or are read with the statements of a `Plan`: it declares
+            what those can apply. Pass an `Enforcer` to declare something else. Without one, an allow with
+            obligations is denied.
         timeout_seconds: the deadline of every call, retries included.
         retries: how often to try again; `RetryPolicy(attempts_max=1)` means never.
         on_error: `raise` an error, or return a denial that carries it (`deny`).
@@ -137,10 +142,11 @@ def _prepare(
     token: TokenSource | None,
 ) -> tuple[Asking, Terms]:
     """Builds what both connections share. Who names no enforcer declares nothing."""
-    declared = enforcer if isinstance(enforcer, Enforcer) else Enforcer()
+    declared = planner = enforcer if isinstance(enforcer, Enforcer) else Enforcer()
     if isinstance(enforcer, str) and enforcer:
         declared = Enforcer(enforcer, frozenset(supported_masks()), frozenset(supported_obligations()))
+        planner = Enforcer(enforcer, PLANNED_MASKS, PLANNED_OBLIGATIONS)
     terms = Terms(
         timeout_seconds, RetryPolicy() if retries is None else retries, on_error, token or token_of_environment()
     )
-    return Asking.of(policy_set, declared), terms
+    return Asking.of(policy_set, declared, planner), terms

@@ -46,21 +46,20 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Builds requests for one policy set and enforcer, and reads their responses."""
+    """Builds requests for one policy set and enforcer, and reads their responses.
+
+    `planner` says what the application does by running the SQL of plans, which may be more than it does to rows.
+    """
 
     policy_set: str
     enforcer: Enforcer
     declared: types_pb2.Enforcer
+    planner: Enforcer
 
     @classmethod
-    def of(cls, policy_set: str, enforcer: Enforcer) -> Self:
+    def of(cls, policy_set: str, enforcer: Enforcer, planner: Enforcer | None = None) -> Self:
         """Takes the policy set (empty when the service serves exactly one) and what is enforced."""
-        declared = types_pb2.Enforcer(
-            id=enforcer.id,
-            supported_masks=[types_pb2.MaskKind.ValueType(kind) for kind in sorted(enforcer.masks)],
-            supported_obligations=[types_pb2.ObligationKind.ValueType(kind) for kind in sorted(enforcer.obligations)],
-        )
-        return cls(policy_set, enforcer, declared)
+        return cls(policy_set, enforcer, enforcer_message(enforcer), enforcer if planner is None else planner)
 
     def check_request(
         self, check: Check, *, at_least: int, explain: bool, receipt: ReceiptName
@@ -109,6 +108,15 @@ class Asking:
             full_receipt=receipt == "full",
             sent_clock=clock(),
         )
+
+
+def enforcer_message(enforcer: Enforcer) -> types_pb2.Enforcer:
+    """Returns what an enforcer declares as a message."""
+    return types_pb2.Enforcer(
+        id=enforcer.id,
+        supported_masks=[types_pb2.MaskKind.ValueType(kind) for kind in sorted(enforcer.masks)],
+        supported_obligations=[types_pb2.ObligationKind.ValueType(kind) for kind in sorted(enforcer.obligations)],
+    )
 
 
 def read_check(response: access_pb2.CheckAccessResponse, asked: Asked) -> Decision:

@@ -22,11 +22,12 @@ from gatebook_client.attempts import Line, call_blocking
 from gatebook_client.audit_calls import PAGE_SIZE, EntryFilter, entry_request, list_request, next_page
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import GatebookClientError, MalformedAnswerError
+from gatebook_client.planning import BlockingPlans
 from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
 from gatebook_client.searching import BlockingSearches
 
 
-class BlockingConnection(BlockingSearches):
+class BlockingConnection(BlockingSearches, BlockingPlans):
     """A connection to the service, without asyncio. Use it inside `with`; threads may share it."""
 
     def __init__(self, channel: grpc.Channel, asking: Asking, terms: Terms) -> None:

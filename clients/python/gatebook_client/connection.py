@@ -24,6 +24,7 @@ from gatebook_client.coalescing import Coalescing
 from gatebook_client.credentials import Tls
 from gatebook_client.decision import Decision, denied_by
 from gatebook_client.errors import ConnectionClosedError, GatebookClientError, MalformedAnswerError
+from gatebook_client.planning import Plans
 from gatebook_client.question import ActionLike, Check, ReceiptName, ResourceLike, SubjectLike
 from gatebook_client.searching import Searches
 from gatebook_client.target import open_channel
@@ -32,7 +33,7 @@ SERVICE = "gatebook.v1.AccessService"
 NOT_OPENED = "the connection is not open; use it inside `async with`"
 
 
-class Connection(Searches):
+class Connection(Searches, Plans):
     """A connection to the service, for asyncio. Open it with `async with`; tasks of one event loop may share it."""
 
     def __init__(

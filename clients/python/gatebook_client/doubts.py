@@ -27,7 +27,8 @@ _OBLIGATIONS = frozenset(types_pb2.ObligationKind.values()) - {types_pb2.OBLIGAT
 class Asked(NamedTuple):
     """What was asked, as far as the answer has to fit it.
 
-    `sent_clock` is the reading of the client's clock before the request was sent, in seconds.
+    `sent_clock` is the reading of the client's clock before the request was sent, in seconds. A `plan` is about all
+    rows, of which its answer may leave some out.
     """
 
     columns: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Asked(NamedTuple):
     obligations: frozenset[int] = frozenset()
     full_receipt: bool = False
     sent_clock: float = 0.0
+    plan: bool = False
 
 
 def lifetime_seconds(answer: types_pb2.Decision) -> float:
@@ -138,8 +140,17 @@ def _minimum_group_is_malformed(answer: types_pb2.Decision, _asked: Asked) -> bo
 
 def _rows_are_not_those_asked(answer: types_pb2.Decision, asked: Asked) -> bool:
     """Tells whether the allow covers other rows than were asked about, or a filter that this version cannot apply."""
+    kind = answer.row_filter.kind
+    if asked.plan and kind == types_pb2.ROW_FILTER_KIND_CONDITIONAL:
+        return False
     about_one = types_pb2.ROW_FILTER_KIND_ASKED_ROW
-    return answer.row_filter.kind != (types_pb2.ROW_FILTER_KIND_ALL_ROWS if asked.row is None else about_one)
+    return kind != (types_pb2.ROW_FILTER_KIND_ALL_ROWS if asked.row is None else about_one)
+
+
+def _row_filter_is_not_listed(answer: types_pb2.Decision, _asked: Asked) -> bool:
+    """Tells whether there is a condition on rows without the obligation to apply it, or the reverse."""
+    conditional = answer.row_filter.kind == types_pb2.ROW_FILTER_KIND_CONDITIONAL
+    return conditional != (types_pb2.OBLIGATION_KIND_ROW_FILTER in answer.must_apply)
 
 
 def _columns_are_not_those_asked(answer: types_pb2.Decision, asked: Asked) -> bool:
@@ -183,6 +194,7 @@ DOUBTS: tuple[tuple[str, Callable[[types_pb2.Decision, Asked], bool]], ...] = (
     ("CLIENT_CONTRADICTION", _obligation_is_not_listed),
     ("CLIENT_MALFORMED_DECISION", _minimum_group_is_malformed),
     ("CLIENT_ROW_FILTER", _rows_are_not_those_asked),
+    ("CLIENT_CONTRADICTION", _row_filter_is_not_listed),
     ("CLIENT_CONTRADICTION", _column_is_denied),
     ("CLIENT_EXPIRED", _lifetime_is_over),
 )

@@ -65,7 +65,7 @@ def compile_mask(mask: types_pb2.Mask, keys: Mapping[str, bytes]) -> MaskValue:
     try:
         parameters = json_format.MessageToDict(mask.parameters)
         if mask.kind == types_pb2.MASK_KIND_HASH:
-            return _hash(_key(mask.key_id, keys))
+            return _hash(mask_key(mask.key_id, keys))
         return make(parameters)
     except (KeyError, TypeError, ValueError, ArithmeticError) as err:
         raise _refused(f"the parameters of mask `{_name(mask.kind)}` are missing or out of range") from err
@@ -107,7 +107,12 @@ def _constant(parameters: Parameters) -> MaskValue:
     return lambda value: constant(text, column_type, value)
 
 
-def _key(key_id: str, keys: Mapping[str, bytes]) -> bytes:
+def mask_key(key_id: str, keys: Mapping[str, bytes]) -> bytes:
+    """Returns the key of a hash.
+
+    Raises:
+        EnforcementError: It is not in `keys`, or too short.
+    """
     key = keys.get(key_id, b"") if key_id else b""
     if len(key) < KEY_BYTES_MIN:
         message = f"the key `{key_id}` of a hash is not provisioned; ask the operator for this purpose's key"

@@ -1,0 +1,265 @@
+"""A plan makes statements only of an answer beyond doubt, and only what the answer says."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import duckdb
+import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from tests.client_cases import changed
+
+from gatebook.v1 import access_service_pb2 as pb
+from gatebook.v1 import types_pb2
+from gatebook_client.decision import clock, read_decision
+from gatebook_client.dialects import DIALECTS
+from gatebook_client.doubts import Asked
+from gatebook_client.errors import GatebookClientError
+from gatebook_client.groups import Measure
+from gatebook_client.parameters import padded
+from gatebook_client.plan import Plan, read_plan
+from gatebook_client.refusal import EnforcementError
+
+TABLE = YAML(typ="safe").load(
+    (pathlib.Path(__file__).parents[2] / "cases" / "plan_fail_closed.yaml").read_text(encoding="utf-8")
+)
+LIFETIME_SECONDS = 300.0
+DATASET = "mci.keystroke_events"
+KEY = b"k" * 32
+
+
+def asked(question: Mapping[str, Any] | None = None, sent_clock: float | None = None) -> Asked:
+    """Returns what the table's plan asked for, with changes."""
+    stated = changed(TABLE["asked"], question or {})
+    return Asked(
+        columns=tuple(stated["columns"]),
+        allow_partial=stated["allow_partial"],
+        masks=frozenset(types_pb2.MaskKind.Value(name) for name in stated["masks"]),
+        obligations=frozenset(types_pb2.ObligationKind.Value(name) for name in stated["obligations"]),
+        sent_clock=clock() if sent_clock is None else sent_clock,
+        plan=True,
+    )
+
+
+def answer(change: Mapping[str, Any] | None = None) -> pb.PlanAccessResponse:
+    """Returns the table's good answer, with changes."""
+    return json_format.ParseDict(changed(TABLE["good"], change or {}), pb.PlanAccessResponse())
+
+
+def plan(
+    change: Mapping[str, Any] | None = None,
+    question: Mapping[str, Any] | None = None,
+    *,
+    sent_clock: float | None = None,
+    dataset: str = DATASET,
+) -> Plan:
+    """Returns what the client makes of it."""
+    response = answer(change)
+    decision = read_decision(response.decision, asked(question, sent_clock))
+    return read_plan(response, decision, dataset, DIALECTS["duckdb"])
+
+
+def test_a_plan_beyond_doubt_makes_a_statement() -> None:
+    """The good answer of the table selects its columns of its rows, with its parameters."""
+    found = plan()
+
+    assert (True, "ALLOWED", ("subject_id", "key_text", "ts")) == (bool(found), found.reason, found.columns)
+    sql, parameters = found.select()
+    assert 'FROM "mci"."keystroke_events"\n  WHERE ("subject_id" = $1 AND "level" >= $2)' in sql
+    assert ["ana", 3] == parameters
+
+
+@pytest.mark.parametrize("case", TABLE["cases"], ids=lambda case: case["name"])
+def test_what_leaves_a_doubt_makes_no_statement(case: dict[str, Any]) -> None:
+    """Every case of the table is falsy, shows no column and makes no statement of any kind, with its reason."""
+    found = plan(case["change"], case.get("asked"))
+
+    assert (False, False, case["reason"], ()) == (found.allowed, bool(found), found.reason, found.columns)
+    assert found.message
+    makers: list[Callable[[], object]] = [
+        found.select,
+        lambda: found.aggregate(by=["ts"], measures={"n": ("count", "*")}),
+    ]
+    for make in makers:
+        with pytest.raises(EnforcementError) as refusal:
+            make()
+        assert case["reason"] == refusal.value.reason
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_never_a_plan(data: bytes) -> None:
+    """Whatever parses as an answer from random bytes allows nothing."""
+    message = pb.PlanAccessResponse()
+    try:
+        message.ParseFromString(data)
+    except Exception:  # noqa: BLE001  # any failure to parse is as good
+        return
+
+    assert not read_plan(message, read_decision(message.decision, asked()), DATASET, DIALECTS["duckdb"])
+
+
+def test_a_plan_expires_and_its_statements_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the expiry a plan makes no statement, and a statement that was made gives neither SQL nor parameters."""
+    found = plan()
+    statement = found.select()
+    monkeypatch.setattr("gatebook_client.decision.clock", lambda: clock() + LIFETIME_SECONDS)
+
+    assert (False, "CLIENT_EXPIRED") == (bool(found), found.reason)
+    for use in (found.select, lambda: statement.sql, lambda: statement.parameters, lambda: list(statement)):
+        with pytest.raises(EnforcementError) as refusal:
+            use()
+        assert "CLIENT_EXPIRED" == refusal.value.reason
+
+
+def test_a_plan_shows_nothing_about_people() -> None:
+    """What is printed of a plan or statement names no value."""
+    found = plan()
+
+    assert "<Plan allowed ALLOWED duckdb d-1>" == repr(found)
+    assert "ana" not in repr(found.select())
+
+
+def test_a_decision_of_a_plan_lets_no_rows_out() -> None:
+    """The decision that a plan with a condition brings cannot be taken for one about every row."""
+    with pytest.raises(EnforcementError) as refusal:
+        plan().decision.enforce([{"subject_id": "ben", "key_text": "s", "ts": 1}])
+
+    assert "CLIENT_ROW_FILTER" == refusal.value.reason
+
+
+GROUPED = {
+    "decision": {
+        "must_apply": ["OBLIGATION_KIND_MASKS", "OBLIGATION_KIND_ROW_FILTER", "OBLIGATION_KIND_MINIMUM_GROUP"],
+        "minimum_group": {"k": 5, "entity_columns": ["subject_id"]},
+    }
+}
+
+
+def test_rows_do_not_leave_under_a_minimum_group() -> None:
+    """A plan with a minimum group selects no rows."""
+    with pytest.raises(EnforcementError) as refusal:
+        plan(GROUPED).select()
+
+    assert "CLIENT_MINIMUM_GROUP" == refusal.value.reason
+
+
+@pytest.mark.parametrize(
+    ("by", "measures", "reason"),
+    [
+        (["salary"], {"n": ("count", "*")}, "CLIENT_COLUMN_NOT_ALLOWED"),
+        (["ts"], {"n": ("sum", "salary")}, "CLIENT_COLUMN_NOT_ALLOWED"),
+        (["ts"], {"n": ("max", "ts")}, "CLIENT_UNKNOWN_MEASURE"),
+        (["ts"], {"n": ("sum", "*")}, "CLIENT_UNKNOWN_MEASURE"),
+        (["ts"], {"ts": ("count", "*")}, "CLIENT_UNKNOWN_MEASURE"),
+        (["ts", "ts"], {"n": ("count", "*")}, "CLIENT_UNKNOWN_MEASURE"),
+        ([], {}, "CLIENT_UNKNOWN_MEASURE"),
+        (["ts"], {"a\0b": ("count", "*")}, "CLIENT_PLAN_NAME"),
+    ],
+)
+def test_groups_of_what_is_not_allowed_are_refused(by: list[str], measures: dict[str, Measure], reason: str) -> None:
+    """Neither a column that is not allowed nor a measure that shows a single value gets into a statement."""
+    with pytest.raises(EnforcementError) as refusal:
+        plan().aggregate(by=by, measures=measures)
+
+    assert reason == refusal.value.reason
+
+
+@pytest.mark.parametrize("stored_as", [("",), ("a\0b",), ("\ud800",), ("mci", "")])
+def test_a_table_has_a_name(stored_as: tuple[str, ...]) -> None:
+    """What can be no name of a table is refused."""
+    with pytest.raises(EnforcementError) as refusal:
+        plan().select(stored_as=stored_as)
+
+    assert "CLIENT_PLAN_NAME" == refusal.value.reason
+
+
+def test_a_key_is_needed_where_the_sql_hashes() -> None:
+    """A statement that hashes is made with the key that the plan names alone, and HMAC comes of it (RFC 2104)."""
+    pads = [{"mask_key_pad": {"key_id": "set/purpose/1", "pad": pad}} for pad in (0x36, 0x5C)]
+    found = plan({"parameters": pads})
+
+    for keys in ({}, {"set/purpose/2": KEY}, {"set/purpose/1": b"short"}):
+        with pytest.raises(EnforcementError) as refusal:
+            found.select(keys=keys)
+        assert "CLIENT_MASK_KEY_MISSING" == refusal.value.reason
+    inner, outer = found.select(keys={"set/purpose/1": KEY}).parameters
+    told = hashlib.sha256(outer + hashlib.sha256(inner + b"ana").digest()).digest()
+    assert hmac.new(KEY, b"ana", hashlib.sha256).digest() == told
+
+
+@given(st.binary(min_size=16, max_size=200), st.binary(max_size=100))
+def test_pads_make_the_hmac(key: bytes, text: bytes) -> None:
+    """Pads of keys of any length give the HMAC that the library gives."""
+    inner = hashlib.sha256(padded(key, 0x36) + text).digest()
+
+    assert hmac.new(key, text, hashlib.sha256).digest() == hashlib.sha256(padded(key, 0x5C) + inner).digest()
+
+
+HOSTILE_NAMES = [
+    'a"b',
+    "a; DROP TABLE t --",
+    "a' OR '1'='1",
+    "ä ö",
+    "%s",
+    "?",
+    "$1",
+    ":p1",
+    "c1",
+    "p1",
+    "governed",
+    "SELECT",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_names_of_columns_reach_the_engine_as_names(name: str) -> None:
+    """A column of any name is selected, grouped by and measured under that name, and nothing else happens."""
+    quoted = DIALECTS["duckdb"].quoted(name)
+    outcome = {"column": name, "effect": "EFFECT_ALLOW", "reason": "REASON_CODE_ALLOWED"}
+    change = {
+        "decision": {
+            "columns": [outcome],
+            "must_apply": None,
+            "row_filter": {"kind": "ROW_FILTER_KIND_ALL_ROWS", "sql": None},
+        },
+        "masks_sql": {**dict.fromkeys(TABLE["good"]["masks_sql"]), name: quoted},
+        "parameters": None,
+    }
+    found = plan(change, {"columns": [name]}, dataset=f"{name}x.t")
+    with duckdb.connect() as store:
+        schema = DIALECTS["duckdb"].quoted(f"{name}x")
+        store.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t ({quoted} INTEGER)")
+        store.execute(f"INSERT INTO {schema}.t VALUES (7), (8)")  # noqa: S608  # a name between quotes
+        for style in ("dollar", "qmark"):
+            selected = store.execute(*found.select(style=style))
+            assert [name] == [column[0] for column in selected.description or ()]
+            assert [(7,), (8,)] == sorted(selected.fetchall())
+        grouped = store.execute(*found.aggregate(by=[name], measures={f"{name}2": ("sum", name)}))
+        assert [name, f"{name}2"] == [column[0] for column in grouped.description or ()]
+        assert [(7, 7), (8, 8)] == grouped.fetchall()
+
+
+@pytest.mark.parametrize("missing", ["level", "key_text", "ts"])
+def test_a_column_that_the_table_lacks_is_no_other(missing: str) -> None:
+    """Where a table lacks a column of the plan the engine refuses; nothing that is shown stands in for it."""
+    constant = {
+        "masks_sql": {"key_text": "'x'", "ts": '"ts"'},
+        "decision": {"row_filter": {"sql": {"duckdb": f'"{missing}" = $1 OR "level" = $2'}}},
+    }
+    columns = [f'"{name}" INTEGER' for name in ("subject_id", "key_text", "ts", "level") if name != missing]
+    with duckdb.connect() as store:
+        store.execute(f"CREATE SCHEMA mci; CREATE TABLE {DATASET} ({', '.join(columns)})")
+        with pytest.raises(duckdb.BinderException):
+            store.execute(*plan(constant).select())
+
+
+def test_an_error_is_no_plan() -> None:
+    """Every refusal is an error of this package, so that whoever catches those has caught them all."""
+    assert issubclass(EnforcementError, GatebookClientError)
