@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.property.strategies import ATTRIBUTES, REQUESTS, SHAPES, Shape, holed, plain_set, policies, strange_values
 
-from gatebook.compiler.program import compile_program
+from gatebook.compiler.program import Program, compile_program
 from gatebook.engine.evaluate import evaluate
 from gatebook.engine.reference import Reference
 from gatebook.expression.environment import Named
@@ -46,6 +46,12 @@ def casbin_token(value: str, attributes: Mapping[str, Any]) -> CasbinToken:
     return token
 
 
+def decided(program: Program, tokens: Mapping[str, Any]) -> Effect | None:
+    """Returns what the compiled closure decides, or None where it does not say."""
+    allowed = None if program.decide is None else program.decide(tuple(tokens[token] for token in program.tokens))
+    return None if allowed is None else Effect.ALLOW if allowed else Effect.DENY
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_compiled_equals_reference_equals_casbin(shape: Shape) -> None:
     """For every request with complete values, all three give one answer, by the same rule where they name one."""
@@ -61,6 +67,7 @@ def test_compiled_equals_reference_equals_casbin(shape: Shape) -> None:
             tokens = {token: Named(value, its) for token, value, its in zip(shape.request, values, own, strict=True)}
             verdict = evaluate(program, tokens)
             assert reference.evaluate(tokens) == verdict
+            assert decided(program, tokens) in (None, verdict.effect)
             if enforcer is None:
                 continue
             allowed, rule = enforcer.enforce_ex(*(casbin_token(*it) for it in zip(values, own, strict=True)))
@@ -89,6 +96,8 @@ def test_strange_values_never_part_them(shape: Shape) -> None:
         policy_set = plain_set(shape.model, policy)
         program, reference = compile_program(policy_set, None), Reference(policy_set)
         for tokens in requests:
-            assert reference.evaluate(tokens) == evaluate(program, tokens)
+            verdict = evaluate(program, tokens)
+            assert reference.evaluate(tokens) == verdict
+            assert decided(program, tokens) in (None, verdict.effect)
 
     check()

@@ -62,16 +62,21 @@ class Index:
         pause: Pause = no_pause,
     ) -> None:
         """Takes the keys, the names of the rules' fields, and the entries in order."""
-        # Equalities come first: they leave the fewest rules.
-        self.keys = tuple(sorted(keys, key=lambda key: key.form))
+        readers = {key: _reader(key, names.index(key.field)) for key in keys}
+        used = {
+            key: frozenset(read(entry.rule.fields) for entry in paced(entries, pause)) for key, read in readers.items()
+        }
+        # Equalities come first, since they leave the fewest rules; of these, those with the fewest values, so
+        # that the index has the fewest nodes.
+        self.keys = tuple(sorted(keys, key=lambda key: (key.form, len(used[key]))))
         self.guard = guard
-        readers = [_reader(key, names.index(key.field)) for key in self.keys]
-        self.used = tuple(frozenset(read(entry.rule.fields) for entry in paced(entries, pause)) for read in readers)
-        self._root = _nest(entries, readers, pause)
+        self.used = tuple(used[key] for key in self.keys)
+        self.root = _nest(entries, [readers[key] for key in self.keys], pause)
+        self.bare = all(entry.rest is None for entry in paced(entries, pause))
 
     def reach(self, values: Sequence[Values]) -> tuple[Entry, ...]:
         """Returns the entries whose keys hold or are UNKNOWN, in order."""
-        nodes: list[Any] = [self._root]
+        nodes: list[Any] = [self.root]
         for names in values:
             nodes = _descend(nodes, names)
         if not nodes:

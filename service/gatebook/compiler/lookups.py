@@ -13,10 +13,11 @@ from typing import Literal as Only
 
 from gatebook.compiler.closure import Tokens
 from gatebook.compiler.keys import Domain, Form, Key
-from gatebook.compiler.roles import Roles
+from gatebook.compiler.roles import Names, Roles
 from gatebook.expression.environment import attribute
 from gatebook.expression.prefixes import is_plain
 from gatebook.expression.tree import Path
+from gatebook.pace import Pause, no_pause
 
 
 class Every(enum.Enum):
@@ -27,26 +28,26 @@ class Every(enum.Enum):
 
 EVERY: Only[Every.EVERY] = Every.EVERY
 
-Values = frozenset[str] | Only[Every.EVERY] | None
+Values = Names | Only[Every.EVERY] | None
 """What the field of a rule may be: one of these, whatever it is, or None where that is unknown."""
 
 Lookup = Callable[[Tokens], Values]
-_NONE: frozenset[str] = frozenset()
+_NONE: Names = ()
 
 
-def lookup(key: Key, roles: Mapping[str, Roles], used: frozenset[str]) -> Lookup:
+def lookup(key: Key, roles: Mapping[str, Roles], used: frozenset[str], pause: Pause = no_pause) -> Lookup:
     """Returns what reads the values of one key, of which only those in `used` matter."""
     read = read_path(key.request)
     match key.form:
         case Form.EQUAL:
-            alone = {value: frozenset((value,)) for value in used}
+            alone = {value: (value,) for value in used}
             return lambda tokens: alone.get(value, _NONE) if isinstance(value := read(tokens), str) else None
         case Form.MEMBER:
             return _members(read, used)
         case Form.PREFIX:
             return _prefixes(key.role, read, used)
     graph = roles[key.role]
-    closure = graph.closure_within(used) if key.form is Form.ROLE else graph.heirs_within(used)
+    closure: Callable[..., Names] = graph.within(used, pause) if key.form is Form.ROLE else graph.heirs_within(used)
     if not key.domains:
         return lambda tokens: closure(value) if isinstance(value := read(tokens), str) else None
     return _within_domains(read, closure, key)
@@ -67,7 +68,7 @@ def read_path(path: Path) -> Callable[[Tokens], object]:
     return read
 
 
-def _within_domains(read: Callable[[Tokens], object], closure: Callable[..., frozenset[str]], key: Key) -> Lookup:
+def _within_domains(read: Callable[[Tokens], object], closure: Callable[..., Names], key: Key) -> Lookup:
     domains = [_domain(domain) for domain in key.domains]
     exact = key.exact
 

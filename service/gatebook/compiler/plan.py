@@ -20,6 +20,7 @@ from gatebook.compiler.lookups import Values, lookup
 from gatebook.compiler.roles import Roles
 from gatebook.compiler.split import reads_token
 from gatebook.expression.tree import Path
+from gatebook.pace import Pause, no_pause
 
 PLANS_MAX = 16_384
 
@@ -42,23 +43,24 @@ class Planner:
     of the early values and that token.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Roles], late_token: str = "") -> None:
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[Index]],
+        roles: Mapping[str, Roles],
+        late_token: str = "",
+        pause: Pause = no_pause,
+    ) -> None:
         """Takes the indexes of each group of rules."""
-        used: dict[_Identity, frozenset[str]] = {}
-        keys: dict[_Identity, Key] = {}
-        for index in (index for indexes in groups.values() for index in indexes):
-            for key, values in zip(index.keys, index.used, strict=True):
-                identity = _identity(key)
-                keys[identity] = key
-                used[identity] = used.get(identity, frozenset()) | values
+        used = used_values(groups)
+        keys = {identity(key): key for indexes in groups.values() for index in indexes for key in index.keys}
         early = [it for it, key in keys.items() if not reads_token(key.part, late_token)]
         late = [it for it, key in keys.items() if reads_token(key.part, late_token)]
-        self._early = tuple(lookup(keys[it], roles, used[it]) for it in early)
-        self._late = tuple(lookup(keys[it], roles, used[it]) for it in late)
+        self._early = tuple(lookup(keys[it], roles, used[it], pause) for it in early)
+        self._late = tuple(lookup(keys[it], roles, used[it], pause) for it in late)
         self.late_alone = all(not keys[it].domains for it in late)
-        position = {identity: at for at, identity in enumerate((*early, *late))}
+        position = {it: at for at, it in enumerate((*early, *late))}
         self._groups = {
-            name: tuple((index, tuple(position[_identity(key)] for key in index.keys)) for index in indexes)
+            name: tuple((index, tuple(position[identity(key)] for key in index.keys)) for index in indexes)
             for name, indexes in groups.items()
         }
         self._remembered = lru_cache(maxsize=PLANS_MAX)(self._make)
@@ -83,10 +85,19 @@ class Planner:
         }
 
 
-_Identity = tuple[tuple[str, ...], Form, str, tuple[tuple[str, ...] | str, ...], bool]
+Identity = tuple[tuple[str, ...], Form, str, tuple[tuple[str, ...] | str, ...], bool]
 
 
-def _identity(key: Key) -> _Identity:
+def used_values(groups: Mapping[str, Sequence[Index]]) -> dict[Identity, frozenset[str]]:
+    """Returns, for each key, which values some rule of any group has."""
+    used: dict[Identity, set[str]] = {}
+    for index in (index for indexes in groups.values() for index in indexes):
+        for key, values in zip(index.keys, index.used, strict=True):
+            used.setdefault(identity(key), set()).update(values)
+    return {it: frozenset(values) for it, values in used.items()}
+
+
+def identity(key: Key) -> Identity:
     """Names what a key reads, wherever in a matcher it stands."""
     domains = tuple(domain.names if isinstance(domain, Path) else str(domain.value) for domain in key.domains)
     return key.request.names, key.form, key.role, domains, key.exact

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from gatebook.compiler.decide import Decide, compile_decide
 from gatebook.compiler.plan import Planner
 from gatebook.compiler.remembered import Remembered
 from gatebook.compiler.roles import Roles
@@ -47,6 +48,8 @@ class Program(msgspec.Struct, frozen=True):
         masks, groups    the `p2` and `p3` rules of a governed set
         granted, asked   the allows of a governed set without their conditions; without the purpose too
         about_resource, about_subject   (of `near`) allows, by their resource and action, or subject, alone
+
+    `decide` says of the values of a request to a plain set whether it is allowed, where it can.
     """
 
     main: Section
@@ -57,6 +60,7 @@ class Program(msgspec.Struct, frozen=True):
     planner: Planner
     near: Planner
     remembered: Remembered
+    decide: Decide | None = None
 
 
 def compile_program(policy_set: PolicySet, directory: Directory | None, pause: Pause = no_pause) -> Program:
@@ -117,6 +121,7 @@ def _program(
     policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Roles], pause: Pause
 ) -> Program:
     model, main = policy_set.model, sections["p"]
+    effect_kind = model.effects["e"].kind
     effect = effect_of(model)
 
     def allows(rule: Rule) -> bool:
@@ -140,19 +145,21 @@ def _program(
         groups["asked"] = main.indexes(
             allows, lambda part: unconditional(part) and not reads_token(part, PURPOSE), pause
         )
-    elif model.effects["e"].kind is EffectKind.PRIORITY:
+    elif effect_kind is EffectKind.PRIORITY:
         groups = {"rules": main.indexes(pause=pause)}
     near = {
         "about_resource": main.indexes(allows, speaks_of(RESOURCE, ACTION), pause),
         "about_subject": main.indexes(allows, speaks_of(SUBJECT), pause),
     }
+    tokens = model.requests["r"].tokens
     return Program(
         main=main,
-        tokens=model.requests["r"].tokens,
+        tokens=tokens,
         bindings=policy_set.settings.request,
-        effect=model.effects["e"].kind,
+        effect=effect_kind,
         effect_of=effect,
-        planner=Planner(groups, roles, main.late_token),
-        near=Planner(near, roles),
+        planner=Planner(groups, roles, main.late_token, pause),
+        near=Planner(near, roles, pause=pause),
         remembered=Remembered(),
+        decide=None if policy_set.kind == GOVERNED else compile_decide(effect_kind, tokens, groups, roles),
     )

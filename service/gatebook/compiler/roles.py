@@ -10,12 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.values import Edge
 
 CLOSURES_MAX = 16_384
+"""How many closures of one definition are remembered, of those that are not prepared."""
+
+PREPARED_FACTOR = 4
+"""How many names the closures prepared for one key may hold together, for each name that has links."""
+
+PREPARED_MIN = 65_536
 
 Adjacency = Mapping[str, Sequence[str]]
+Domains = tuple[str, ...]
+Names = tuple[str, ...] | frozenset[str]
+"""Names that another inherits: hashable, iterable, each once; those of many are a set."""
+
+SMALL = 8
 _NO_LINKS: Adjacency = {}
+_NOTHING: Names = ()
 
 
 class Roles:
@@ -23,34 +36,28 @@ class Roles:
 
     def __init__(self, edges: Iterable[Edge]) -> None:
         """Takes the edges of one role definition."""
-        links: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        links: dict[Domains, dict[str, list[str]]] = {}
         for edge in edges:
             links.setdefault(edge.domains, {}).setdefault(edge.child, []).append(edge.parent)
-        self._links: Mapping[tuple[str, ...], Adjacency] = links
+        self.links: Mapping[Domains, Adjacency] = links
         self._closure = lru_cache(maxsize=CLOSURES_MAX)(self._reach)
+        self._within: dict[frozenset[str], Inherited] = {}
+
+    def within(self, used: frozenset[str], pause: Pause = no_pause) -> Inherited:
+        """Returns what says which names of `used` a name inherits; for when a program is compiled."""
+        if used not in self._within:
+            self._within[used] = Inherited(self, used, pause)
+        return self._within[used]
 
     def linked(self, name: str, parent: str, *domains: str) -> bool:
         """Tells whether `name` inherits `parent`."""
         if name == parent:
             return True
-        return name in self._links.get(domains, _NO_LINKS) and parent in self._closure(str(name), *domains)
-
-    def closure_within(self, used: frozenset[str]) -> Callable[..., frozenset[str]]:
-        """Returns what says which names of `used` a name (in a domain) inherits, itself included."""
-        links = self._links
-        memoised = lru_cache(maxsize=CLOSURES_MAX)(lambda name, *domains: used & self._reach(name, *domains))
-
-        def closure(name: str, *domains: str) -> frozenset[str]:
-            if name in links.get(domains, _NO_LINKS):
-                # A plain text: the memo must not keep the attributes of a subject.
-                return memoised(str(name), *domains)
-            return used & {name}
-
-        return closure
+        return name in self.links.get(domains, _NO_LINKS) and parent in self._closure(str(name), *domains)
 
     def heirs_within(self, used: frozenset[str]) -> Callable[..., frozenset[str]]:
         """Returns what says which names of `used` inherit a name (in a domain), itself included."""
-        heirs = {domains: _reversed(links) for domains, links in self._links.items()}
+        heirs = {domains: _reversed(links) for domains, links in self.links.items()}
 
         def below(name: str, *domains: str) -> frozenset[str]:
             return used & reach(heirs[domains], name)
@@ -65,7 +72,76 @@ class Roles:
         return closure
 
     def _reach(self, name: str, *domains: str) -> frozenset[str]:
-        return frozenset(reach(self._links.get(domains, _NO_LINKS), name))
+        return frozenset(reach(self.links.get(domains, _NO_LINKS), name))
+
+
+class Inherited:
+    """Says which of some names, those that rules use, a name inherits, itself included.
+
+    What names with links inherit is prepared, so that a request need not walk the graph; equal closures are
+    one object, and past a limit the rest is walked when it is asked for. `prepared` is by domains, then name.
+    """
+
+    def __init__(self, roles: Roles, used: frozenset[str], pause: Pause) -> None:
+        """Takes the graph, and the names that count."""
+        self.used = used
+        self._links = roles.links
+        names = sum(map(len, roles.links.values()))
+        budget = _Budget(max(PREPARED_MIN, PREPARED_FACTOR * names))
+        self.prepared = {
+            domains: _prepare(links, used, budget, pause) for domains, links in paced(roles.links.items(), pause)
+        }
+        self._memoised = lru_cache(maxsize=CLOSURES_MAX)(self._walk)
+
+    def __call__(self, name: str, *domains: str) -> Names:
+        """Returns the names, for a name in a domain."""
+        prepared = self.prepared.get(domains)
+        if prepared is not None:
+            names = prepared.get(name)
+            if names is not None:
+                return names
+        if name in self._links.get(domains, _NO_LINKS):
+            # A plain text: the memo must not keep the attributes of a subject.
+            return self._memoised(str(name), *domains)
+        return (str(name),) if name in self.used else _NOTHING
+
+    def _walk(self, name: str, *domains: str) -> Names:
+        return _names(reach(self._links[domains], name), self.used)
+
+
+class _Budget:
+    """How many names may still be prepared."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def _prepare(adjacency: Adjacency, used: frozenset[str], budget: _Budget, pause: Pause) -> dict[str, Names]:
+    """Returns what names with links inherit; names with the same parents share the walk and the closure."""
+    prepared: dict[str, Names] = {}
+    above: dict[tuple[str, ...], Names] = {}
+    same: dict[Names, Names] = {}
+    for name, parents in paced(adjacency.items(), pause):
+        key = tuple(parents)
+        names = above.get(key)
+        if names is None and budget.left >= 0:
+            reached = {it for parent in parents for it in reach(adjacency, parent)}
+            budget.left -= len(reached)
+            names = _names(reached, used)
+            names = above[key] = same.setdefault(names, names)
+        if names is None or budget.left < 0:
+            break
+        if name in used and name not in names:
+            names = _names({name, *names}, used)
+            names = same.setdefault(names, names)
+            budget.left -= len(names)
+        prepared[name] = names
+    return prepared
+
+
+def _names(names: set[str], used: frozenset[str]) -> Names:
+    within = used & names
+    return tuple(sorted(within)) if len(within) <= SMALL else within
 
 
 def reach(adjacency: Adjacency, name: str) -> set[str]:

@@ -149,7 +149,7 @@ def _looks(policy_set: PolicySet, ask: Callable[[Program], Any]) -> int:
     found: list[int] = []
     for indexes in program.planner._groups.values():
         for index, _ in indexes:
-            index._root = _counted(index._root)
+            index.root = _counted(index.root)
     original = Index.reach
 
     def counting_reach(self: Index, values: Sequence[Values]) -> tuple[Entry, ...]:
@@ -196,12 +196,26 @@ def test_the_cost_of_columns_does_not_grow_with_unrelated_rules(unrelated: int) 
 def test_strangers_take_no_memory() -> None:
     """Names without links are answered without being remembered, so that nobody can fill the memory with them."""
     roles = Roles([Edge("g", "ana", "role1")])
-    within = roles.closure_within(frozenset({"role1", "mallory7"}))
+    within = roles.within(frozenset({"role1", "mallory7"}))
     answers = [within(f"mallory{number}") for number in range(1_000)]
 
-    assert frozenset({"mallory7"}) == answers[7]
+    assert ("mallory7",) == answers[7]
     assert not roles.linked("mallory7", "role1")
+    assert {"ana"} == set(within.prepared[()])
     assert 0 == roles._closure.cache_info().currsize <= CLOSURES_MAX
+    assert 0 == within._memoised.cache_info().currsize
+
+
+@pytest.mark.parametrize("names", [30, 700])
+def test_closures_past_what_is_prepared(names: int) -> None:
+    """In a chain whose closures together are too many, those that were not prepared are walked, with one answer."""
+    roles = Roles([Edge("g", f"n{number}", f"n{number + 1}") for number in range(names)])
+    used = frozenset(f"n{number}" for number in range(names + 1))
+    within = roles.within(used)
+
+    assert (names == 30) == (names == len(within.prepared[()]))
+    for number in (0, 1, names // 2, names - 1, names):
+        assert {f"n{above}" for above in range(number, names + 1)} == set(within(f"n{number}"))
 
 
 def test_what_strangers_ask_takes_no_memory() -> None:
@@ -224,7 +238,7 @@ def test_roles_have_no_depth() -> None:
 def test_attributes_are_not_kept() -> None:
     """What is remembered of a subject is its id, never the attributes that came with a request."""
     roles = Roles([Edge("g", "ana", "role1")])
-    within = roles.closure_within(frozenset({"ana", "role1"}))
+    within = roles.within(frozenset({"ana", "role1"}))
 
     assert frozenset({str}) == {type(name) for name in within(Named("ana", {"secret": 1}))}
 
