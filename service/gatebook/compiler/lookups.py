@@ -17,7 +17,7 @@ from gatebook.compiler.roles import Names, Roles
 from gatebook.expression.environment import attribute
 from gatebook.expression.prefixes import is_plain
 from gatebook.expression.tree import Path
-from gatebook.pace import Pause, no_pause
+from gatebook.pace import Pause, no_pause, paced
 
 
 class Every(enum.Enum):
@@ -40,14 +40,16 @@ def lookup(key: Key, roles: Mapping[str, Roles], used: frozenset[str], pause: Pa
     read = read_path(key.request)
     match key.form:
         case Form.EQUAL:
-            alone = {value: (value,) for value in used}
+            alone = {value: (value,) for value in paced(used, pause)}
             return lambda tokens: alone.get(value, _NONE) if isinstance(value := read(tokens), str) else None
         case Form.MEMBER:
             return _members(read, used)
         case Form.PREFIX:
             return _prefixes(key.role, read, used)
     graph = roles[key.role]
-    closure: Callable[..., Names] = graph.within(used, pause) if key.form is Form.ROLE else graph.heirs_within(used)
+    closure: Callable[..., Names] = (
+        graph.within(used, pause) if key.form is Form.ROLE else graph.heirs_within(used, pause)
+    )
     if not key.domains:
         return lambda tokens: closure(value) if isinstance(value := read(tokens), str) else None
     return _within_domains(read, closure, key)

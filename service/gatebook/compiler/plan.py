@@ -10,7 +10,7 @@ Keys that read the late token (the resource, of which one request may have many)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from gatebook.compiler.closure import Closure, Tokens
@@ -59,10 +59,12 @@ class Planner:
         self._late = tuple(lookup(keys[it], roles, used[it], pause) for it in late)
         self.late_alone = all(not keys[it].domains for it in late)
         position = {it: at for at, it in enumerate((*early, *late))}
-        self._groups = {
+        self._groups: _Placed = {
             name: tuple((index, tuple(position[identity(key)] for key in index.keys)) for index in indexes)
             for name, indexes in groups.items()
         }
+        # Functions of the indexes, and no methods: a ring would keep an old revision.
+        self._make = partial(_make, self._groups)
         self._remembered = lru_cache(maxsize=PLANS_MAX)(self._make)
 
     def read(self, tokens: Tokens) -> tuple[Values, ...]:
@@ -74,15 +76,20 @@ class Planner:
         values = (*early, *[read(tokens) for read in self._late]) if self._late else early
         return self._make(values) if None in values else self._remembered(values)
 
-    def _make(self, values: tuple[Values, ...]) -> Plan:
-        return {
-            name: tuple(
-                Found(index.guard, entries)
-                for index, positions in indexes
-                if (entries := index.reach([values[at] for at in positions]))
-            )
-            for name, indexes in self._groups.items()
-        }
+
+_Placed = Mapping[str, tuple[tuple[Index, tuple[int, ...]], ...]]
+"""The indexes of each group, and which of the values that were read are those of their keys."""
+
+
+def _make(groups: _Placed, values: tuple[Values, ...]) -> Plan:
+    return {
+        name: tuple(
+            Found(index.guard, entries)
+            for index, positions in indexes
+            if (entries := index.reach([values[at] for at in positions]))
+        )
+        for name, indexes in groups.items()
+    }
 
 
 Identity = tuple[tuple[str, ...], Form, str, tuple[tuple[str, ...] | str, ...], bool]

@@ -74,7 +74,7 @@ def compile_program(policy_set: PolicySet, directory: Directory | None, pause: P
     model = policy_set.model
     governed = policy_set.kind == GOVERNED
     edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
-    roles = {key: Roles(edge for edge in paced(edges, pause) if edge.gtype == key) for key in model.roles}
+    roles = {key: Roles((edge for edge in edges if edge.gtype == key), pause) for key in model.roles}
     functions: Functions = {key: graph.linked for key, graph in roles.items()}
     sections, findings = {}, []
     for key in ("p", "p2", "p3") if governed else ("p",):

@@ -8,7 +8,8 @@ unknown subject, takes no memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.values import Edge
@@ -34,13 +35,17 @@ _NOTHING: Names = ()
 class Roles:
     """Answers which names a name inherits, in one domain or where there are no domains."""
 
-    def __init__(self, edges: Iterable[Edge]) -> None:
+    def __init__(self, edges: Iterable[Edge], pause: Pause = no_pause) -> None:
         """Takes the edges of one role definition."""
-        links: dict[Domains, dict[str, list[str]]] = {}
-        for edge in edges:
+        links: dict[Domains, dict[str, Any]] = {}
+        for edge in paced(edges, pause):
             links.setdefault(edge.domains, {}).setdefault(edge.child, []).append(edge.parent)
+        for above in links.values():
+            for child, parents in paced(above.items(), pause):
+                above[child] = tuple(parents)  # the collector of rings leaves tuples of names alone
         self.links: Mapping[Domains, Adjacency] = links
-        self._closure = lru_cache(maxsize=CLOSURES_MAX)(self._reach)
+        # No memo may be a method of its owner: what is a ring is not freed when the last who needs it has gone.
+        self._closure = lru_cache(maxsize=CLOSURES_MAX)(partial(_reach_in, links))
         self._within: dict[frozenset[str], Inherited] = {}
 
     def within(self, used: frozenset[str], pause: Pause = no_pause) -> Inherited:
@@ -55,9 +60,9 @@ class Roles:
             return True
         return name in self.links.get(domains, _NO_LINKS) and parent in self._closure(str(name), *domains)
 
-    def heirs_within(self, used: frozenset[str]) -> Callable[..., frozenset[str]]:
+    def heirs_within(self, used: frozenset[str], pause: Pause = no_pause) -> Callable[..., frozenset[str]]:
         """Returns what says which names of `used` inherit a name (in a domain), itself included."""
-        heirs = {domains: _reversed(links) for domains, links in self.links.items()}
+        heirs = {domains: _reversed(links, pause) for domains, links in self.links.items()}
 
         def below(name: str, *domains: str) -> frozenset[str]:
             return used & reach(heirs[domains], name)
@@ -70,9 +75,6 @@ class Roles:
             return used & {str(name)}
 
         return closure
-
-    def _reach(self, name: str, *domains: str) -> frozenset[str]:
-        return frozenset(reach(self.links.get(domains, _NO_LINKS), name))
 
 
 class Inherited:
@@ -91,7 +93,7 @@ class Inherited:
         self.prepared = {
             domains: _prepare(links, used, budget, pause) for domains, links in paced(roles.links.items(), pause)
         }
-        self._memoised = lru_cache(maxsize=CLOSURES_MAX)(self._walk)
+        self._memoised = lru_cache(maxsize=CLOSURES_MAX)(partial(_walk, roles.links, used))
 
     def __call__(self, name: str, *domains: str) -> Names:
         """Returns the names, for a name in a domain."""
@@ -104,9 +106,6 @@ class Inherited:
             # A plain text: the memo must not keep the attributes of a subject.
             return self._memoised(str(name), *domains)
         return (str(name),) if name in self.used else _NOTHING
-
-    def _walk(self, name: str, *domains: str) -> Names:
-        return _names(reach(self._links[domains], name), self.used)
 
 
 class _Budget:
@@ -139,6 +138,14 @@ def _prepare(adjacency: Adjacency, used: frozenset[str], budget: _Budget, pause:
     return prepared
 
 
+def _walk(links: Mapping[Domains, Adjacency], used: frozenset[str], name: str, *domains: str) -> Names:
+    return _names(reach(links[domains], name), used)
+
+
+def _reach_in(links: Mapping[Domains, Adjacency], name: str, *domains: str) -> frozenset[str]:
+    return frozenset(reach(links.get(domains, _NO_LINKS), name))
+
+
 def _names(names: set[str], used: frozenset[str]) -> Names:
     within = used & names
     return tuple(sorted(within)) if len(within) <= SMALL else within
@@ -155,9 +162,9 @@ def reach(adjacency: Adjacency, name: str) -> set[str]:
     return reached
 
 
-def _reversed(adjacency: Adjacency) -> Adjacency:
+def _reversed(adjacency: Adjacency, pause: Pause) -> Adjacency:
     children: dict[str, list[str]] = {}
-    for child, parents in adjacency.items():
+    for child, parents in paced(adjacency.items(), pause):
         for parent in parents:
             children.setdefault(parent, []).append(child)
     return children

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gatebook.pace import Pause, no_pause
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
 from gatebook.policy.model import Model
 from gatebook.policy.model_file import parse_model
@@ -47,7 +47,8 @@ def read_casbin(files: Mapping[str, bytes], pause: Pause = no_pause) -> tuple[Ca
         findings += more_findings
     is_valid = all(finding.severity is not Severity.ERROR for finding in findings)
     if is_valid and any("priority" in policy.tokens for policy in model.policies.values()):
-        rules.sort(key=lambda rule: _priority(model, rule))
+        places = [_priority(model, rule) for rule in paced(rules, pause)]
+        rules = [rules[at] for at in sorted(range(len(rules)), key=places.__getitem__)]
     return CasbinFiles(model, tuple(rules), tuple(edges)), findings
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from gatebook.errors import PolicySetRefusedError
+from gatebook.pace import Pause, no_pause
 from gatebook.policy.bundle import (
     CATALOGUE_FILE,
     DIRECTORY_FOLDER,
@@ -75,10 +76,15 @@ class PolicySet(msgspec.Struct, frozen=True):
     resources: Entities | None = None
 
 
-def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
+def load(files: Mapping[str, bytes], name: str = "", *, accepted: bool = False, pause: Pause = no_pause) -> PolicySet:
     """Reads a policy set from its files.
 
-    The name in `gatebook.yaml` counts; `name` is that of a set which has none there.
+    Args:
+        files: The files by their paths.
+        name: The name of a set that gives itself none in its `gatebook.yaml`.
+        accepted: Whether these very files were accepted by this version already, so that neither the
+            findings across files nor Casbin's reading of them need be looked for again.
+        pause: Is called after every few lines.
 
     Raises:
         PolicySetRefusedError: there are findings of severity error; it carries all findings, sorted.
@@ -95,16 +101,16 @@ def load(files: Mapping[str, bytes], name: str = "") -> PolicySet:
     subjects, resources = _entities(files, findings)
     findings += _missing_files(files)
     are_parts_valid = not _has_error(findings)
-    casbin, casbin_findings = read_casbin(files)
+    casbin, casbin_findings = read_casbin(files, pause)
     findings += casbin_findings
     findings += [finding for path in policy_test_files(files) for finding in read_policy_tests(path, files[path])[1]]
     edges = casbin.edges
     edges += () if catalogue is None else tuple(catalogue.edges())
     edges += () if purposes is None else tuple(purposes.edges())
     draft = Draft(casbin.model, casbin.rules, edges, settings or Settings(), catalogue, purposes, files)
-    if are_parts_valid and MODEL_FILE in files:
+    if are_parts_valid and MODEL_FILE in files and not accepted:
         findings += lint(draft)
-    if not _has_error(findings):
+    if not accepted and not _has_error(findings):
         findings += compare_reading(files, casbin)
     if _has_error(findings):
         raise _refused(findings)

@@ -23,7 +23,7 @@ LINE_CHARACTERS_MAX = 16_384
 SUSPECTS_MAX = 100
 """How many odd characters of one file are reported."""
 
-PIECE_BYTES = 16_384
+PIECE_BYTES = 8_192
 """How much of a file is looked at without a pause."""
 
 _PLAIN = b"\t\n" + bytes(range(0x20, 0x7F))

@@ -23,9 +23,11 @@ from gatebook.errors import (
     RevisionNotActiveError,
     RevisionNotFoundError,
 )
+from gatebook.pace import Pause, no_pause
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
+from gatebook.revisions.pacing import Pacer, few_collections
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
 
@@ -134,10 +136,24 @@ class Revisions:
             raise RevisionNotFoundError(f"policy set `{policy_set}` has no such revision", digest=digest)
         return found
 
+    async def read(self, files: Mapping[str, bytes], name: str) -> PolicySet:
+        """Reads a set whose files were accepted, aside.
+
+        Raises:
+            PolicySetRefusedError: a file has a finding all the same.
+        """
+        return await asyncio.to_thread(self._read, files, name, Pacer(step="read", policy_set=name), accepted=True)
+
+    def _read(self, files: Mapping[str, bytes], name: str, pause: Pause, *, accepted: bool) -> PolicySet:
+        with few_collections():
+            return load(files, name, accepted=accepted, pause=pause)
+
     async def build(self, policy_set: PolicySet, revision: Revision) -> Snapshot | None:
         """Compiles a set under the active directory, aside; None where it needs one and there is none."""
+        state = self.state
+        pacer = Pacer(step="compile", policy_set=policy_set.name)
         return await asyncio.to_thread(
-            self._build, policy_set, revision, self.state.directory, self.state.directory_revision
+            self._build, policy_set, revision, state.directory, state.directory_revision, pacer
         )
 
     def _build(
@@ -146,10 +162,14 @@ class Revisions:
         revision: Revision,
         directory: Directory | None,
         directory_revision: Revision | None,
+        pause: Pause = no_pause,
     ) -> Snapshot | None:
         if policy_set.catalogue is not None and directory is None:
             return None
-        return build_snapshot(policy_set, revision, directory, directory_revision, mask_master=self._mask_master)
+        with few_collections():
+            return build_snapshot(
+                policy_set, revision, directory, directory_revision, mask_master=self._mask_master, pause=pause
+            )
 
     async def build_all(self, directory: Directory, revision: Revision) -> dict[str, Snapshot]:
         """Compiles every active set under a new directory, aside."""
@@ -157,7 +177,8 @@ class Revisions:
         for name, policy_set in self.state.policy_sets.items():
             newest = self.newest(name)
             if newest is not None:
-                built = await asyncio.to_thread(self._build, policy_set, newest.revision, directory, revision)
+                pacer = Pacer(step="compile", policy_set=name)
+                built = await asyncio.to_thread(self._build, policy_set, newest.revision, directory, revision, pacer)
                 if built is not None:
                     snapshots[name] = built
         return snapshots
@@ -166,8 +187,10 @@ class Revisions:
         """Rebuilds the state from the activations in the book, the newest first. See `folded`."""
         self.state = self.folded(activations)
 
-    def folded(self, activations: Iterable[Activation]) -> State:
+    def folded(self, activations: Iterable[Activation], *, beside_calls: bool = False) -> State:
         """Returns the state that activations, the newest first, come to. What they leave as it is, is not built again.
+
+        `beside_calls` tells that the state before is being asked meanwhile, and that another worker accepted the new.
 
         Raises:
             RevisionNotFoundError, BookRefusedError: a revision that the book names is missing or damaged.
@@ -189,8 +212,10 @@ class Revisions:
             if old is not None and (old.policy_revision, now.directory_revision) == (activation.revision, revision):
                 sets[name], snapshots[name] = now.policy_sets[name], old
                 continue
-            sets[name] = load(self.store.get_policy_set(activation.revision.digest), name)
-            built = self._build(sets[name], activation.revision, directory, revision)
+            pacer: Pause = Pacer(step="fold", policy_set=name) if beside_calls else no_pause
+            files = self.store.get_policy_set(activation.revision.digest)
+            sets[name] = self._read(files, name, pacer, accepted=beside_calls)
+            built = self._build(sets[name], activation.revision, directory, revision, pacer)
             if built is not None:
                 snapshots[name] = built
         return State(snapshots, sets, directory, revision, told)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Coroutine, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,10 +17,11 @@ import msgspec
 from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.recorder import Recorder, Written
 from gatebook.errors import DirectoryRefusedError, InvalidRequestError
-from gatebook.policy import gatebook_set
+from gatebook.policy import bundle, gatebook_set
 from gatebook.policy.directory import load_directory
 from gatebook.policy.settings import is_set_name
 from gatebook.revisions.active import Activation, Revisions, State
+from gatebook.revisions.aside import is_large, validate_aside
 from gatebook.revisions.followers import Followers
 from gatebook.revisions.keepers import lockout
 from gatebook.revisions.publisher import Publisher
@@ -51,6 +53,7 @@ class Publishing:
         self._revisions = revisions
         self._recorder = recorder
         self._turn = asyncio.Lock()
+        self._aside = asyncio.Lock()  # one large draft at a time: each takes much memory
         self._under_way: set[asyncio.Task[Published]] = set()
 
     async def validate(self, files: Mapping[str, bytes], name: str, caller: str) -> Validation:
@@ -104,16 +107,16 @@ class Publishing:
     async def _publish(self, files: Mapping[str, bytes], name: str, publisher: Publisher, request_id: str) -> Published:
         async with self._turn:
             found = await self._judge(files, name, publisher)
-            if not found.passed or found.policy_set is None:
+            if not found.passed:
                 await self._recorder.record_policy(self._event(entry_pb2.POLICY_STEP_REFUSED, found), publisher.id)
                 raise found.refusal()
-            policy_set = found.policy_set
-            newest = self._revisions.newest(policy_set.name)
-            again = self._repeated(policy_set.name, found.digest, request_id)
+            newest = self._revisions.newest(found.name)
+            again = self._repeated(found.name, found.digest, request_id)
             if again is not None:
                 return Published(again.revision, changed=False, findings=found.findings, tests_run=found.tests_run)
             revision = Revision(found.digest, 1 if newest is None else newest.revision.number + 1)
             await asyncio.to_thread(self._revisions.store.put_policy_set, files)
+            policy_set = found.policy_set or await self._revisions.read(files, found.name)
             snapshot = await self._revisions.build(policy_set, revision)
             event = self._event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
             written = await self._recorder.record_policy(event, publisher.id)
@@ -175,14 +178,26 @@ class Publishing:
         if not is_set_name(name):
             message = f"`{name}` is no name of a policy set: use lower-case letters, digits, `_` and `-`"
             raise InvalidRequestError("policy_set", message)
-        found = await asyncio.to_thread(
-            validate, files, name, directory=self._revisions.state.directory, now=self._recorder.now()
-        )
+        found = await self._found(files, name)
         if publisher is None or name != gatebook_set.GATEBOOK or found.program is None:
             return found
         if publisher.keeps_right(found.program):
             return found
         return msgspec.structs.replace(found, findings=tuple(sorted((*found.findings, lockout(publisher.id)))))
+
+    async def _found(self, files: Mapping[str, bytes], name: str) -> Validation:
+        state, now = self._revisions.state, self._recorder.now()
+        if name == gatebook_set.GATEBOOK or not is_large(files):
+            return await asyncio.to_thread(validate, files, name, directory=state.directory, now=now)
+        async with self._aside:
+            return await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now)
+
+    def _found_aside(
+        self, files: Mapping[str, bytes], name: str, directory: Revision | None, now: datetime
+    ) -> Validation:
+        governed = bundle.CATALOGUE_FILE in files
+        subjects = self._revisions.store.get_directory(directory.digest) if governed and directory else None
+        return validate_aside(files, name, subjects, now)
 
     def _repeated(self, name: str, digest: str, request_id: str) -> Activation | None:
         """Returns the activation that this publish repeats: the newest, or the one of the same request id."""
@@ -203,7 +218,7 @@ class Publishing:
         request_id: str = "",
     ) -> PolicyEvent:
         # A name that nothing was ever published under may be anything, and stays out of the book.
-        known = found.policy_set is not None or found.name in self._revisions.state.policy_sets
+        known = found.readable or found.name in self._revisions.state.policy_sets
         return PolicyEvent(
             step=step,
             policy_set=found.name if known else "",

@@ -30,7 +30,10 @@ TEST_MASTER = bytes(32)
 
 
 class Validation(msgspec.Struct, frozen=True):
-    """What is known of a draft; it can be published if it `passed`."""
+    """What is known of a draft; it can be published if it `passed`.
+
+    `readable` tells whether it could be read. One that was judged elsewhere has neither set nor program here.
+    """
 
     name: str
     digest: str
@@ -39,6 +42,7 @@ class Validation(msgspec.Struct, frozen=True):
     tests_run: int = 0
     policy_set: PolicySet | None = None
     program: Program | None = None
+    readable: bool = False
 
     @property
     def passed(self) -> bool:
@@ -82,13 +86,14 @@ def validate(
     try:
         policy_set = load(files, name)
         if not test:
-            return Validation(policy_set.name, digest, policy_set.warnings, policy_set=policy_set)
+            return Validation(policy_set.name, digest, policy_set.warnings, policy_set=policy_set, readable=True)
         snapshot = build_draft(policy_set, digest, directory)
     except PolicySetRefusedError as refused:
         return Validation(name, digest, tuple(sorted(refused.findings)))
     own = gatebook_findings(snapshot)
     if any(finding.severity is Severity.ERROR for finding in own):
-        return Validation(policy_set.name, digest, tuple(sorted({*policy_set.warnings, *own})), policy_set=policy_set)
+        findings = tuple(sorted({*policy_set.warnings, *own}))
+        return Validation(policy_set.name, digest, findings, policy_set=policy_set, readable=True)
     at = now or datetime.now(UTC)
 
     def decide_one(request: AccessRequest, caller: str, time: datetime | None) -> Decision:
@@ -96,7 +101,16 @@ def validate(
 
     outcome = run_tests(files, decide_one)
     findings = tuple(sorted({*policy_set.warnings, *own, *outcome.findings}))
-    return Validation(policy_set.name, digest, findings, outcome.failures, outcome.run, policy_set, snapshot.program)
+    return Validation(
+        policy_set.name,
+        digest,
+        findings,
+        outcome.failures,
+        outcome.run,
+        policy_set,
+        snapshot.program,
+        readable=True,
+    )
 
 
 def gatebook_findings(snapshot: Snapshot) -> list[Finding]:

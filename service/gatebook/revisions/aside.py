@@ -1,0 +1,98 @@
+"""Judges a large draft in a process of its own, so that the one that answers calls does not stop for it.
+
+Owns that process: `python -m gatebook.revisions.aside` reads one draft and writes one report. Rules:
+
+1. it does what `validate` does, with the same code, and is told all that it needs: no file, no environment;
+2. it gives way to whoever answers calls, and its memory goes with it;
+3. without a whole report nothing is known of the draft, and so nothing is published.
+
+What it accepts the server only reads and compiles, in steps (see `pacing`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from gatebook.errors import OverloadedError
+from gatebook.policy import bundle
+from gatebook.revisions.validate import Validation, validate
+from gatebook.values import Finding, TestFailure
+
+ASIDE_BYTES = 256 * 1024
+"""A smaller set is judged in no time worth a process."""
+SECONDS_MAX = 600.0
+NICENESS = 10
+RETRY_SECONDS = 5.0
+COMMAND = (sys.executable, "-P", "-m", "gatebook.revisions.aside")
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What the process is told."""
+
+    files: dict[str, bytes]
+    name: str
+    directory: dict[str, bytes] | None
+    now: datetime
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What it says."""
+
+    name: str
+    digest: str
+    findings: tuple[Finding, ...]
+    test_failures: tuple[TestFailure, ...]
+    tests_run: int
+    readable: bool
+
+
+def is_large(files: Mapping[str, bytes]) -> bool:
+    """Tells whether a draft is judged aside."""
+    return sum(map(len, files.values())) >= ASIDE_BYTES
+
+
+def validate_aside(
+    files: Mapping[str, bytes], name: str, directory: Mapping[str, bytes] | None, now: datetime
+) -> Validation:
+    """Judges a draft; what it returns has neither the set nor its program.
+
+    Raises:
+        OverloadedError: the system has no process for it, or ended it, or it took too long.
+    """
+    task = Task(dict(files), name, None if directory is None else dict(directory), now)
+    try:
+        done = subprocess.run(  # noqa: S603  # this very program
+            COMMAND, input=msgspec.msgpack.encode(task), capture_output=True, timeout=SECONDS_MAX, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
+    if done.returncode < 0:
+        message = "the system ended the process that judged the draft: is there memory for it?"
+        raise OverloadedError(message, RETRY_SECONDS, limit="memory")
+    if done.returncode:
+        raise RuntimeError(f"judging a draft failed: {done.stderr.decode(errors='replace')[-2_000:]}")
+    report = msgspec.msgpack.decode(done.stdout, type=Report)
+    if report.digest != bundle.digest(files):
+        raise RuntimeError("what was judged is not what is to be published")
+    return Validation(
+        report.name, report.digest, report.findings, report.test_failures, report.tests_run, readable=report.readable
+    )
+
+
+def main() -> None:
+    """Reads a draft from standard input, and writes the report to standard output."""
+    os.nice(NICENESS)
+    task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
+    found = validate(task.files, task.name, directory_files=task.directory, now=task.now)
+    report = Report(found.name, found.digest, found.findings, found.test_failures, found.tests_run, found.readable)
+    sys.stdout.buffer.write(msgspec.msgpack.encode(report))
+
+
+if __name__ == "__main__":
+    main()
