@@ -1,0 +1,122 @@
+"""`Enforcer`: the questions of `casbin.Enforcer`, answered by Gatebook's engine.
+
+Owns the way from a model and rules to answers. Rules:
+
+1. what is refused is refused when it is loaded, with every finding; nothing is ever loaded in part, and what was loaded
+   before goes on deciding;
+2. loading again builds a new state and swaps one reference, so any number of threads may ask meanwhile;
+3. a request of the wrong number of values is an error, and never a denial that looks like one;
+4. nothing here changes a policy, and nothing switches the decisions off.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from gatebook.enforcer.context import EnforceContext
+from gatebook.enforcer.loaded import Loaded, fields_that_decided, is_allowed
+from gatebook.enforcer.roles import RoleQuestions
+from gatebook.enforcer.sources import as_lines, read_model, read_policy
+from gatebook.enforcer.writes import Writes
+from gatebook.engine.explain import explain
+from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, SETTINGS_FILE
+from gatebook.policy.policy_set import PolicySet, load
+from gatebook.policy.settings import ALLOW_BY_DEFAULT
+from gatebook.values import NearRule, Rule
+
+_SETTINGS = f"acknowledged: [{ALLOW_BY_DEFAULT}]\n".encode()
+"""Who chooses the effect in a model of their own has been warned by its name."""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a request is allowed or denied.
+
+    `rule` decided it, if one did; `unknown` could not be evaluated on the way there, since a value is missing or of
+    another type; `near` are the rules that came nearest to allowing what is denied, with what each lacks.
+    """
+
+    allowed: bool
+    rule: Rule | None = None
+    unknown: tuple[Rule, ...] = ()
+    near: tuple[NearRule, ...] = ()
+
+
+class Enforcer(RoleQuestions, Writes):
+    """Decides requests by a model and rules of Casbin's."""
+
+    def __init__(self, model: object, policy: object = None) -> None:
+        """Takes what `casbin.Enforcer` takes: paths, a model of Casbin's, an adapter; or the texts themselves.
+
+        Raises:
+            PolicySetRefusedError: there are findings of severity error; it carries all findings.
+            SourceError: the model or the policy cannot be read.
+        """
+        self._model = read_model(model)
+        self._source = (policy, model)
+        # Held by who loads; who asks takes the reference that was swapped in last.
+        self._loading = threading.Lock()
+        self._loaded = self._load()
+
+    def load_policy(self) -> None:
+        """Reads the rules again, and decides by them from then on; or goes on as before, where they are refused.
+
+        Raises:
+            PolicySetRefusedError: there are findings of severity error; it carries all findings.
+            SourceError: the policy cannot be read.
+        """
+        with self._loading:
+            self._loaded = self._load()
+
+    def enforce(self, *rvals: Any) -> bool:  # noqa: ANN401  # a value of a request is anything
+        """Tells whether a request, given value by value in the order of the model, is allowed.
+
+        Raises:
+            InvalidRequestError: there are more or fewer values than the model says.
+        """
+        loaded = self._loaded
+        if len(rvals) == loaded.count:
+            allowed = loaded.decide(rvals)
+            if allowed is not None:
+                return allowed
+        return is_allowed(loaded.ask(rvals)[2])
+
+    def enforce_ex(self, *rvals: Any) -> tuple[bool, list[str]]:  # noqa: ANN401  # as above
+        """Tells the same, with the fields of the rule that decided: of the allow, or of the deny.
+
+        The list is empty where no rule decided, and where the matcher reads no rule.
+        """
+        verdict = self._loaded.ask(rvals)[2]
+        return is_allowed(verdict), fields_that_decided(verdict)
+
+    def batch_enforce(self, requests: Iterable[Sequence[Any]]) -> list[bool]:
+        """Tells of each request whether it is allowed."""
+        return [self.enforce(*request) for request in requests]
+
+    def explain(self, *rvals: Any) -> Explanation:  # noqa: ANN401  # as above
+        """Tells why a request is allowed or denied."""
+        program, tokens, verdict = self._loaded.ask(rvals)
+        allowed = is_allowed(verdict)
+        near: tuple[NearRule, ...] = () if allowed or verdict.rules else explain(program, tokens)
+        return Explanation(allowed, next(iter(verdict.rules), None), verdict.unknown, near)
+
+    @staticmethod
+    def new_enforce_context(suffix: str) -> EnforceContext:
+        """Returns the context of the sections of one number: `r2`, `p2`, `e2` and `m2` for `2`."""
+        return EnforceContext.of_suffix(suffix)
+
+    @staticmethod
+    def is_filtered() -> bool:
+        """Tells that a policy is always loaded as a whole."""
+        return False
+
+    def _load(self) -> Loaded:
+        return Loaded(self._read())
+
+    def _read(self) -> PolicySet:
+        rules = read_policy(*self._source)
+        content = rules if isinstance(rules, bytes) else as_lines(rules)
+        return load({MODEL_FILE: self._model, POLICY_FILE: content, SETTINGS_FILE: _SETTINGS})
