@@ -1,4 +1,4 @@
-"""The client's groups are those that DuckDB finds in SQL that was written apart (AT-09)."""
+"""The client's groups are those that DuckDB finds in SQL that was written apart (AT-09), and in that of plans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatebook.v1 import types_pb2
-from gatebook_client.groups import aggregate
+from gatebook.v1.access_service_pb2 import PlanAccessResponse
+from gatebook_client.decision import clock, read_decision
+from gatebook_client.dialects import DIALECTS
+from gatebook_client.doubts import Asked
+from gatebook_client.groups import Measure, aggregate
+from gatebook_client.plan import Plan, read_plan
 
 GROUPS = """
 WITH kept AS (SELECT unnest(?::VARCHAR[]) AS team, unnest(?::VARCHAR[]) AS person, unnest(?::BIGINT[]) AS tokens),
@@ -35,6 +40,20 @@ def _decision(k: int) -> types_pb2.Decision:
     for name in ("team", "person", "tokens"):
         decision.columns.add(column=name, effect=types_pb2.EFFECT_ALLOW, reason=types_pb2.REASON_CODE_ALLOWED)
     return decision
+
+
+def _plan(k: int) -> Plan:
+    """Returns the plan of the same decision, of one or of two columns of people."""
+    raw = _decision(k)
+    raw.decision_id, raw.policy_revision.digest, raw.receipt.origin = "d-1", "9f86d081", "book.example/gatebook"
+    raw.receipt.leaf_hash = bytes(32)
+    raw.receipt.entry_time.GetCurrentTime()
+    raw.decide_time.GetCurrentTime()
+    columns = {column.column: f'"{column.column}"' for column in raw.columns}
+    obligations = frozenset({types_pb2.OBLIGATION_KIND_MINIMUM_GROUP})
+    decision = read_decision(raw, Asked(obligations=obligations, sent_clock=clock(), plan=True))
+    response = PlanAccessResponse(decision=raw, masks_sql=columns, people_types=["text"])
+    return read_plan(response, decision, "kept", DIALECTS["duckdb"])
 
 
 rows = st.lists(
@@ -65,3 +84,39 @@ def test_groups_and_remainder(rows: list[dict[str, Any]], k: int) -> None:
     by_text = sorted(expected, key=str)
     assert by_text == sorted((tuple(group.values()) for group in found), key=str)
     assert all(group["people"] >= k for group in found)
+
+
+@settings(max_examples=60)
+@given(rows, st.integers(1, 6), st.sampled_from([["team"], [], ["team", "tokens"]]))
+def test_groups_of_plans(rows: list[dict[str, Any]], k: int, by: list[str]) -> None:
+    """The statement of a plan finds the groups, the remainder and the order that the client finds in the rows."""
+    measures: dict[str, Measure] = {
+        "rows": ("count", "*"),
+        "people": ("distinct", "person"),
+        "named": ("count", "team"),
+    }
+    if "tokens" not in by:
+        measures["sum"], measures["mean"] = ("sum", "tokens"), ("average", "tokens")
+    STORE.execute("CREATE OR REPLACE TABLE kept (team VARCHAR, person VARCHAR, tokens BIGINT)")
+    if rows:
+        STORE.executemany("INSERT INTO kept VALUES ($team, $person, $tokens)", rows)
+
+    found = STORE.execute(*_plan(k).aggregate(by=by, measures=measures)).fetchall()
+
+    assert [tuple(group.values()) for group in aggregate(_decision(k), rows, by=by, measures=measures)] == found
+
+
+@settings(max_examples=30)
+@given(rows, st.integers(1, 6), st.sampled_from(["red", "blue"]))
+def test_groups_of_some_rows(rows: list[dict[str, Any]], k: int, team: str) -> None:
+    """Rows that the application leaves out are in no group, and stand for nobody."""
+    measures: dict[str, Measure] = {"rows": ("count", "*")}
+    STORE.execute("CREATE OR REPLACE TABLE kept (team VARCHAR, person VARCHAR, tokens BIGINT)")
+    if rows:
+        STORE.executemany("INSERT INTO kept VALUES ($team, $person, $tokens)", rows)
+    kept = [row for row in rows if row["team"] == team and row["tokens"] < 5]  # as below
+
+    where = [("team", "=", team), ("tokens", "<", 5)]
+    found = STORE.execute(*_plan(k).aggregate(by=["tokens"], measures=measures, where=where)).fetchall()
+
+    assert [tuple(group.values()) for group in aggregate(_decision(k), kept, by=["tokens"], measures=measures)] == found

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gatebook.v1 import access_service_pb2 as access_pb2
-from gatebook_client.masks import mask_key
+from gatebook_client.masks import KEY_BYTES_MIN, mask_key
 from gatebook_client.refusal import EnforcementError
 
 BLOCK_BYTES: Final = 64
 """The block of SHA-256."""
+SHORTEST_KEY: Final = bytes(KEY_BYTES_MIN)
 PADS: Final = frozenset({0x36, 0x5C})
 
 

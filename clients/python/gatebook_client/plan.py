@@ -4,31 +4,28 @@ Owns `Plan`, its reading from an answer, and the statements that it makes. A sta
 allows of the dataset, and nothing else:
 
 1. only an allow beyond doubt (see `doubts`) that has not expired makes statements, and they expire with it;
-2. there is one expression for each allowed column and no other, and a condition on rows where, and only where, the
-   decision has one; all of it is read before any is used (see `fragments`), and every parameter has its place;
-3. what a mask changes is not selected as it is, and no column in place of another;
-4. under a minimum group no statement shows rows: `aggregate` shows groups;
-5. a statement reads one table: the dataset that was asked about, or where the application says that it is stored.
+2. its SQL is read before any is used (see `plan_sql`), and every parameter has its place;
+3. under a minimum group no statement shows rows: `aggregate` shows groups;
+4. a statement reads one table: the dataset that was asked about, or where the application says that it is stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import types_pb2
-from gatebook_client.decision import LOCAL_MESSAGES, Decision
+from gatebook_client.decision import Decision
 from gatebook_client.dialects import Dialect, Style
-from gatebook_client.fragments import Fragment, read_fragment, refused
 from gatebook_client.groups import Measure, check_measures
-from gatebook_client.parameters import bound, require_known
+from gatebook_client.parameters import bound
+from gatebook_client.plan_sql import Sql, read_sql
 from gatebook_client.refusal import EnforcementError
 from gatebook_client.sql_groups import grouped_select, names_needed
 from gatebook_client.statement import Part, Statement, parts_of
 
-PARAMETERS_MAX: Final = 10_000
 PLANNED_MASKS: Final = frozenset(types_pb2.MaskKind.values()) - {
     types_pb2.MASK_KIND_UNSPECIFIED,
     types_pb2.MASK_KIND_CUSTOM,
@@ -43,16 +40,10 @@ PLANNED_OBLIGATIONS: Final = frozenset(
 """What running the statements of a plan fulfils."""
 COUNTABLE: Final = frozenset({"text", "uuid", "int", "bigint"})
 """The types of columns in which each value is one person."""
+Condition = tuple[str, str, Any]
+"""A column, a comparison and a value."""
+COMPARISONS: Final = frozenset({"=", "<>", "<", "<=", ">", ">="})
 _NO_KEYS: Final[Mapping[str, bytes]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Sql:
-    """The SQL of a plan, read: the expression of each column in order, and the condition on rows (None: every row)."""
-
-    columns: Mapping[str, Fragment]
-    condition: Fragment | None
-    parameters: Sequence[access_pb2.PlanParameter]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -101,6 +92,7 @@ class Plan:
     def select(
         self,
         *,
+        where: Sequence[Condition] = (),
         stored_as: Sequence[str] = (),
         style: Style | None = None,
         keys: Mapping[str, bytes] = _NO_KEYS,
@@ -108,6 +100,8 @@ class Plan:
         """Returns the statement that selects the rows and columns of the plan, masked.
 
         Args:
+            where: what the application itself wants of them: columns, comparisons and values, such as
+                `("day", ">=", date(2026, 6, 1))`. They hold for the values that are shown, after the masks.
             stored_as: where the dataset is stored, name by name, such as `("lake", "usage", "tokens")`; empty where it
                 is stored under its own name.
             style: how the driver wants parameters; None means `dollar` for DuckDB and PostgreSQL, `qmark` for Trino
@@ -122,16 +116,21 @@ class Plan:
             k = self.decision.minimum_group.k
             message = f"no single row may leave, only groups of {k} people; call `aggregate`"
             raise EnforcementError("CLIENT_MINIMUM_GROUP", message)
-        shown = ", ".join(f"c{n} AS {self.dialect.quoted(name)}" for n, name in enumerate(sql.columns, start=1))
-        governed = self._governed(sql, tuple(sql.columns), (), stored_as)
+        names = tuple(sql.columns)
+        shown = ", ".join(f"c{n} AS {self.dialect.quoted(name)}" for n, name in enumerate(names, start=1))
+        governed = self._governed(sql, names, (), stored_as)
+        values: dict[int, Any] = {}
+        wanted = self._wanted(sql, names, where, values)
         # The rows are governed within, where no name that is shown can stand for a column that the table lacks.
-        return self._statement([f"SELECT {shown}\nFROM (\n  ", *governed, "\n) AS governed"], style, keys)
+        parts: list[Part] = [f"SELECT {shown}\nFROM (\n  ", *governed, "\n) AS governed", *wanted]
+        return self._statement(parts, values, style, keys)
 
     def aggregate(
         self,
         *,
         by: Sequence[str],
         measures: Mapping[str, Measure],
+        where: Sequence[Condition] = (),
         stored_as: Sequence[str] = (),
         style: Style | None = None,
         keys: Mapping[str, bytes] = _NO_KEYS,
@@ -143,6 +142,7 @@ class Plan:
         Args:
             by: the columns to group by; empty makes one group of all rows.
             measures: for each name in the result a function and its column, such as `("sum", "tokens_in")`.
+            where: as for `select`; rows that it leaves out are in no group.
             stored_as: as for `select`.
             style: as for `select`.
             keys: as for `select`.
@@ -159,10 +159,13 @@ class Plan:
         if people and (len(self.people_types) != len(people) or not COUNTABLE.issuperset(self.people_types)):
             message = "the people of this dataset cannot be counted in SQL; ask with `check`, and call its `aggregate`"
             raise EnforcementError("CLIENT_PLAN_PEOPLE", message)
-        governed = self._governed(sql, names_needed(by, measures), people, stored_as)
+        names = tuple(dict.fromkeys((*names_needed(by, measures), *(column for column, _, _ in where))))
+        values: dict[int, Any] = {}
+        wanted = self._wanted(sql, names, where, values)
+        governed = self._governed(sql, names, people, stored_as)
         k = 0 if group is None else group.k
-        grouped = grouped_select(governed, by, measures, dialect=self.dialect, k=k, people=len(people))
-        return self._statement(grouped, style, keys)
+        grouped = grouped_select([*governed], wanted, by, measures, dialect=self.dialect, k=k, people=len(people))
+        return self._statement(grouped, values, style, keys)
 
     def _usable(self) -> Sql:
         """Returns the SQL of a plan that may be used now."""
@@ -189,10 +192,27 @@ class Plan:
             found += ["\n  WHERE ", *parts_of(sql.condition, self.dialect)]
         return found
 
-    def _statement(self, parts: Sequence[Part], style: Style | None, keys: Mapping[str, bytes]) -> Statement:
+    def _wanted(self, sql: Sql, names: Sequence[str], where: Sequence[Condition], values: dict[int, Any]) -> list[Part]:
+        """Returns the application's own conditions, and puts their values behind the parameters of the plan."""
+        found: list[Part] = []
+        for column, comparison, value in where:
+            if column not in sql.columns:
+                message = f"the decision does not allow column `{column}`; leave it out or ask for it"
+                raise EnforcementError("CLIENT_COLUMN_NOT_ALLOWED", message)
+            if comparison not in COMPARISONS or value is None:
+                raise ValueError(f"where: `{column}` is compared by one of {sorted(COMPARISONS)}, and not with None")
+            number = len(sql.parameters) + len(values) + 1
+            values[number] = value
+            found += ["\n  AND " if found else "\nWHERE ", f"c{names.index(column) + 1} {comparison} ", number]
+        return found
+
+    def _statement(
+        self, parts: Sequence[Part], values: dict[int, Any], style: Style | None, keys: Mapping[str, bytes]
+    ) -> Statement:
+        """Binds what the plan itself brings, and makes the statement."""
         assert self._sql is not None  # noqa: S101  # as above
-        used = {part for part in parts if isinstance(part, int)}
-        values = {number: bound(self._sql.parameters[number - 1], keys) for number in used}
+        for number in {part for part in parts if isinstance(part, int)} - values.keys():
+            values[number] = bound(self._sql.parameters[number - 1], keys)
         return Statement(parts, values, style or self.dialect.style, self._require_usable)
 
     def __repr__(self) -> str:
@@ -206,50 +226,12 @@ def read_plan(response: access_pb2.PlanAccessResponse, decision: Decision, datas
     sql, trouble = None, None
     if decision.allowed:
         try:
-            sql = _read_sql(response, decision, dialect)
+            sql = read_sql(response, decision, dialect)
         except EnforcementError as error:
             trouble = error
-    return Plan(decision, dataset, dialect, tuple(response.narrowings), (), sql, trouble)
+    return Plan(decision, dataset, dialect, tuple(response.narrowings), tuple(response.people_types), sql, trouble)
 
 
 def no_plan(decision: Decision, dataset: str, dialect: Dialect) -> Plan:
     """Returns the plan of a denial that stands for an error."""
     return Plan(decision, dataset, dialect, (), (), None, None)
-
-
-def _read_sql(response: access_pb2.PlanAccessResponse, decision: Decision, dialect: Dialect) -> Sql:
-    """Reads the SQL of an allow."""
-    names = decision.allowed_columns
-    if not names or set(names) != set(response.masks_sql) or len(response.parameters) > PARAMETERS_MAX:
-        raise EnforcementError("CLIENT_PLAN_COLUMNS", "the SQL of the plan is not about the columns that are allowed")
-    for parameter in response.parameters:
-        require_known(parameter)
-    columns: dict[str, Fragment] = {}
-    first = 1
-    for name in names:
-        columns[name] = read_fragment(response.masks_sql[name], dialect, first)
-        first += len(columns[name].placeholders)
-        _check_column(name, columns[name], decision)
-    condition = _read_condition(response.decision.row_filter, dialect, first)
-    first += 0 if condition is None else len(condition.placeholders)
-    if first != len(response.parameters) + 1:
-        raise EnforcementError("CLIENT_PLAN_PARAMETERS", "the plan has other parameters than its SQL")
-    return Sql(columns, condition, tuple(response.parameters))
-
-
-def _check_column(name: str, fragment: Fragment, decision: Decision) -> None:
-    """Refuses a column that stands for another, or a masked one that is selected as it is."""
-    masked = any(mask.kind != "NONE" for mask in decision.masks.get(name, ()))
-    if fragment.column and (masked or fragment.column != name):
-        raise refused("does not do what the decision says")
-
-
-def _read_condition(row_filter: types_pb2.RowFilter, dialect: Dialect, first: int) -> Fragment | None:
-    """Reads the condition on rows; it is there where, and only where, the decision has one."""
-    if row_filter.kind == types_pb2.ROW_FILTER_KIND_ALL_ROWS:
-        if row_filter.sql:
-            raise refused("does not do what the decision says")
-        return None
-    if row_filter.kind != types_pb2.ROW_FILTER_KIND_CONDITIONAL or dialect.name not in row_filter.sql:
-        raise EnforcementError("CLIENT_ROW_FILTER", LOCAL_MESSAGES["CLIENT_ROW_FILTER"])
-    return read_fragment(row_filter.sql[dialect.name], dialect, first)

@@ -28,6 +28,7 @@ MEASURES: Final[Mapping[str, str]] = {
 
 def grouped_select(
     governed: Sequence[Part],
+    wanted: Sequence[Part],
     by: Sequence[str],
     measures: Mapping[str, Measure],
     *,
@@ -40,6 +41,7 @@ def grouped_select(
     Args:
         governed: selects the columns as `c1` and so on (first those of `by`, then those measured, each once) and the
             people as `p1` and so on.
+        wanted: the application's own conditions on them, from `WHERE` on.
         by: the columns to group by.
         measures: for each name in the result a function and its column.
         dialect: the dialect of the statement.
@@ -61,8 +63,9 @@ def grouped_select(
     return [
         "WITH governed AS (\n  ",
         *governed,
-        f"\n), ranked AS (\n  SELECT governed.*{_ranks(keys, persons)}\n  FROM governed\n)",  # noqa: S608  # names of our own
-        f", sized AS (\n  SELECT ranked.*, {large} AS is_large\n  FROM ranked\n)\n",  # noqa: S608  # as above
+        f"\n), ranked AS (\n  SELECT governed.*{_ranks(keys, persons)}\n  FROM governed",  # noqa: S608  # names of our own
+        *wanted,
+        f"\n), sized AS (\n  SELECT ranked.*, {large} AS is_large\n  FROM ranked\n)\n",  # noqa: S608  # as above
         f"SELECT {', '.join(selected)}\nFROM sized\nGROUP BY {', '.join(['is_large', *shown])}\n",
         f"HAVING {counted}\nORDER BY {order}",
     ]

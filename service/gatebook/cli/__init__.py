@@ -8,7 +8,7 @@ import click
 
 from gatebook import __version__
 
-COMMANDS = ("serve", "check", "policy", "directory", "audit", "keys", "backup", "restore", "health", "demo")
+COMMANDS = ("serve", "check", "plan", "policy", "directory", "audit", "keys", "backup", "restore", "health", "demo")
 
 
 class LazyGroup(click.Group):

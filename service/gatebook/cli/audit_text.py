@@ -59,7 +59,8 @@ def asked(record: audit_service_pb2.EntryRecord) -> str:
     resource = decision.resource_id or request.resource.id or SEALED
     purpose = decision.purpose or request.purpose
     columns = ", ".join(request.resource.columns)
-    return f"{action} {resource}{f' ({columns})' if columns else ''}{f' for {purpose}' if purpose else ''}"
+    told = f"{action} {resource}{f' ({columns})' if columns else ''}{f' for {purpose}' if purpose else ''}"
+    return f"{told}, planned in {decision.plan_dialect}" if decision.plan_dialect else told
 
 
 def decided(decision: entry_pb2.DecisionEntry) -> str:
@@ -128,6 +129,8 @@ def decision_facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str,
     decision = record.entry.decision
     yield "decision", decision.decision_id
     policy, directory = decision.policy_revision, decision.directory_revision
+    if decision.plan_dialect:
+        yield "plan", f"about all rows, answered with SQL for {decision.plan_dialect}"
     yield "policy", f"{decision.policy_set} revision {policy.number} {policy.digest}"
     if decision.HasField("directory_revision"):
         yield "directory", f"revision {directory.number} {directory.digest}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
 import grpc.aio
 
-from gatebook.authorize import question_of
+from gatebook.authorize import Question, question_of
 from gatebook.config import Limits
+from gatebook.engine.snapshot import Snapshot
 from gatebook.planning import Planned, plan_access, require_dialect
 from gatebook.rpc import decode, encode
 from gatebook.rpc.access_service import SERVICE
@@ -57,7 +60,9 @@ class PlanServicer:
                 planned = await plan_access(self._recorder, snapshot, question, dialect)
             tell(call, [planned.answer])
             call.tell(dialect=dialect)
-            return self._response(planned, request.receipt_level)
+            response = self._response(planned, request.receipt_level)
+            response.people_types.extend(people_types(snapshot, question, planned))
+            return response
         raise AssertionError  # the block above returns or aborts
 
     def _response(self, planned: Planned, receipt_level: int) -> pb.PlanAccessResponse:
@@ -73,6 +78,14 @@ class PlanServicer:
             parameters=[parameter(value) for value in statement.parameters],
             narrowings=statement.narrowings,
         )
+
+
+def people_types(snapshot: Snapshot, question: Question, planned: Planned) -> Iterator[str]:
+    """Yields the types of the columns that say whom the rows of a minimum group are about."""
+    catalogue, group = snapshot.policy_set.catalogue, planned.answer.decision.minimum_group
+    if catalogue is not None and group is not None:
+        columns = catalogue.datasets[question.request.resource].columns
+        yield from (columns[name].type for name in group.entity_columns)
 
 
 def parameter(value: Parameter) -> pb.PlanParameter:

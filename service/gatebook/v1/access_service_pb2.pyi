@@ -364,6 +364,7 @@ class PlanAccessResponse(_message.Message):
     MASKS_SQL_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     NARROWINGS_FIELD_NUMBER: _builtins.int
+    PEOPLE_TYPES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> _types_pb2.Decision:
         """The decision about all rows. With ROW_FILTER_KIND_CONDITIONAL its `row_filter` has the condition as a tree and, under
@@ -385,6 +386,12 @@ class PlanAccessResponse(_message.Message):
     def narrowings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the dialect cannot say of the rules, and therefore denies or masks, in words. Empty where the SQL is exact."""
 
+    @_builtins.property
+    def people_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The catalogue's types of `decision.minimum_group.entity_columns`, in their order, by which people are counted: each
+        value of a "text" is somebody, and each element of a "text[]". Empty without a minimum group.
+        """
+
     def __init__(
         self,
         *,
@@ -392,10 +399,11 @@ class PlanAccessResponse(_message.Message):
         masks_sql: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parameters: _abc.Iterable[Global___PlanParameter] | None = ...,
         narrowings: _abc.Iterable[_builtins.str] | None = ...,
+        people_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "masks_sql", b"masks_sql", "narrowings", b"narrowings", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "masks_sql", b"masks_sql", "narrowings", b"narrowings", "parameters", b"parameters", "people_types", b"people_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import hmac
-import pathlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import duckdb
 import pytest
-from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
-from tests.client_cases import changed
+from tests.plan_cases import TABLE, answer, asked
 
 from gatebook.v1 import access_service_pb2 as pb
-from gatebook.v1 import types_pb2
 from gatebook_client.decision import clock, read_decision
-from gatebook_client.dialects import DIALECTS
-from gatebook_client.doubts import Asked
+from gatebook_client.dialects import DIALECTS, Style
 from gatebook_client.errors import GatebookClientError
 from gatebook_client.groups import Measure
 from gatebook_client.parameters import padded
 from gatebook_client.plan import Plan, read_plan
 from gatebook_client.refusal import EnforcementError
 
-TABLE = YAML(typ="safe").load(
-    (pathlib.Path(__file__).parents[2] / "cases" / "plan_fail_closed.yaml").read_text(encoding="utf-8")
-)
 LIFETIME_SECONDS = 300.0
 DATASET = "mci.keystroke_events"
 KEY = b"k" * 32
-
-
-def asked(question: Mapping[str, Any] | None = None, sent_clock: float | None = None) -> Asked:
-    """Returns what the table's plan asked for, with changes."""
-    stated = changed(TABLE["asked"], question or {})
-    return Asked(
-        columns=tuple(stated["columns"]),
-        allow_partial=stated["allow_partial"],
-        masks=frozenset(types_pb2.MaskKind.Value(name) for name in stated["masks"]),
-        obligations=frozenset(types_pb2.ObligationKind.Value(name) for name in stated["obligations"]),
-        sent_clock=clock() if sent_clock is None else sent_clock,
-        plan=True,
-    )
-
-
-def answer(change: Mapping[str, Any] | None = None) -> pb.PlanAccessResponse:
-    """Returns the table's good answer, with changes."""
-    return json_format.ParseDict(changed(TABLE["good"], change or {}), pb.PlanAccessResponse())
 
 
 def plan(
@@ -169,6 +145,104 @@ def test_groups_of_what_is_not_allowed_are_refused(by: list[str], measures: dict
         plan().aggregate(by=by, measures=measures)
 
     assert reason == refusal.value.reason
+
+
+def open_plan(columns: Mapping[str, str], conditional: Mapping[str, Any] | None = None) -> Plan:
+    """Returns a plan of columns without masks, of all rows or by the condition of a change."""
+    outcomes = [{"column": name, "effect": "EFFECT_ALLOW", "reason": "REASON_CODE_ALLOWED"} for name in columns]
+    every = {"must_apply": None, "row_filter": {"kind": "ROW_FILTER_KIND_ALL_ROWS", "sql": None}}
+    change = {
+        "decision": {"columns": outcomes, **(conditional or every)},
+        "masks_sql": {**dict.fromkeys(TABLE["good"]["masks_sql"]), **columns},
+        "parameters": None,
+    }
+    return plan(change, {"columns": list(columns)})
+
+
+STORED = [
+    [1, "b", "2026-05-31 18:59:59+00", 1.0],
+    [2, "c", "2026-06-01 00:00:00+00", float("nan")],
+    [2**53 + 1, "it's; DROP TABLE t --", None, float("inf")],
+    [-(2**63), "a' OR '1'='1", None, None],
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ([], [1, 2, 2**53 + 1, -(2**63)]),
+        ([("n", "=", 2**53 + 1)], [2**53 + 1]),
+        ([("n", ">", 1), ("n", "<=", 2)], [2]),
+        ([("n", ">", 2**53), ("name", "=", "it's; DROP TABLE t --")], [2**53 + 1]),
+        ([("name", "<>", "a' OR '1'='1")], [1, 2, 2**53 + 1]),
+        ([("ts", ">=", dt.datetime(2026, 6, 1, 0, tzinfo=dt.timezone(dt.timedelta(hours=5))))], [2]),
+        ([("ts", "<", dt.datetime(2026, 6, 1, tzinfo=dt.UTC))], [1]),
+        ([("x", "=", float("nan"))], [2]),
+        ([("x", ">", 1e308)], [2, 2**53 + 1]),
+    ],
+)
+@pytest.mark.parametrize("style", ["dollar", "qmark"])
+def test_conditions_of_the_application_are_values(where: list[Any], expected: list[int], style: Style) -> None:
+    """What the application wants besides is compared as the value that it is, whatever it holds."""
+    names = ("n", "name", "ts", "x")
+    found = open_plan({name: f'"{name}"' for name in names})
+    with duckdb.connect() as store:
+        store.execute("SET TimeZone = 'UTC'; CREATE SCHEMA mci")
+        store.execute(f"CREATE TABLE {DATASET} (n BIGINT, name TEXT, ts TIMESTAMPTZ, x DOUBLE)")
+        store.executemany(f"INSERT INTO {DATASET} VALUES (?, ?, ?, ?)", STORED)  # noqa: S608  # a name of this file
+        sql, parameters = found.select(where=where, style=style)
+        rows = store.execute(f"SELECT n FROM ({sql}) ORDER BY n < 0, n", parameters).fetchall()  # noqa: S608  # the statement within another
+        counted = store.execute(*found.aggregate(by=[], measures={"n": ("count", "*")}, where=where, style=style))
+
+        assert expected == [row[0] for row in rows]
+        assert [(len(expected),)] == counted.fetchall()
+
+
+@pytest.mark.parametrize(
+    ("condition", "kind"),
+    [
+        (("salary", "=", 1), EnforcementError),
+        (('n" = 1 OR "n', "=", 1), EnforcementError),
+        (("n", "= 1 OR 1 =", 1), ValueError),
+        (("n", "LIKE", "%"), ValueError),
+        (("n", "=", None), ValueError),
+    ],
+)
+def test_conditions_reach_no_further_than_the_plan(condition: tuple[str, str, Any], kind: type[Exception]) -> None:
+    """A condition is about a column that is allowed, by a comparison of a list, with a value."""
+    found = open_plan({"n": '"n"'})
+
+    for make in (found.select, partial(found.aggregate, by=["n"], measures={})):
+        with pytest.raises(kind):
+            make(where=[condition])
+
+
+def test_conditions_are_about_what_is_shown() -> None:
+    """A condition on a masked column finds what the mask leaves of it, so that a value cannot be guessed."""
+    found = plan(
+        {
+            "decision": {
+                "columns": [
+                    {
+                        "column": "n",
+                        "effect": "EFFECT_ALLOW",
+                        "reason": "REASON_CODE_ALLOWED",
+                        "masks": [{"kind": "MASK_KIND_NULLIFY"}],
+                    }
+                ],
+                "must_apply": ["OBLIGATION_KIND_MASKS"],
+                "row_filter": {"kind": "ROW_FILTER_KIND_ALL_ROWS", "sql": None},
+            },
+            "masks_sql": {**dict.fromkeys(TABLE["good"]["masks_sql"]), "n": "CAST(NULL AS INT)"},
+            "parameters": None,
+        },
+        {"columns": ["n"]},
+    )
+    with duckdb.connect() as store:
+        store.execute(f"CREATE SCHEMA mci; CREATE TABLE {DATASET} AS SELECT 7 AS n")
+
+        assert [(None,)] == store.execute(*found.select()).fetchall()
+        assert [] == store.execute(*found.select(where=[("n", "=", 7)])).fetchall()
 
 
 @pytest.mark.parametrize("stored_as", [("",), ("a\0b",), ("\ud800",), ("mci", "")])
