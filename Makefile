@@ -80,6 +80,10 @@ build/cerbos/.ready: Makefile $(READY)
 soak: $(READY) ## an hour of mixed load: memory stays flat and no entry is lost (MINUTES=60)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
+.PHONY: fuzz
+fuzz: $(READY) ## compare engine, reference and Casbin for an hour on random models (MINUTES=60 SEED=...)
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
 IMAGE := gatebook:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/gatebook/__init__.py)
 
 .PHONY: image

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.casbin_files import read_casbin
 from gatebook.policy.policy_set import GOVERNED, PLAIN, PolicySet
 from gatebook.policy.settings import Settings
+from gatebook.values import Severity
 
 EFFECTS = {
     "allow": "some(where (p.eft == allow))",
@@ -384,5 +386,7 @@ def strange_values() -> st.SearchStrategy[Any]:
 
 
 def _read(kind: str, files: Mapping[str, bytes]) -> PolicySet:
-    casbin, _ = read_casbin(files)
+    casbin, findings = read_casbin(files)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise PolicySetRefusedError(f"what is drawn cannot be read: {findings[0].message}", findings)
     return PolicySet("drawn", kind, "", casbin.model, casbin.rules, casbin.edges, Settings(), None, None, files, ())

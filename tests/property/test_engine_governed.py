@@ -38,6 +38,10 @@ logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
 SECTIONS = {key: EnforceContext("r", key, "e", f"m{key[1:]}") for key in ("p", "p2", "p3")}
 HOLED = holed(ATTRIBUTES)
+COMPLETE = (governed_policies(), ATTRIBUTES, ATTRIBUTES, ATTRIBUTES)
+STRANGE = (governed_policies(), st.sampled_from((GOVERNED_MODEL, TWO_WAYS)), HOLED, HOLED, st.none() | HOLED)
+ROWS = (governed_policies(), HOLED, HOLED, HOLED)
+NULLS = (*COMPLETE, st.data())
 
 
 def questions(attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -87,7 +91,7 @@ class CasbinOracle:
 
 
 @settings(max_examples=50)
-@given(governed_policies(), ATTRIBUTES, ATTRIBUTES, ATTRIBUTES)
+@given(*COMPLETE)
 def test_compiled_equals_reference_equals_casbin(
     policy: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any]
 ) -> None:
@@ -109,7 +113,7 @@ def test_compiled_equals_reference_equals_casbin(
 
 
 @settings(max_examples=60)
-@given(governed_policies(), st.sampled_from((GOVERNED_MODEL, TWO_WAYS)), HOLED, HOLED, st.none() | HOLED)
+@given(*STRANGE)
 def test_strange_values_never_part_them(
     policy: str, model: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any] | None
 ) -> None:
@@ -121,7 +125,7 @@ def test_strange_values_never_part_them(
 
 
 @settings(max_examples=60)
-@given(governed_policies(), HOLED, HOLED, HOLED)
+@given(*ROWS)
 def test_an_unknown_row_only_narrows(
     policy: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any]
 ) -> None:
@@ -137,7 +141,7 @@ def test_an_unknown_row_only_narrows(
 
 
 @settings(max_examples=60)
-@given(governed_policies(), ATTRIBUTES, ATTRIBUTES, ATTRIBUTES, st.data())
+@given(*NULLS)
 def test_nulls_never_open(
     policy: str, attributes: dict[str, Any], context: dict[str, Any], row: dict[str, Any], data: st.DataObject
 ) -> None:

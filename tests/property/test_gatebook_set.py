@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.property.test_engine_plain import casbin_token
+from tests.property.agreement import casbin_token
 
 from gatebook.compiler.program import compile_program
 from gatebook.engine.evaluate import evaluate

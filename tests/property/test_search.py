@@ -17,7 +17,7 @@ from casbin.persist.adapters import StringAdapter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.property.test_engine_plain import casbin_token
+from tests.property.agreement import casbin_token
 from tests.telemetry_sets import telemetry_without_consent
 
 from gatebook import search

@@ -1,0 +1,177 @@
+"""The engine, its definition and Casbin, asked the same.
+
+Owns the comparison: the compiled program must answer what the reference answers, to the last part of the verdict, and
+both what Casbin answers, by the same rule, but for the documented differences.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import casbin
+import msgspec
+from casbin.persist.adapters import StringAdapter
+from msgspec.structs import replace
+from tests.property import differences
+from tests.property.differences import Answered
+from tests.property.strategies import plain_set
+
+from gatebook.compiler.program import ALLOW, DENY, compile_program
+from gatebook.engine.evaluate import evaluate
+from gatebook.engine.reference import Reference
+from gatebook.engine.verdict import Verdict
+from gatebook.expression.environment import Named
+from gatebook.policy.model import EffectKind
+from gatebook.policy.policy_set import PolicySet
+from gatebook.values import Effect
+
+logging.getLogger("casbin").setLevel(logging.CRITICAL)
+
+Engine = Callable[[Mapping[str, Any]], Verdict]
+"""Answers the tokens of a request."""
+
+USUAL_LEVELS = 10
+"""How deep Casbin walks a role hierarchy, unless it is told otherwise."""
+
+
+class CasbinToken(str):
+    """A text with attributes, as Casbin reads them."""
+
+    __slots__ = ("__dict__",)
+
+
+def casbin_token(value: str, attributes: Mapping[str, Any]) -> CasbinToken:
+    """Makes a token for Casbin."""
+    token = CasbinToken(value)
+    token.__dict__.update(attributes)
+    return token
+
+
+def casbin_enforcer(model: str, policy: str) -> casbin.Enforcer:
+    """Builds Casbin's own answer to a policy."""
+    read = casbin.Model()
+    read.load_model_from_text(model)
+    return casbin.Enforcer(read, StringAdapter(policy or "# none"))
+
+
+def compiled(policy_set: PolicySet) -> Engine:
+    """Returns the engine under test: what is decided without a reason counts, wherever it parts from the reason."""
+    program = compile_program(policy_set, None)
+
+    def answer(tokens: Mapping[str, Any]) -> Verdict:
+        verdict = evaluate(program, tokens)
+        allowed = None if program.decide is None else program.decide(tuple(tokens[token] for token in program.tokens))
+        return verdict if allowed is None else replace(verdict, effect=Effect.ALLOW if allowed else Effect.DENY)
+
+    return answer
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A request that is answered in two ways, neither of which is a documented difference."""
+
+    between: str
+    model: str
+    policy: str
+    request: tuple[str, ...]
+    attributes: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """Tells all that is needed to ask again."""
+        answers = "\n".join(f"  {who}: {answer}" for who, answer in self.answers.items())
+        return f"{self.between} part at {self.request} with {self.attributes}\n{answers}\n\n{self.model}\n{self.policy}"
+
+
+class DisagreementError(AssertionError):
+    """Two of the three part."""
+
+    def __init__(self, finding: Finding) -> None:
+        """Takes what was found."""
+        super().__init__(f"\n{finding}")
+        self.finding = finding
+
+
+class Comparison:
+    """Asks the three about one policy set. Lives for one policy set."""
+
+    def __init__(self, model: str, policy: str, *, build: Callable[[PolicySet], Engine] = compiled) -> None:
+        """Takes the texts of the files; `build` makes the engine under test.
+
+        Raises:
+            PolicySetRefusedError: the compiler does not understand the set.
+        """
+        self.counts: Counter[str] = Counter()
+        self._model, self._policy, self._set = model, policy, plain_set(model, policy)
+        self._effect = self._set.model.effects["e"].kind
+        self._engine, self._reference = build(self._set), Reference(self._set)
+        self._tokens = self._set.model.requests["r"].tokens
+        self._casbin = casbin_enforcer(model, policy)
+        self._managers = list(self._casbin.rm_map.values())
+
+    def ask(self, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> Verdict:
+        """Asks one request, and returns what is answered.
+
+        Raises:
+            DisagreementError: the three part, in no documented way.
+        """
+        own = [attributes.get(token, {}) for token in self._tokens]
+        tokens = {token: Named(value, its) for token, value, its in zip(self._tokens, values, own, strict=True)}
+        self.counts["requests"] += 1
+        verdict, expected = self._engine(tokens), self._reference.evaluate(tokens)
+        if verdict != expected:
+            self._part("engine and reference", values, attributes, engine=verdict, reference=expected)
+        theirs = [casbin_token(value, its) for value, its in zip(values, own, strict=True)]
+        try:
+            allowed, rule = self._ask_casbin(theirs)
+        except Exception:  # noqa: BLE001  # Casbin raises anything
+            self.counts["Casbin raises"] += 1
+            return verdict
+        answered = Answered(
+            verdict=verdict if self._set.rules else replace(verdict, rules=()),
+            allowed=allowed,
+            rule=rule,
+            effect=self._effect,
+            by_levels=lambda levels: self._ask_casbin(theirs, levels),
+            applies_alone=lambda fields: self._applies(fields, tokens),
+            position=self._position,
+        )
+        self.counts["allowed" if allowed else "denied"] += 1
+        way = differences.disagreement(answered)
+        if way:
+            named = differences.difference(answered)
+            if not named:
+                self._part(f"engine and Casbin ({way})", values, attributes, engine=verdict, casbin=(allowed, rule))
+            self.counts[named] += 1
+        return verdict
+
+    def _ask_casbin(self, values: Sequence[Any], levels: int = USUAL_LEVELS) -> tuple[bool, tuple[str, ...]]:
+        for manager in self._managers:
+            _set_levels(manager, levels)
+        allowed, rule = self._casbin.enforce_ex(*values)
+        return bool(allowed), tuple(rule)
+
+    def _applies(self, fields: tuple[str, ...], tokens: Mapping[str, Any]) -> bool:
+        rule, names = self._set.rules[self._position(fields)], self._set.model.policies["p"].tokens
+        effect = DENY if self._effect is EffectKind.DENY_OVERRIDE else ALLOW
+        deciding = [effect if name == "eft" else field for name, field in zip(names, fields, strict=True)]
+        verdict = Reference(replace(self._set, rules=(replace(rule, fields=tuple(deciding)),))).evaluate(tokens)
+        return bool(verdict.rules or verdict.unknown)
+
+    def _position(self, fields: tuple[str, ...]) -> int:
+        return next(position for position, rule in enumerate(self._set.rules) if rule.fields == fields)
+
+    def _part(
+        self, between: str, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]], **answers: object
+    ) -> None:
+        shown = {who: str(answer) for who, answer in answers.items()}
+        raise DisagreementError(Finding(between, self._model, self._policy, tuple(values), attributes, shown))
+
+
+def _set_levels(manager: Any, levels: int) -> None:  # noqa: ANN401  # casbin has no types
+    """Sets how deep a role manager walks, with those of its domains."""
+    manager.max_hierarchy_level = levels
+    for one in getattr(manager, "rm_map", {}).values():
+        one.max_hierarchy_level = levels

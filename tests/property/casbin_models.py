@@ -1,0 +1,299 @@
+"""Random Casbin models, with rules and requests for them.
+
+Owns what is drawn for comparing the engine with its definition and with Casbin. Promises:
+
+1. the parts of a model are drawn on their own (tokens, roles, effect, matcher, order of the fields), so that what
+   works alone is also met together;
+2. names are few, so that rules, roles and requests meet often;
+3. what is drawn, Casbin can read: it answers unless a value is missing or of another kind.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from tests.property.strategies import ATTRIBUTES, EFFECTS, conditions
+
+SUBJECTS = ("ana", "ben", "role1", "role2", "role3", "*")
+ROLES = ("role1", "role2", "role3")
+GROUPS = ("group1", "group2")
+DOMAINS = ("hr", "legal")
+CHAIN_MAX = 12
+"""How many links a long chain of roles has, at most: more than Casbin follows."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What stands in the fields of rules, and what requests ask with."""
+
+    rule: tuple[str, ...]
+    request: tuple[str, ...]
+
+
+KINDS: Mapping[str, Kind] = {
+    "sub": Kind(SUBJECTS, ("ana", "ben", "chidi", "root", "role1", "")),
+    "obj": Kind(("data1", "data2", *GROUPS, "*"), ("data1", "data2", "data3", "group1")),
+    "path": Kind(
+        ("/a/*", "/a/1", "/b/:id", "/b/{id}", "/b/{id}/{id}", "/b/:id/c", "/b/{x}/c", "/*", "*"),
+        ("/a/1", "/a/1/2", "/b/7", "/b/7/c", "/b/7/7", "/b/7?x=1", "/b/", "/c", "/*"),
+    ),
+    "glob": Kind(
+        ("/a/*", "/a/**", "**/c", "/[ab]/1", "/[a-b]/?", "/a/b/c", "*"),
+        ("/a/1", "/a/1/2", "/b/1", "/b/7/c", "/a/b/c", "c", "/a"),
+    ),
+    "pattern": Kind(
+        ("/a/.*", "^/a", "/b/[0-9]+$", "(/a/1)|(/c)", "", "/a/1", "/b/\\d/c"), ("/a/1", "/a/1/2", "/b/7", "/b/7/c", "x")
+    ),
+    "act": Kind(("read", "write", "*"), ("read", "write", "own")),
+    "method": Kind(("GET", "^(GET|PUT)$", "P.*", "(GET)|(POST)", ".*"), ("GET", "PUT", "POST", "PATCH")),
+    "dom": Kind((*DOMAINS, "*"), (*DOMAINS, "other")),
+    "net": Kind(("10.0.0.0/8", "10.1.2.3", "192.168.0.0/16"), ("10.1.2.3", "192.168.1.1", "8.8.8.8")),
+}
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "eft": ("allow", "allow", "allow", "deny", "deny"),
+    "priority": ("1", "2", "3", "10", "20"),
+    "level": ("1", "2"),
+}
+OWN_FUNCTIONS: Mapping[str, tuple[str, ...]] = {
+    "path": ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5"),
+    "glob": ("globMatch",),
+    "pattern": ("regexMatch",),
+    "method": ("regexMatch",),
+    "net": ("ipMatch",),
+}
+CALCULATIONS = (
+    "r.sub.level + r.obj.level * 2 > 3",
+    "r.sub.level - 1 <= r.obj.score / 2",
+    "(r.sub.level + 5) % 3 == 1",
+    "-r.obj.level * -1 != r.sub.level",
+    "r.sub.level * r.sub.score >= r.obj.level",
+    "r.sub.team + '1' != r.obj.team",
+    "r.sub.level in (r.obj.level, 2, 3)",
+    "r.sub.team == r.obj.team || r.sub.active != r.obj.active",
+)
+UNLIKE = (
+    "r.sub.team == 1",
+    "r.sub.level != 'safety'",
+    "r.sub.active == 1",
+    "r.obj.active == r.sub.level",
+    "r.sub.team in (1, 'growth')",
+)
+"""Comparisons of different kinds, which Python answers and nobody means."""
+ATTRIBUTED = ("sub", "obj")
+"""The tokens whose values have attributes."""
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A model: the kinds of what its requests and rules hold, and the texts of its definitions."""
+
+    request: Mapping[str, str]
+    rule: Mapping[str, str]
+    roles: Mapping[str, int]
+    effect: str
+    matcher: str
+
+    @property
+    def text(self) -> str:
+        """Returns the text of `model.conf`."""
+        roles = "".join(f"{key} = {', '.join('_' * arity)}\n" for key, arity in self.roles.items())
+        return (
+            f"[request_definition]\nr = {', '.join(self.request)}\n"
+            f"[policy_definition]\np = {', '.join(self.rule)}\n"
+            + (f"[role_definition]\n{roles}" if roles else "")
+            + f"[policy_effect]\ne = {EFFECTS[self.effect]}\n[matchers]\nm = {self.matcher}\n"
+        )
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A model with its rules, and the attributes of what requests name."""
+
+    model: Drawn
+    rules: tuple[tuple[str, ...], ...]
+    links: tuple[tuple[str, ...], ...]
+    attributes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def policy(self) -> str:
+        """Returns the text of `policy.csv`."""
+        return "".join(f"{', '.join(line)}\n" for line in (*(("p", *rule) for rule in self.rules), *self.links))
+
+    def requests(self, most: int) -> Iterator[tuple[str, ...]]:
+        """Yields at most `most` requests, each once: those near to the rules, then others spread over all there are."""
+        yield from itertools.islice(dict.fromkeys(itertools.chain(self._near(), self._spread(most))), most)
+
+    def _near(self) -> Iterator[tuple[str, ...]]:
+        """Yields what each rule literally speaks of, then the same with one token changed."""
+        asked = list(dict.fromkeys(self._like(rule) for rule in self.rules))
+        yield from asked
+        for position, kind in enumerate(self.model.request.values()):
+            for request in asked:
+                for value in KINDS[kind].request:
+                    yield (*request[:position], value, *request[position + 1 :])
+
+    def _like(self, rule: tuple[str, ...]) -> tuple[str, ...]:
+        fields = dict(zip(self.model.rule, rule, strict=True))
+        asked = ((fields.get(token, ""), KINDS[kind].request) for token, kind in self.model.request.items())
+        return tuple(field if field in usual else usual[len(field) % len(usual)] for field, usual in asked)
+
+    def _spread(self, most: int) -> Iterator[tuple[str, ...]]:
+        every = list(itertools.product(*(KINDS[kind].request for kind in self.model.request.values())))
+        # The step has no divisor in common with the number, so that each token takes all of its values.
+        step = next(it for it in itertools.count(max(1, len(every) * 5 // 8)) if math.gcd(it, len(every)) == 1)
+        yield from (every[number * step % len(every)] for number in range(min(most, len(every))))
+
+
+@st.composite
+def cases(draw: st.DrawFn, rules_max: int = 8) -> Case:
+    """Draws a model with its rules."""
+    model = draw(models())
+    rules = draw(_rules(model, rules_max))
+    attributes = draw(st.fixed_dictionaries(dict.fromkeys(ATTRIBUTED, ATTRIBUTES)))
+    return Case(model, rules, draw(_links(model)), attributes)
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Drawn:
+    """Draws a model."""
+    domains = draw(st.sampled_from(((), (), ("dom",), ("dom",), ("dom", "home"))))
+    kinds = {
+        "sub": "sub",
+        **dict.fromkeys(domains, "dom"),
+        "obj": draw(st.sampled_from(("obj", "obj", "obj", "path", "path", "glob", "pattern"))),
+        "act": draw(st.sampled_from(("act", "act", "method"))),
+        **({"ip": "net"} if draw(st.integers(0, 5)) == 0 else {}),
+    }
+    fields = dict(it for it in kinds.items() if it[0] != "home")
+    effect = draw(st.sampled_from((*EFFECTS, "both")))
+    if effect != "allow" or draw(st.booleans()):
+        fields["eft"] = "eft"
+    if effect == "priority" and draw(st.booleans()):
+        fields["priority"] = "priority"
+    if draw(st.integers(0, 3)) == 0:
+        fields["cond"] = "cond"
+    if draw(st.integers(0, 2)) == 0:  # the order of the fields means nothing but to the one who forgets that
+        fields = {token: fields[token] for token in draw(st.permutations(tuple(fields)))}
+    roles = {
+        key: draw(st.sampled_from((2, 3) if domains else (2,)))
+        for key in ("g", "g2", "g3")[: draw(st.sampled_from((0, 1, 1, 2, 2, 3)))]
+    }
+    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)))
+
+
+def _matchers(request: Mapping[str, str], rule: Mapping[str, str], roles: Mapping[str, int]) -> st.SearchStrategy[str]:
+    """Draws alternatives of which each looks at most tokens, in any order."""
+    own = [_looks(token, kind, request, roles) for token, kind in request.items() if token in rule]
+    other = _conditions().map(lambda text: f"({text})")
+    if "home" in request:
+        other |= st.sampled_from(("r.home == r.dom", "r.home == p.dom", "r.home != 'other'"))
+    if "cond" in rule:
+        own.append(st.just("eval(p.cond)"))
+
+    @st.composite
+    def alternative(draw: st.DrawFn) -> str:
+        parts = [draw(it) for it in own if draw(st.integers(0, 9))]
+        if draw(st.integers(0, 3)) == 0 or not parts:
+            parts.append(draw(other))
+        return " && ".join(draw(st.permutations(parts)))
+
+    return st.lists(alternative(), min_size=1, max_size=2).map(" || ".join)
+
+
+def _conditions() -> st.SearchStrategy[str]:
+    usual, calculated = conditions("r.sub", "r.obj"), st.sampled_from(CALCULATIONS)
+    return st.integers(0, 9).flatmap(
+        lambda number: st.sampled_from(UNLIKE) if number == 0 else usual if number % 3 else calculated
+    )
+
+
+def _looks(token: str, kind: str, request: Mapping[str, str], roles: Mapping[str, int]) -> st.SearchStrategy[str]:
+    """Draws one way to look at a token, or two of them put together."""
+    usual = _usual(token, kind, request, roles)
+    odd = _odd(token, kind, request, roles)
+    one = st.sampled_from((*usual, *usual, *odd))
+    two = st.tuples(one, st.sampled_from((*usual, *odd)))
+    return st.one_of(
+        st.sampled_from(usual),
+        st.sampled_from(usual),
+        one,
+        two.map(lambda pair: f"({pair[0]} || {pair[1]})"),
+        two.map(lambda pair: f"({pair[0]} && {pair[1]})"),
+        one.map(lambda text: f"!({text})"),
+    )
+
+
+def _usual(token: str, kind: str, request: Mapping[str, str], roles: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns the ways in which rules are looked up."""
+    ways = [f"r.{token} == p.{token}"]
+    ways += [f"{function}(r.{token}, p.{token})" for function in OWN_FUNCTIONS.get(kind, ())]
+    role = {"sub": "g", "obj": "g2", "act": "g3"}.get(kind, "")
+    if role in roles:
+        ways += [f"{role}(r.{token}, p.{token}{domain})" for domain in _domains(roles[role], request)] * 2
+    return tuple(ways)
+
+
+def _odd(token: str, kind: str, request: Mapping[str, str], roles: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns ways that few models have."""
+    first, second, *_ = KINDS[kind].request
+    ways = [
+        f"p.{token} == '*'",
+        f"p.{token} == r.{token}",
+        f"r.{token} == '{first}'",
+        f"'{second}' != r.{token}",
+        f"r.{token} in ('{first}', '{second}')",
+        f"r.{token} not in ('{first}', p.{token})",
+        f"p.{token} in ('*', r.{token})",
+        f"r.{token} != p.{token}",
+        f"r.{token} + '' == p.{token}",
+    ]
+    if kind == "sub":
+        ways += ["r.sub == 'root'", "r.sub == r.obj.owner", "r.obj.owner == p.sub", "r.sub.team == p.obj"]
+    for role, arity in roles.items():
+        for domain in _domains(arity, request)[:1]:
+            ways.append(f"{role}(p.{token}, r.{token}{domain})")
+            ways.append(f"{role}(r.{token}, '{ROLES[0] if kind == 'sub' else GROUPS[0]}'{domain})")
+    return tuple(ways)
+
+
+def _domains(arity: int, request: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the last argument of a role function, in the order of their usefulness."""
+    if arity == 2:
+        return ("",)
+    return (", r.dom", ", p.dom", f", '{DOMAINS[0]}'", *([", r.home"] if "home" in request else []))
+
+
+@st.composite
+def _rules(draw: st.DrawFn, model: Drawn, rules_max: int) -> tuple[tuple[str, ...], ...]:
+    """Draws the fields of rules for a model."""
+    condition = _conditions()
+    drawn = [condition if kind == "cond" else st.sampled_from(_values(kind)) for kind in model.rule.values()]
+    least = draw(st.sampled_from((0, 4, rules_max)))
+    if not least and ("eval(" in model.matcher or "net" in model.rule.values()):
+        least = 1  # neither a condition nor an address can be empty
+    return tuple(draw(st.lists(st.tuples(*drawn), min_size=least, max_size=rules_max, unique=True)))
+
+
+@st.composite
+def _links(draw: st.DrawFn, model: Drawn) -> tuple[tuple[str, ...], ...]:
+    """Draws the links of the roles of a model, now and then a chain of them that is long."""
+    links: list[tuple[str, ...]] = []
+    for key, arity in model.roles.items():
+        nodes = {"g": SUBJECTS[:-1], "g2": KINDS["obj"].rule[:-1], "g3": ("read", "write", "own")}[key]
+        parents = {"g": ROLES, "g2": GROUPS, "g3": ("write", "own")}[key]
+        domains = [st.sampled_from(DOMAINS)] * (arity - 2)
+        edge = st.tuples(st.just(key), st.sampled_from(nodes), st.sampled_from(parents), *domains)
+        links += draw(st.lists(edge, min_size=draw(st.integers(0, 3)), max_size=6, unique=True))
+        if key == "g" and draw(st.integers(0, 2)) == 0:
+            between = (
+                ROLES[:2] if draw(st.booleans()) else [f"link{it}" for it in range(draw(st.integers(7, CHAIN_MAX)))]
+            )
+            chain = ("ana", *between, ROLES[2])
+            links += [(key, *pair, *DOMAINS[: arity - 2]) for pair in itertools.pairwise(chain)]
+    return tuple(dict.fromkeys(links))
+
+
+def _values(kind: str) -> tuple[str, ...]:
+    return KINDS[kind].rule if kind in KINDS else FIELDS[kind]

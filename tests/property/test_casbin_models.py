@@ -1,0 +1,101 @@
+"""Compiled equals reference equals Casbin, for models nobody wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from tests.property.agreement import Comparison, Engine, compiled
+from tests.property.casbin_models import KINDS, Case, Drawn, cases
+from tests.property.differences import DIFFERENCES
+from tests.property.strategies import ATTRIBUTES, holed, plain_set, strange_values
+
+from gatebook.engine.reference import Reference
+from gatebook.errors import PolicySetRefusedError
+from gatebook.expression.environment import Named
+from gatebook.policy.policy_set import PolicySet
+
+REQUESTS_MAX = 60
+VECTORS = sorted((Path(__file__).parents[1] / "vectors/casbin").glob("*.yaml"))
+SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def compare(case: Case, requests_max: int, build: Callable[[PolicySet], Engine] = compiled) -> Counter[str]:
+    """Asks the three about a drawn model; returns how often what was met."""
+    try:
+        comparison = Comparison(case.model.text, case.policy, build=build)
+    except PolicySetRefusedError:
+        return Counter(refused=1)
+    for request in case.requests(requests_max):
+        comparison.ask(request, case.attributes)
+    return comparison.counts + Counter(models=1)
+
+
+def compare_strange(case: Case, data: st.DataObject) -> Counter[str]:
+    """Asks the engine and the reference about a drawn model with whatever a caller may send."""
+    try:
+        policy_set = plain_set(case.model.text, case.policy)
+        engine, reference = compiled(policy_set), Reference(policy_set)
+    except PolicySetRefusedError:
+        return Counter(refused=1)
+    for tokens in data.draw(st.lists(_strange_tokens(case.model), min_size=5, max_size=5)):
+        assert reference.evaluate(tokens) == engine(tokens)
+    return Counter(requests=5, models=1)
+
+
+def test_compiled_equals_reference_equals_casbin() -> None:
+    """For every request to every model, the three give one answer by the same rule, but for documented differences."""
+    counts: Counter[str] = Counter()
+
+    @settings(max_examples=150, suppress_health_check=SLOW_TO_DRAW)
+    @given(cases())
+    def check(case: Case) -> None:
+        counts.update(compare(case, REQUESTS_MAX))
+
+    check()
+    # What nobody answers, or answers for a reason of its own, must not be most of what is asked.
+    assert counts["requests"] > 3_000
+    assert counts["refused"] < counts["models"] / 5
+    assert counts["Casbin raises"] < counts["requests"] / 10
+    assert counts["unknown-fails-closed"] < counts["requests"] / 20
+
+
+@settings(max_examples=80, suppress_health_check=SLOW_TO_DRAW)
+@given(cases(), st.data())
+def test_strange_values_never_part_them(case: Case, data: st.DataObject) -> None:
+    """Whatever is missing, null or of the wrong type, the compiled program answers what the reference does."""
+    compare_strange(case, data)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda path: path.stem)
+def test_vector_is_answered_alike(vector: Path) -> None:
+    """What a long run once found, the three answer alike, and each difference is met where it is said to be."""
+    case: dict[str, Any] = YAML(typ="safe").load(vector.read_text())
+    comparison = Comparison(case["model"], case["policy"])
+
+    for request in case["requests"]:
+        verdict = comparison.ask(request["values"], request.get("attributes", {}))
+        assert request["effect"] == verdict.effect.name
+    named = {it.name for it in DIFFERENCES} & comparison.counts.keys()
+    assert {case[key] for key in ("difference",) if key in case} == named
+
+
+def test_every_difference_has_a_vector() -> None:
+    """What is said to differ from Casbin differs in a case that anybody can read."""
+    assert {it.name for it in DIFFERENCES} <= {vector.stem for vector in VECTORS}
+
+
+def _strange_tokens(model: Drawn) -> st.SearchStrategy[dict[str, Any]]:
+    """Draws the tokens of a request, of which any may be anything."""
+    return st.fixed_dictionaries(
+        {
+            token: st.builds(Named, st.sampled_from(KINDS[kind].request), holed(ATTRIBUTES)) | strange_values()
+            for token, kind in model.request.items()
+        }
+    )

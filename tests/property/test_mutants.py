@@ -1,0 +1,189 @@
+"""The comparison can fail: engines that are broken on purpose are found out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from msgspec.structs import replace
+from tests.property.agreement import DisagreementError, Engine, compiled
+from tests.property.casbin_models import Case, cases
+from tests.property.strategies import plain_set
+from tests.property.test_casbin_models import compare
+
+from gatebook.engine.verdict import Verdict
+from gatebook.policy.policy_set import PolicySet
+from gatebook.values import Edge, Effect, Rule
+
+REQUESTS_MAX = 10_000
+"""Within how many requests each broken engine is found out, of those to sets that its fault concerns."""
+EXAMPLES_MAX = 1_500
+
+
+class UnaffectedError(Exception):
+    """The fault makes no difference to a set."""
+
+
+Mutant = Callable[[PolicySet], Engine]
+
+
+def misread(model: Callable[[str], str] = str, policy: Callable[[str], str] = str) -> Mutant:
+    """Returns an engine that reads the files otherwise than they are written, and names the right rules."""
+
+    def build(policy_set: PolicySet) -> Engine:
+        files = {path: content.decode() for path, content in policy_set.files.items()}
+        texts = files["model.conf"], files["policy.csv"]
+        misread_texts = model(texts[0]), policy(texts[1])
+        if texts == misread_texts:
+            raise UnaffectedError
+        engine = compiled(plain_set(*misread_texts))
+        by_line = {(rule.file, rule.line): rule for rule in policy_set.rules}
+
+        def named(found: tuple[Rule, ...]) -> tuple[Rule, ...]:
+            return tuple(by_line.get((rule.file, rule.line), rule) for rule in found)
+
+        def answer(tokens: Mapping[str, Any]) -> Verdict:
+            verdict = engine(tokens)
+            return replace(verdict, rules=named(verdict.rules), unknown=named(verdict.unknown))
+
+        return answer
+
+    return build
+
+
+def with_rules(change: Callable[[tuple[Rule, ...]], tuple[Rule, ...]]) -> Mutant:
+    """Returns an engine that has other rules, or has them in another order."""
+    return lambda policy_set: compiled(_other(policy_set, rules=change(policy_set.rules)))
+
+
+def with_edges(change: Callable[[tuple[Edge, ...]], tuple[Edge, ...]]) -> Mutant:
+    """Returns an engine that has other links."""
+    return lambda policy_set: compiled(_other(policy_set, edges=change(policy_set.edges)))
+
+
+def in_every_domain(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+    """Forgets in which domain a link stands."""
+    every = {edge.domains for edge in edges}
+    return tuple(
+        replace(edge, domains=domains) for edge in edges for domains in every if len(domains) == len(edge.domains)
+    )
+
+
+def two_links_up(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+    """Follows two links of a role hierarchy, from the names that nobody inherits."""
+    parents = {(edge.gtype, *edge.domains, edge.parent) for edge in edges}
+    level = {key for edge in edges if (key := (edge.gtype, *edge.domains, edge.child)) not in parents}
+    climbed: list[Edge] = []
+    for _ in range(2):
+        links = [edge for edge in edges if (edge.gtype, *edge.domains, edge.child) in level]
+        climbed += links
+        level = {(edge.gtype, *edge.domains, edge.parent) for edge in links}
+    return tuple(edge for edge in edges if edge in climbed)
+
+
+def unknown_allows(policy_set: PolicySet) -> Engine:
+    """Takes UNKNOWN for true."""
+    engine = compiled(policy_set)
+
+    def answer(tokens: Mapping[str, Any]) -> Verdict:
+        verdict = engine(tokens)
+        return replace(verdict, effect=Effect.ALLOW) if verdict.unknown else verdict
+
+    return answer
+
+
+def remembers_too_much(policy_set: PolicySet) -> Engine:
+    """Remembers answers by the subject and object alone."""
+    engine, answers = compiled(policy_set), dict[tuple[str, str], Verdict]()
+
+    def answer(tokens: Mapping[str, Any]) -> Verdict:
+        key = (tokens["sub"], tokens["obj"])
+        if key not in answers:
+            answers[key] = engine(tokens)
+        return answers[key]
+
+    return answer
+
+
+def names_another_rule(policy_set: PolicySet) -> Engine:
+    """Answers rightly, and names the first rule whatever it was that decided."""
+    engine = compiled(policy_set)
+
+    def answer(tokens: Mapping[str, Any]) -> Verdict:
+        verdict = engine(tokens)
+        return replace(verdict, rules=policy_set.rules[:1]) if verdict.rules and policy_set.rules else verdict
+
+    return answer
+
+
+MUTANTS: Mapping[str, Mutant] = {
+    "skips denies": misread(policy=lambda text: text.replace(", deny", ", allow")),
+    "leaves out the last rule": with_rules(lambda rules: rules[:-1] if len(rules) > 1 else rules),
+    "asks the rules backwards": with_rules(lambda rules: rules[::-1]),
+    "orders priorities as texts": with_rules(lambda rules: tuple(sorted(rules, key=lambda rule: rule.fields))),
+    "takes `<` for `<=`": misread(lambda text: text.replace(" < ", " <= "), lambda text: text.replace(" < ", " <= ")),
+    "forgets what `!` means": misread(lambda text: text.replace("!(", "(")),
+    "takes `not in` for `in`": misread(lambda text: text.replace(" not in ", " in ")),
+    "knows one alternative": misread(
+        lambda text: text.partition(" || ")[0] + "\n" if text.count(" || ") == 1 else text
+    ),
+    "takes keyMatch2 for keyMatch": misread(lambda text: text.replace("keyMatch2", "keyMatch")),
+    "takes `*` for anything": misread(lambda text: text.replace("r.act == p.act", "(r.act == p.act || p.act == '*')")),
+    "forgets the domains of links": with_edges(in_every_domain),
+    "forgets resource roles": with_edges(lambda edges: tuple(edge for edge in edges if edge.gtype != "g2")),
+    "inherits downwards": with_edges(
+        lambda edges: tuple(replace(edge, child=edge.parent, parent=edge.child) for edge in edges)
+    ),
+    "climbs two links": with_edges(two_links_up),
+    "takes UNKNOWN for true": unknown_allows,
+    "remembers too much": remembers_too_much,
+    "names another rule": names_another_rule,
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_broken_engine_is_found_out(name: str) -> None:
+    """An engine with one fault parts from the reference or from Casbin within so many requests."""
+    assert_found(MUTANTS[name])
+
+
+def test_the_engine_itself_is_not() -> None:
+    """The same requests find nothing in the engine as it is."""
+    with pytest.raises(AssertionError, match="not found"):
+        assert_found(compiled, examples=60)
+
+
+def assert_found(mutant: Mutant, examples: int = EXAMPLES_MAX) -> None:
+    """Asserts that an engine is found out, by a fixed seed."""
+    counts: Counter[str] = Counter()
+
+    @seed(1)
+    @settings(
+        max_examples=examples,
+        database=None,
+        derandomize=False,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases())
+    def check(case: Case) -> None:
+        if counts["requests"] < REQUESTS_MAX:
+            with contextlib.suppress(UnaffectedError):
+                counts.update(compare(case, 50, mutant))
+
+    try:
+        check()
+    except DisagreementError:
+        return
+    raise AssertionError(f"not found within {counts['requests']:,} requests")
+
+
+def _other(policy_set: PolicySet, **changes: object) -> PolicySet:
+    other = replace(policy_set, **changes)
+    if other == policy_set:
+        raise UnaffectedError
+    return other
