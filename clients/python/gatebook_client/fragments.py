@@ -7,7 +7,8 @@ reaches out of the query, or does more than select. Rules:
 1. every name is quoted and stands alone: a column, never a table, a schema or an alias;
 2. every other word is one of `WORDS`, and what it calls one of `FUNCTIONS`;
 3. what it opens it closes, and outside of brackets there is neither a comma nor `AS`;
-4. there are no statements, subqueries, comments, variables, or texts that two readers could end at different places;
+4. there are no statements, comments, variables, subqueries but one form that reads a column of the row, or texts that
+   two readers could end at different places;
 5. a value stands in it as a placeholder in the way of the dialect, which the plan's parameters fill.
 """
 
@@ -25,53 +26,59 @@ LENGTH_MAX: Final = 262_144
 DEPTH_MAX: Final = 256
 
 _EXPRESSIONS: Final = (
-    "AND ARRAY AS AT BETWEEN CASE COLLATE DISTINCT ELSE END FALSE FROM IN IS LIKE NOT NULL OR THEN TIME TRUE WHEN "
+    "AND ANY ARRAY AS BETWEEN CASE COLLATE DISTINCT ELSE END FALSE FROM IN IS LIKE NOT NULL OR THEN TIME TRUE WHEN "
     "WITH ZONE"
 )
 _TYPES: Final = (
-    "BIGINT BINARY BLOB BOOLEAN BYTEA CHAR DATE DECIMAL DOUBLE FLOAT INT INTEGER JSON JSONB NUMERIC PRECISION "
-    "STRING TEXT TIMESTAMP TIMESTAMPTZ UUID VARBINARY VARCHAR"
+    "BIGINT BINARY BLOB BOOLEAN BYTEA CHAR DATE DECIMAL DOUBLE FLOAT HUGEINT INT INT128 INTEGER JSON JSONB NUMERIC "
+    "PRECISION STRING TEXT TIMESTAMP TIMESTAMPTZ UUID VARBINARY VARCHAR ARRAY<STRING> ARRAY(VARCHAR)"
 )
 _CALLED: Final = (
-    "ABS CAST CHAR_LENGTH COALESCE CONCAT CONTAINS DATE_TRUNC FLOOR LEFT LENGTH LOWER MOD NULLIF REGEXP_REPLACE REPEAT "
-    "RIGHT SPLIT_PART SUBSTR SUBSTRING TIMESTAMP_TRUNC TRY_CAST UPPER"
+    "ABS ANY_MATCH ARRAY_CONTAINS ARRAY_POSITION AT_TIMEZONE CAST CHAR_LENGTH COALESCE CONCAT CONTAINS CONVERT_TO "
+    "DATE_FROM_UNIX_DATE DATE_TRUNC ENCODE EXISTS FLOOR JSONB_EXTRACT_PATH JSONB_EXTRACT_PATH_TEXT JSONB_TYPEOF "
+    "JSON_EXTRACT JSON_EXTRACT_STRING JSON_PARSE JSON_TYPE LEFT LEN LENGTH LIST_CONTAINS LIST_COUNT LIST_TRANSFORM "
+    "LIST_VALUE LOWER LPAD MOD NULLIF PMOD REGEXP_FULL_MATCH REGEXP_LIKE REGEXP_MATCHES REGEXP_REPLACE REPEAT RIGHT "
+    "RPAD SHA2 SHA256 SPLIT_PART SUBSTR SUBSTRING TIMESTAMP_MICROS TIMESTAMP_TRUNC TIMEZONE TO_HEX TO_UTF8 TRANSFORM "
+    "TRUNC TRY_CAST UNHEX UNIX_DATE UNIX_MICROS UPPER"
 )
 FUNCTIONS: Final = frozenset(_CALLED.split())
 """The functions that a fragment may call: each of its arguments alone, and without any effect."""
 TYPES: Final = frozenset(_TYPES.split())
 WORDS: Final = frozenset(_EXPRESSIONS.split()) | TYPES | FUNCTIONS
 """Every word that may stand outside of quotes."""
-_SIZED: Final = "AND CASE CHAR DECIMAL ELSE IN NOT NUMERIC OR THEN TIMESTAMP VARCHAR WHEN"
+_SIZED: Final = "AND ANY ARRAY BETWEEN CASE CHAR DECIMAL ELSE IN NOT NUMERIC OR THEN TIMESTAMP VARCHAR WHEN"
 _BEFORE_BRACKETS: Final = FUNCTIONS | frozenset(_SIZED.split())
 _BEFORE_TYPES: Final = frozenset({"AS", "::", "DOUBLE"})
-_FOLLOWED_BY: Final[Mapping[str, str]] = {
-    "ARRAY": "[",
-    "AT": "TIME",
-    "DISTINCT": "FROM",
-    "TIME": "ZONE",
-    "WITH": "TIME",
-}
+_FOLLOWED_BY: Final[Mapping[str, str]] = {"ANY": "(", "ARRAY": "[(", "DISTINCT": "FROM", "TIME": "ZONE", "WITH": "TIME"}
+
+_EACH, _OF_EACH = "ARRAY(SELECT ", " FROM UNNEST("
+"""How PostgreSQL changes each item of a list: the one subquery there is, which reads a column of the row alone."""
 _TOKEN: Final = re.compile(
-    r"(?P<space>[ \t\r\n]+)"
+    rf"(?P<each>{re.escape(_EACH)})"
+    rf"|(?P<of_each>{re.escape(_OF_EACH)}\"(?:[^\"\0]|\"\")+\"\) WITH ORDINALITY AS items\(it, place\)"
+    r" ORDER BY items\.place(?: NULLS FIRST)?\))"
+    r"|(?P<binding>LAMBDA it : |it -> )"
+    r"|(?P<space>[ \t\r\n]+)"
     r"|(?P<placeholder>\?|(?:\$|:p)[1-9][0-9]{0,5})"
     r"|(?P<name>\"(?:[^\"\0]|\"\")+\"|`(?:[^`\0]|``)+`)"
     # A backslash before the quote ends the text for some readers and not for others.
     r"|(?P<text>'(?:[^'\\\0]|\\[^'\0]|'')*')"
     r"|(?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
-    r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<sign><>|<=|>=|!=|\|\||::|[=<>+*/%(),\[\]-])"
+    r"|(?P<item>it\b)"
+    r"|(?P<word>ARRAY<STRING>|ARRAY\(VARCHAR\)|[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<sign><>|<=|>=|!=|\|\||::|[=<>+*/%(),~\[\]-])"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: `kind` is space, placeholder, name, text, number, word or sign; names are without their quotes."""
+    """One token of a kind of `_TOKEN`; names are without their quotes, and parameters numbers."""
 
     kind: str
     text: str
 
 
-_VALUES: Final = ("name", "text", "number", "placeholder")
+_VALUES: Final = ("name", "text", "number", "placeholder", "item")
 _ENDS: Final = frozenset({")", "]", "END", "FALSE", "NULL", "TRUE"})
 """What else a value ends with."""
 _OPENING, _STAR = Token("sign", "("), Token("sign", "*")
@@ -151,30 +158,33 @@ def _check_word(word: str, last: str, after: Token | None) -> None:
     called = following == "("
     known = word in WORDS and (not called or word in _BEFORE_BRACKETS) and (called or word not in FUNCTIONS)
     known = known and (word not in TYPES or last in _BEFORE_TYPES)
-    known = known and (word not in _FOLLOWED_BY or following == _FOLLOWED_BY[word])
+    known = known and (word not in _FOLLOWED_BY or (following != "" and following in _FOLLOWED_BY[word]))
     if not known or (word == "FROM" and last != "DISTINCT"):
         raise refused("holds a word that this client does not know here; upgrade gatebook")
 
 
 def _check_brackets(tokens: list[Token]) -> None:
     """Checks that what is opened is closed, and that there is one expression."""
-    pairs: Mapping[str, str] = {")": "(", "]": "["}
     opened: list[str] = []
     for token in tokens:
-        if token.kind == "word" and token.text.upper() == "AS" and not opened:
-            raise refused("names itself")
-        if token.kind != "sign":
-            continue
-        if token.text in pairs.values():
-            opened.append(token.text)
-        elif token.text in pairs and (not opened or opened.pop() != pairs[token.text]):
-            raise refused("closes what it did not open")
-        elif token.text == "," and not opened:
+        if not opened and (token.text == "," or token.text.upper() == "AS") and token.kind in ("word", "sign"):
             raise refused("is not one expression")
+        closes = _closed_by(token)
+        if token.kind == "each" or (token.kind == "sign" and token.text in ("(", "[")):
+            opened.append(token.text)
+        elif closes and (not opened or opened.pop() != closes):
+            raise refused("closes what it did not open")
         if len(opened) > DEPTH_MAX:
             raise refused("is too deep")
     if opened:
         raise refused("does not close what it opens")
+
+
+def _closed_by(token: Token) -> str:
+    """Returns what a token closes."""
+    if token.kind == "of_each":
+        return _EACH
+    return {")": "(", "]": "["}.get(token.text, "") if token.kind == "sign" else ""
 
 
 def refused(what: str) -> EnforcementError:
