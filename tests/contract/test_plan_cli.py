@@ -62,6 +62,15 @@ def test_a_denial_shows_no_statement(server: RunningServer) -> None:
     assert "SELECT" not in done.stdout
 
 
+def test_a_denial_is_explained(server: RunningServer) -> None:
+    """With --explain a denial names the nearest rule and what it lacked."""
+    done = plan(server, "dana", "read", "mci.prompts", "--purpose", "model_training", "--explain")
+
+    assert NO == done.exit_code
+    assert "near  policy/mci.csv:" in done.stdout
+    assert "lacked `dana` does not inherit `role:mci_researcher`" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [DAILY, ("omar", "read", "nowhere")])
 def test_json_is_the_answer(server: RunningServer, arguments: tuple[str, ...]) -> None:
     """With --json the answer is printed as it came, and the exit code is the same."""

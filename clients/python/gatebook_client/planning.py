@@ -30,7 +30,9 @@ class Planning(NamedTuple):
     dialect: Dialect
 
     @classmethod
-    def of(cls, asking: Asking, check: Check, dialect: str, at_least: int, receipt: ReceiptName) -> Planning:
+    def of(
+        cls, asking: Asking, check: Check, dialect: str, *, at_least: int, explain: bool, receipt: ReceiptName
+    ) -> Planning:
         """Takes a question without a row.
 
         Raises:
@@ -46,6 +48,7 @@ class Planning(NamedTuple):
             dialect=dialect,
             allow_partial=check.allow_partial,
             at_least=at_least,
+            explain=explain,
             receipt_level=receipt_level(receipt),
         )
         asked = Asked(
@@ -64,7 +67,9 @@ class Planning(NamedTuple):
         """Reads the answer."""
         if not response.HasField("decision"):
             raise MalformedAnswerError("the answer holds no decision")
-        return read_plan(response, read_decision(response.decision, self.asked), self.dataset, self.dialect)
+        explanation = response.explanation if response.HasField("explanation") else None
+        decision = read_decision(response.decision, self.asked, explanation)
+        return read_plan(response, decision, self.dataset, self.dialect)
 
     def failed(self, error: GatebookClientError) -> Plan:
         """Returns the plan of a denial that stands for an error."""
@@ -94,6 +99,7 @@ class Plans:
         actor: SubjectLike | None = None,
         allow_partial: bool = False,
         at_least: int = 0,
+        explain: bool = False,
         receipt: ReceiptName = "basic",
         timeout_seconds: float | None = None,
     ) -> Plan:
@@ -110,6 +116,7 @@ class Plans:
             actor: who acts on the subject's behalf.
             allow_partial: allow the columns that are allowed, and withhold the others.
             at_least: decide with this policy revision number or a later one.
+            explain: also name the nearest rules to a denial, and what they lacked.
             receipt: `full` also returns the entry's bytes and a signature, for `verify_receipt`.
             timeout_seconds: the deadline of this call, retries included.
 
@@ -118,7 +125,7 @@ class Plans:
             ValueError: an argument cannot be sent as it is.
         """
         check = Check(subject, action, resource, columns, purpose, context, None, actor, allow_partial)
-        planning = Planning.of(self._asking, check, dialect, at_least, receipt)
+        planning = Planning.of(self._asking, check, dialect, at_least=at_least, explain=explain, receipt=receipt)
         try:
             return planning.read(await call(self._line, self._access.PlanAccess, planning.request, timeout_seconds))
         except GatebookClientError as error:
@@ -147,6 +154,7 @@ class BlockingPlans:
         actor: SubjectLike | None = None,
         allow_partial: bool = False,
         at_least: int = 0,
+        explain: bool = False,
         receipt: ReceiptName = "basic",
         timeout_seconds: float | None = None,
     ) -> Plan:
@@ -157,7 +165,7 @@ class BlockingPlans:
             ValueError: an argument cannot be sent as it is.
         """
         check = Check(subject, action, resource, columns, purpose, context, None, actor, allow_partial)
-        planning = Planning.of(self._asking, check, dialect, at_least, receipt)
+        planning = Planning.of(self._asking, check, dialect, at_least=at_least, explain=explain, receipt=receipt)
         try:
             return planning.read(call_blocking(self._line, self._access.PlanAccess, planning.request, timeout_seconds))
         except GatebookClientError as error:

@@ -75,12 +75,7 @@ def show(response: pb.CheckAccessResponse) -> None:
     """Prints an answer for a person."""
     console = stdout()
     show_outcome(console, response.decision)
-    for near in response.explanation.near_rules:
-        console.print(f"near  {near.rule.file}:{near.rule.line}  {near.rule.rule}", markup=False, soft_wrap=True)
-        for lacked in near.lacked:
-            console.print(f"      lacked {lacked}", markup=False, soft_wrap=True)
-    if response.explanation.roles:
-        console.print(f"roles {', '.join(response.explanation.roles)}", markup=False, soft_wrap=True)
+    show_explanation(console, response.explanation)
     show_place(console, response.decision)
 
 
@@ -97,6 +92,16 @@ def show_outcome(console: Console, decision: types_pb2.Decision) -> None:
         console.print(f"groups of at least {decision.minimum_group.k} distinct {people}", markup=False)
     for rule in decision.rules:
         console.print(f"rule  {rule.file}:{rule.line}  {rule.rule}", markup=False, soft_wrap=True)
+
+
+def show_explanation(console: Console, explanation: types_pb2.Explanation) -> None:
+    """Prints the nearest rules and what they lacked, if they were asked for."""
+    for near in explanation.near_rules:
+        console.print(f"near  {near.rule.file}:{near.rule.line}  {near.rule.rule}", markup=False, soft_wrap=True)
+        for lacked in near.lacked:
+            console.print(f"      lacked {lacked}", markup=False, soft_wrap=True)
+    if explanation.roles:
+        console.print(f"roles {', '.join(explanation.roles)}", markup=False, soft_wrap=True)
 
 
 def show_place(console: Console, decision: types_pb2.Decision) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from gatebook.cli.check import show_outcome, show_place
+from gatebook.cli.check import show_explanation, show_outcome, show_place
 from gatebook.cli.output import ASK_TIMEOUT_SECONDS, NO, YES, channel, json_option, print_json, stdout, target_option
 from gatebook.cli.question import Asked, question_options
 from gatebook.v1 import access_service_pb2 as pb
@@ -24,6 +24,7 @@ from gatebook_client.plan import Plan, read_plan
 from gatebook_client.refusal import EnforcementError
 from gatebook_client.statement import Statement
 
+SHOWN_MAX: Final = 200
 MEASURES: Final = ("count", "sum", "average", "distinct")
 
 
@@ -32,6 +33,7 @@ MEASURES: Final = ("count", "sum", "average", "distinct")
 @click.option("--dialect", type=click.Choice(sorted(DIALECTS)), default="duckdb", show_default=True, help="Of the SQL.")
 @click.option("--by", default="", metavar="A,B", help="Group by these columns, instead of selecting rows.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME=FUNCTION:COLUMN", help="A measure of each group.")
+@click.option("--explain", is_flag=True, help="Also show the nearest rules to a denial and what they lacked.")
 @click.option("--style", type=click.Choice(sorted(STYLES)), help="How parameters stand in the SQL: ?, $1, %s or :p1.")
 @target_option
 @json_option
@@ -41,6 +43,7 @@ def plan(
     dialect: str,
     by: str,
     measures: tuple[str, ...],
+    explain: bool,
     style: Style | None,
     target: str,
     as_json: bool,
@@ -61,6 +64,7 @@ def plan(
         allow_partial=asked.partial,
         at_least=asked.at_least,
         dialect=dialect,
+        explain=explain,
     )
     sent = clock()
     with channel(target) as opened:
@@ -71,6 +75,7 @@ def plan(
     found = read(asked, response, dialect, sent)
     console = stdout()
     show_outcome(console, response.decision)
+    show_explanation(console, response.explanation)
     if response.decision.effect == types_pb2.EFFECT_ALLOW:
         show(console, found, grouped, wanted, style, key_ids(response))
     show_place(console, response.decision)
@@ -147,9 +152,14 @@ def told(statement: Statement, key_id: str) -> list[str]:
     """Returns the lines about the parameters of a statement."""
     parameters = statement.parameters
     named = parameters.items() if isinstance(parameters, dict) else enumerate(parameters, start=1)
-    return [f"-- {name}: {made_of(key_id) if isinstance(value, bytes) else repr(value)}" for name, value in named]
+    return [f"-- {name}: {made_of(key_id) if isinstance(value, bytes) else cut(repr(value))}" for name, value in named]
 
 
 def made_of(key_id: str) -> str:
     """Says what stands for a key."""
     return f"made of the key {key_id}"
+
+
+def cut(text: str) -> str:
+    """Returns a text that is not too long for a line: a class of characters may be."""
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}... ({len(text)} characters)"

@@ -10,6 +10,7 @@ import grpc.aio
 from gatebook.authorize import Question, question_of
 from gatebook.config import Limits
 from gatebook.engine.snapshot import Snapshot
+from gatebook.explanation import explain_question
 from gatebook.planning import Planned, plan_access, require_dialect
 from gatebook.rpc import decode, encode
 from gatebook.rpc.access_service import SERVICE
@@ -62,6 +63,8 @@ class PlanServicer:
             call.tell(dialect=dialect)
             response = self._response(planned, request.receipt_level)
             response.people_types.extend(people_types(snapshot, question, planned))
+            if request.explain and not planned.answer.decision.allowed:
+                response.explanation.CopyFrom(encode.explanation(*explain_question(snapshot, question)))
             return response
         raise AssertionError  # the block above returns or aborts
 

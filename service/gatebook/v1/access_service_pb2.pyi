@@ -295,6 +295,7 @@ class PlanAccessRequest(_message.Message):
     ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
     AT_LEAST_FIELD_NUMBER: _builtins.int
     RECEIPT_LEVEL_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """An id of the caller's choice, echoed in logs. At most 64 bytes."""
     policy_set: _builtins.str
@@ -307,6 +308,8 @@ class PlanAccessRequest(_message.Message):
     """Decide only with this revision number or a later one; FAILED_PRECONDITION until it is active."""
     receipt_level: _types_pb2.ReceiptLevel.ValueType
     """How much of a receipt to return."""
+    explain: _builtins.bool
+    """Also explain a denial."""
     @_builtins.property
     def access(self) -> _types_pb2.AccessRequest:
         """The question. It names no row: a plan is about all of them. The masks and obligations that its enforcer declares
@@ -323,10 +326,11 @@ class PlanAccessRequest(_message.Message):
         allow_partial: _builtins.bool = ...,
         at_least: _builtins.int = ...,
         receipt_level: _types_pb2.ReceiptLevel.ValueType = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "allow_partial", b"allow_partial", "at_least", b"at_least", "dialect", b"dialect", "policy_set", b"policy_set", "receipt_level", b"receipt_level", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "allow_partial", b"allow_partial", "at_least", b"at_least", "dialect", b"dialect", "explain", b"explain", "policy_set", b"policy_set", "receipt_level", b"receipt_level", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,6 +369,7 @@ class PlanAccessResponse(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     NARROWINGS_FIELD_NUMBER: _builtins.int
     PEOPLE_TYPES_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> _types_pb2.Decision:
         """The decision about all rows. With ROW_FILTER_KIND_CONDITIONAL its `row_filter` has the condition as a tree and, under
@@ -392,6 +397,10 @@ class PlanAccessResponse(_message.Message):
         value of a "text" is somebody, and each element of a "text[]". Empty without a minimum group.
         """
 
+    @_builtins.property
+    def explanation(self) -> _types_pb2.Explanation:
+        """The explanation of a denial, when it was asked for."""
+
     def __init__(
         self,
         *,
@@ -400,10 +409,11 @@ class PlanAccessResponse(_message.Message):
         parameters: _abc.Iterable[Global___PlanParameter] | None = ...,
         narrowings: _abc.Iterable[_builtins.str] | None = ...,
         people_types: _abc.Iterable[_builtins.str] | None = ...,
+        explanation: _types_pb2.Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "masks_sql", b"masks_sql", "narrowings", b"narrowings", "parameters", b"parameters", "people_types", b"people_types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "explanation", b"explanation", "masks_sql", b"masks_sql", "narrowings", b"narrowings", "parameters", b"parameters", "people_types", b"people_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
