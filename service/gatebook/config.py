@@ -91,7 +91,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     files_reserved: int = 128
     """File descriptors that connections leave to the book, or half of what the process has."""
     message_bytes_max: int = 9 * MIB
-    """The largest gRPC message: a policy set of 8 MiB with the names of its files."""
+    """The largest gRPC message. What is larger, such as a policy set of a million lines, comes in parts."""
     request_seconds: float = 30.0
     """How long the request of a call may take to arrive."""
     slow_requests_max: int = 32
@@ -113,7 +113,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     answer_bytes_max: int = 64 * MIB
     """The largest answer: a batch in which each decision has a full receipt."""
     policy_files_max: int = 1_000
-    policy_bytes_max: int = 8 * MIB
+    policy_bytes_max: int = 48 * MIB
+    """A policy set or a directory, in one message or several."""
     page_size_max: int = 1_000
     page_size_default: int = 50
     drain_seconds: float = 10.0

@@ -30,7 +30,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "SearchActions": {"access": {"subject": ACCESS["subject"], "resource": ACCESS["resource"]}},
     "ValidatePolicySet": {},
     "PublishPolicySet": {},
+    "UploadPolicySet": {},
     "PublishDirectory": {},
+    "UploadDirectory": {},
     "GetRevision": {},
     "ListRevisions": {},
     "ListEntries": {"filter": {"effect": "EFFECT_ALLOW"}},
@@ -120,7 +122,9 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     published = {"policy_set": "basic", "files": searchable(files(POLICIES / "basic"))}
     subjects = [{"path": "people.jsonl", "content": "eyJ0eXBlIjogInVzZXIiLCAiaWQiOiAiYWxpY2UifQo="}]
     requests = {**REQUESTS, "ValidatePolicySet": published, "PublishPolicySet": published}
+    requests["UploadPolicySet"] = {"part": published}
     requests["PublishDirectory"] = {"files": subjects}
+    requests["UploadDirectory"] = {"part": {"files": subjects}}
     with basic.channel() as channel:
         reflected = Reflected(channel)
         methods = sorted(reflected.methods(), key=lambda method: method.name.startswith("Search"))
@@ -131,6 +135,8 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     assert answers["CheckAccess"]["decision"]["effect"] == "EFFECT_ALLOW"
     assert answers["StreamCheckAccess"]["results"][0]["decision"]["effect"] == "EFFECT_ALLOW"
     assert answers["PublishDirectory"]["subjects"] == 1
+    assert answers["UploadDirectory"]["published"]["subjects"] == 1
+    assert answers["UploadPolicySet"]["published"]["revision"]["number"] == "2"
     assert answers["TailEntries"]["entries"][0]["entry"]["kind"] == "ENTRY_KIND_SYSTEM"
 
 

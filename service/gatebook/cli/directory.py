@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from gatebook.cli.output import (
-    ASK_TIMEOUT_SECONDS,
     channel,
     errors_told,
     json_option,
@@ -15,6 +14,7 @@ from gatebook.cli.output import (
     stdout,
     target_option,
 )
+from gatebook.cli.uploading import send_directory
 from gatebook.policy import bundle
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
@@ -34,11 +34,9 @@ def publish(folder: Path, request_id: str, target: str, as_json: bool) -> None: 
     """Validate and activate the directory in FOLDER (JSON lines or CSV)."""
     with errors_told():
         files = bundle.read_directory_folder(folder)
-    request = pb.PublishDirectoryRequest(
-        request_id=request_id, files=[pb.PolicyFile(path=p, content=c) for p, c in sorted(files.items())]
-    )
     with channel(target) as opened:
-        response = PolicyServiceStub(opened).PublishDirectory(request, timeout=ASK_TIMEOUT_SECONDS)
+        request = pb.PublishDirectoryRequest(request_id=request_id)
+        response = send_directory(PolicyServiceStub(opened), request, files)
     if as_json:
         print_json(response)
         return

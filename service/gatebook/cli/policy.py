@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ from gatebook.cli.output import (
     table,
     target_option,
 )
+from gatebook.cli.uploading import PUBLISH_SECONDS, is_whole, send_policy_set, size_of, whole_files, working
 from gatebook.policy import bundle
 from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.rpc import encode
@@ -56,7 +58,9 @@ def policy() -> None:
 def lint(folder: Path, name: str, as_json: bool) -> None:  # noqa: FBT001  # click passes flags by name
     """Report everything that is wrong with the policy set in FOLDER, with file, line and column."""
     with errors_told():
-        found = validate(bundle.read_folder(folder), name or folder.resolve().name, test=False)
+        files = bundle.read_folder(folder)
+        with working("reading", size_of(files)):
+            found = validate(files, name or folder.resolve().name, test=False)
         beside = bundle.ignored_files(folder)
     report(msgspec.structs.replace(found, findings=(*found.findings, *beside)), as_json=as_json)
 
@@ -76,7 +80,9 @@ def test(
     with errors_told():
         people = directory or bundle.directory_beside(folder)
         subjects = None if people is None else bundle.read_directory_folder(people)
-        found = validate(bundle.read_folder(folder), name or folder.resolve().name, directory_files=subjects)
+        files = bundle.read_folder(folder)
+        with working("reading, compiling and testing", size_of(files)):
+            found = validate(files, name or folder.resolve().name, directory_files=subjects)
     report(found, as_json=as_json)
 
 
@@ -129,26 +135,12 @@ def publish(
     with errors_told():
         files = bundle.read_folder(folder)
     set_name = declared_name(files, name or folder.resolve().name)
-    draft = pb.PublishPolicySetRequest(
-        request_id=request_id,
-        policy_set=set_name,
-        files=[pb.PolicyFile(path=path, content=content) for path, content in sorted(files.items())],
-    )
+    draft = pb.PublishPolicySetRequest(request_id=request_id, policy_set=set_name)
     with channel(target) as opened:
         stub = PolicyServiceStub(opened)
-        response = pb.PublishPolicySetResponse() if dry_run else publish_or_refusal(stub, draft)
+        response = pb.PublishPolicySetResponse() if dry_run else publish_or_refusal(stub, draft, files)
         if dry_run or isinstance(response, error_details_pb2.PreconditionFailure):
-            asked = pb.ValidatePolicySetRequest(policy_set=set_name, files=draft.files)
-            checked = stub.ValidatePolicySet(asked, timeout=ASK_TIMEOUT_SECONDS)
-            faulty = bool(checked.test_failures) or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
-            refused = faulty or not dry_run
-            show_validation(checked, as_json=as_json)
-            if isinstance(response, error_details_pb2.PreconditionFailure) and not faulty:
-                show_refusal(response)
-            if not as_json:
-                told = "refused, nothing was changed" if refused else "can be published"
-                (stderr() if refused else stdout()).print(f"{set_name} {checked.digest[:12]}: {told}", markup=False)
-            sys.exit(NO if refused else YES)
+            sys.exit(told_why(stub, draft, files, response, as_json=as_json))
     if as_json:
         print_json(response)
         return
@@ -158,11 +150,11 @@ def publish(
 
 
 def publish_or_refusal(
-    stub: PolicyServiceStub, draft: pb.PublishPolicySetRequest
+    stub: PolicyServiceStub, draft: pb.PublishPolicySetRequest, files: Mapping[str, bytes]
 ) -> pb.PublishPolicySetResponse | error_details_pb2.PreconditionFailure:
     """Publishes a draft, or returns why it is refused; a refusal names the first findings, a validation all of them."""
     try:
-        response = stub.PublishPolicySet(draft, timeout=ASK_TIMEOUT_SECONDS)
+        return send_policy_set(stub, draft, files)
     except grpc.RpcError as error:
         info = error_info(error)
         if info is None or info.reason != "POLICY_SET_REFUSED":
@@ -170,8 +162,38 @@ def publish_or_refusal(
         why = error_details_pb2.PreconditionFailure()
         any(detail.Unpack(why) for detail in details_of(error))
         return why
-    assert isinstance(response, pb.PublishPolicySetResponse)  # noqa: S101  # the stubs do not say it
-    return response
+
+
+def told_why(
+    stub: PolicyServiceStub,
+    draft: pb.PublishPolicySetRequest,
+    files: Mapping[str, bytes],
+    response: pb.PublishPolicySetResponse | error_details_pb2.PreconditionFailure,
+    *,
+    as_json: bool,
+) -> int:
+    """Prints what would happen to a draft, or why it was refused; returns the exit code."""
+    refused = isinstance(response, error_details_pb2.PreconditionFailure)
+    if is_whole(files):
+        asked = pb.ValidatePolicySetRequest(policy_set=draft.policy_set, files=whole_files(files))
+        checked = stub.ValidatePolicySet(asked, timeout=PUBLISH_SECONDS)
+        faulty = bool(checked.test_failures) or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
+        refused = refused or faulty
+        show_validation(checked, as_json=as_json)
+    else:
+        # What does not fit one message is only rehearsed, and the first findings are all that is told of it.
+        faulty = False
+        if not refused:
+            rehearsal = pb.PublishPolicySetRequest(policy_set=draft.policy_set, validate_only=True)
+            response = publish_or_refusal(stub, rehearsal, files)
+            refused = isinstance(response, error_details_pb2.PreconditionFailure)
+    if isinstance(response, error_details_pb2.PreconditionFailure) and not faulty:
+        show_refusal(response)
+    if not as_json:
+        told = "refused, nothing was changed" if refused else "can be published"
+        digest = bundle.digest(files)[:12]
+        (stderr() if refused else stdout()).print(f"{draft.policy_set} {digest}: {told}", markup=False)
+    return NO if refused else YES
 
 
 def show_refusal(why: error_details_pb2.PreconditionFailure) -> None:

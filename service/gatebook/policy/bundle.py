@@ -28,7 +28,8 @@ from gatebook.errors import BookRefusedError, LimitExceededError, PolicySetRefus
 from gatebook.values import Finding, Severity
 
 FILES_MAX = 1_000
-BYTES_MAX = 8 * 1024 * 1024
+BYTES_MAX = 48 * 1024 * 1024
+"""More than a million lines."""
 PATH_CHARACTERS_MAX = 200
 SCANNED_MAX = 10_000
 """How many entries of a folder are looked at, belonging to the set or not."""

@@ -103,8 +103,11 @@ class Intake(grpc.aio.Server):
         if service in OPEN_TO_ALL:
             return kind(self._open(handler), response_serializer=handler.response_serializer)
         operation = operation_of(service, name)
-        streaming = handler.response_streaming
-        taken: Handler = kind(self._streaming(operation, handler) if streaming else self._unary(operation, handler))
+        if handler.response_streaming:
+            method = self._streaming(operation, handler)
+        else:
+            method = (self._gathering if handler.request_streaming else self._unary)(operation, handler)
+        taken: Handler = kind(method)
         refusal = self._refusals.get(service)
         return taken if refusal is None else answering(taken, refusal)
 
@@ -123,6 +126,19 @@ class Intake(grpc.aio.Server):
             raise AssertionError  # the block above returns or aborts
 
         return forgetting(unary)
+
+    def _gathering(self, name: str, handler: Handler) -> Method:
+        serve: Any = handler.stream_unary
+        write = handler.response_serializer or bytes
+
+        async def gathering(context: ServicerContext) -> bytes:
+            async with self._edge.call(name, context) as call:
+                with contextlib.ExitStack() as held:
+                    answer: bytes = write(await serve(self._parts(call, context, handler, held), Entered(call)))
+                return answer
+            raise AssertionError  # the block above returns or aborts
+
+        return forgetting(gathering)
 
     def _streaming(self, name: str, handler: Handler) -> Method:
         serve: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
@@ -183,6 +199,21 @@ class Intake(grpc.aio.Server):
                 return
             yield parsed(raw, handler)
             wait = Next
+
+    async def _parts(
+        self, call: Call, context: ServicerContext, handler: Handler, held: contextlib.ExitStack
+    ) -> AsyncIterator[Any]:
+        """Yields the parts of one request, which has its time as a whole and is counted as long as it is held."""
+        began = 0.0
+        while True:
+            with Request(self.patience, call.caller.id) as wait:
+                wait.since = began = began or wait.since
+                raw = await context.read()
+            if raw is grpc.aio.EOF:
+                require_time(context)
+                return
+            held.enter_context(self._edge.request(call, len(raw)))
+            yield parsed(raw, handler)
 
     async def _send(self, call: Call, context: ServicerContext, answer: bytes) -> None:
         """Sends one answer of a stream, and waits until it is taken."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from gatebook.audit.entry import to_timestamp
 from gatebook.config import Limits
@@ -11,12 +11,14 @@ from gatebook.errors import InvalidPageTokenError, InvalidRequestError
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.publish import Publishing
 from gatebook.rpc import decode, encode
-from gatebook.rpc.edge import Edge, ServicerContext
+from gatebook.rpc.edge import Call, Edge, ServicerContext
 from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceServicer
 
 INDEX_DIGITS_MAX = 20
+PARTS_MAX = 2_000
+"""How many messages an upload may be, and in how many parts its files may come beyond one each."""
 
 
 class PolicyServicer(PolicyServiceServicer):
@@ -54,27 +56,17 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> pb.PublishPolicySetResponse:
         """Validates, tests, stores and activates a policy set."""
         async with self._edge.call("PublishPolicySet", context) as call:
-            files = self._files(request.files)
-            name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
-            request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
-            if request.validate_only:
-                found = await self._publishing.rehearse(files, name, self._edge.publisher(call))
-                if not found.passed:
-                    raise found.refusal()
-                return pb.PublishPolicySetResponse(
-                    findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
-                )
-            published = await self._publishing.publish(files, name, self._edge.publisher(call), request_id=request_id)
-            response = pb.PublishPolicySetResponse(
-                revision=encode.revision(published.revision),
-                changed=published.changed,
-                findings=[encode.finding(f) for f in published.findings],
-                tests_run=published.tests_run,
-            )
-            if published.written is not None:
-                response.receipt.CopyFrom(self._receipts.basic(published.written))
-            call.tell(number=published.revision.number, changed=published.changed)
-            return response
+            return await self._publish(request, call)
+        raise AssertionError  # the block above returns or aborts
+
+    async def UploadPolicySet(  # noqa: N802  # as above
+        self, request_iterator: AsyncIterator[pb.UploadPolicySetRequest], context: ServicerContext
+    ) -> pb.UploadPolicySetResponse:
+        """Does the same with a set that comes in parts."""
+        async with self._edge.call("UploadPolicySet", context) as call:
+            whole = pb.PublishPolicySetRequest()
+            await self._gather(request_iterator, whole)
+            return pb.UploadPolicySetResponse(published=await self._publish(whole, call))
         raise AssertionError  # the block above returns or aborts
 
     async def PublishDirectory(  # noqa: N802  # as above
@@ -82,18 +74,17 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> pb.PublishDirectoryResponse:
         """Replaces the directory snapshot that governed sets read."""
         async with self._edge.call("PublishDirectory", context) as call:
-            files = self._files(request.files)
-            request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
-            published = await self._publishing.publish_directory(
-                files, self._edge.publisher(call), request_id=request_id
-            )
-            response = pb.PublishDirectoryResponse(
-                revision=encode.revision(published.revision), changed=published.changed, subjects=published.subjects
-            )
-            if published.written is not None:
-                response.receipt.CopyFrom(self._receipts.basic(published.written))
-            call.tell(number=published.revision.number, changed=published.changed)
-            return response
+            return await self._publish_directory(request, call)
+        raise AssertionError  # the block above returns or aborts
+
+    async def UploadDirectory(  # noqa: N802  # as above
+        self, request_iterator: AsyncIterator[pb.UploadDirectoryRequest], context: ServicerContext
+    ) -> pb.UploadDirectoryResponse:
+        """Does the same with a directory that comes in parts."""
+        async with self._edge.call("UploadDirectory", context) as call:
+            whole = pb.PublishDirectoryRequest()
+            await self._gather(request_iterator, whole)
+            return pb.UploadDirectoryResponse(published=await self._publish_directory(whole, call))
         raise AssertionError  # the block above returns or aborts
 
     async def GetRevision(  # noqa: N802  # as above
@@ -135,18 +126,83 @@ class PolicyServicer(PolicyServiceServicer):
             )
         raise AssertionError  # the block above returns or aborts
 
-    def _files(self, messages: Sequence[pb.PolicyFile]) -> dict[str, bytes]:
-        if not messages:
-            raise InvalidRequestError("files", "must not be empty")
-        if len(messages) > self._limits.policy_files_max:
-            raise decode.over_limit("files", "files", self._limits.policy_files_max, len(messages))
+    async def _publish(self, request: pb.PublishPolicySetRequest, call: Call) -> pb.PublishPolicySetResponse:
+        files = self._files(request.files)
+        name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
+        request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
+        if request.validate_only:
+            found = await self._publishing.rehearse(files, name, self._edge.publisher(call))
+            if not found.passed:
+                raise found.refusal()
+            return pb.PublishPolicySetResponse(
+                findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
+            )
+        published = await self._publishing.publish(files, name, self._edge.publisher(call), request_id=request_id)
+        response = pb.PublishPolicySetResponse(
+            revision=encode.revision(published.revision),
+            changed=published.changed,
+            findings=[encode.finding(f) for f in published.findings],
+            tests_run=published.tests_run,
+        )
+        if published.written is not None:
+            response.receipt.CopyFrom(self._receipts.basic(published.written))
+        call.tell(number=published.revision.number, changed=published.changed)
+        return response
+
+    async def _publish_directory(self, request: pb.PublishDirectoryRequest, call: Call) -> pb.PublishDirectoryResponse:
+        files = self._files(request.files)
+        request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
+        published = await self._publishing.publish_directory(files, self._edge.publisher(call), request_id=request_id)
+        response = pb.PublishDirectoryResponse(
+            revision=encode.revision(published.revision), changed=published.changed, subjects=published.subjects
+        )
+        if published.written is not None:
+            response.receipt.CopyFrom(self._receipts.basic(published.written))
+        call.tell(number=published.revision.number, changed=published.changed)
+        return response
+
+    async def _gather(
+        self,
+        messages: AsyncIterator[pb.UploadPolicySetRequest] | AsyncIterator[pb.UploadDirectoryRequest],
+        whole: pb.PublishPolicySetRequest | pb.PublishDirectoryRequest,
+    ) -> None:
+        """Merges the parts of an upload, as long as they are within the limits."""
+        count = 0
+        async for message in messages:
+            count += 1
+            if count > PARTS_MAX:
+                raise decode.over_limit("request", "parts", PARTS_MAX, count)
+            whole.MergeFrom(message.part)  # type: ignore[arg-type]  # both are of one kind
+            self._require_room(whole.files)
+
+    def _require_room(self, messages: Sequence[pb.PolicyFile]) -> None:
+        """Requires files within the limits, so that no more of an upload is read than may be published."""
+        count = sum(not message.continues for message in messages)
+        if count > self._limits.policy_files_max:
+            raise decode.over_limit("files", "files", self._limits.policy_files_max, count)
+        if len(messages) > count + PARTS_MAX:
+            raise decode.over_limit("files", "parts", count + PARTS_MAX, len(messages))
         size = sum(len(message.content) for message in messages)
         if size > self._limits.policy_bytes_max:
             raise decode.over_limit("files", "bytes", self._limits.policy_bytes_max, size)
-        files = {message.path: message.content for message in messages}
-        if len(files) != len(messages):
-            raise InvalidRequestError("files", "a path is named twice")
-        return files
+
+    def _files(self, messages: Sequence[pb.PolicyFile]) -> dict[str, bytes]:
+        if not messages:
+            raise InvalidRequestError("files", "must not be empty")
+        self._require_room(messages)
+        files: dict[str, list[bytes]] = {}
+        last = None
+        for message in messages:
+            if message.continues:
+                if message.path != last:
+                    raise InvalidRequestError("files", "one continues a file that is not the one before it")
+                files[message.path].append(message.content)
+                continue
+            if message.path in files:
+                raise InvalidRequestError("files", "a path is named twice")
+            files[message.path] = [message.content]
+            last = message.path
+        return {path: b"".join(parts) for path, parts in files.items()}
 
     def _record(self, activation: Activation) -> pb.RevisionRecord:
         newest = self._revisions.newest(activation.policy_set)

@@ -32,11 +32,13 @@ def _handler(method: MethodDescriptor, channel: grpc.aio.Channel, edge: Edge) ->
     path = f"/{method.containing_service.full_name}/{method.name}"
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(_streaming(method.name, channel.unary_stream(path), edge))
+    if method.client_streaming:
+        return grpc.stream_unary_rpc_method_handler(_unary(method.name, channel.stream_unary(path), edge))
     return grpc.unary_unary_rpc_method_handler(_unary(method.name, channel.unary_unary(path), edge))
 
 
-def _unary(name: str, ask: Any, edge: Edge) -> Callable[[bytes, ServicerContext], Awaitable[bytes]]:  # noqa: ANN401  # grpc's callable
-    async def passed_on(request: bytes, context: ServicerContext) -> bytes:
+def _unary(name: str, ask: Any, edge: Edge) -> Callable[[Any, ServicerContext], Awaitable[bytes]]:  # noqa: ANN401  # grpc's callable
+    async def passed_on(request: bytes | AsyncIterator[bytes], context: ServicerContext) -> bytes:
         async with edge.call(name, context) as call:
             try:
                 answer: bytes = await ask(request, metadata=[name_caller(call.caller)])

@@ -53,19 +53,23 @@ class PolicyFile(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    CONTINUES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The path within the set, with forward slashes, such as "tests/prompts.yaml"."""
     content: _builtins.bytes
     """The exact bytes."""
+    continues: _builtins.bool
+    """True where the content continues that of the file before, which has the same path. Only in an upload."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         content: _builtins.bytes = ...,
+        continues: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "continues", b"continues", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,7 +171,7 @@ class ValidatePolicySetRequest(_message.Message):
     """The name of the set. Empty means the name in its `gatebook.yaml`."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
-        """Its files: at most 1,000, together at most 8 MiB."""
+        """Its files: at most 1,000, together what fits one message, of at most 9 MiB."""
 
     def __init__(
         self,
@@ -239,7 +243,7 @@ class PublishPolicySetRequest(_message.Message):
     """Only report what would happen."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
-        """Its files: at most 1,000, together at most 8 MiB."""
+        """Its files: at most 1,000, together what fits one message, of at most 9 MiB."""
 
     def __init__(
         self,
@@ -302,6 +306,56 @@ class PublishPolicySetResponse(_message.Message):
 Global___PublishPolicySetResponse: _TypeAlias = PublishPolicySetResponse  # noqa: Y015
 
 @_typing.final
+class UploadPolicySetRequest(_message.Message):
+    """One part of a policy set to be published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def part(self) -> Global___PublishPolicySetRequest:
+        """What all parts make together, merged in the order in which they come: at most 1,000 files, of at most 48 MiB together.
+        The files add up; of every other field the last part that has it counts.
+        """
+
+    def __init__(
+        self,
+        *,
+        part: Global___PublishPolicySetRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadPolicySetRequest: _TypeAlias = UploadPolicySetRequest  # noqa: Y015
+
+@_typing.final
+class UploadPolicySetResponse(_message.Message):
+    """Says what was published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def published(self) -> Global___PublishPolicySetResponse:
+        """The same as PublishPolicySet says."""
+
+    def __init__(
+        self,
+        *,
+        published: Global___PublishPolicySetResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadPolicySetResponse: _TypeAlias = UploadPolicySetResponse  # noqa: Y015
+
+@_typing.final
 class PublishDirectoryRequest(_message.Message):
     """Asks to replace the directory."""
 
@@ -313,7 +367,7 @@ class PublishDirectoryRequest(_message.Message):
     """An id of the caller's choice. At most 64 bytes."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
-        """Its files (JSON lines or CSV): at most 1,000, together at most 8 MiB."""
+        """Its files (JSON lines or CSV): at most 1,000, together what fits one message, of at most 9 MiB."""
 
     def __init__(
         self,
@@ -366,6 +420,56 @@ class PublishDirectoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishDirectoryResponse: _TypeAlias = PublishDirectoryResponse  # noqa: Y015
+
+@_typing.final
+class UploadDirectoryRequest(_message.Message):
+    """One part of a directory to be published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def part(self) -> Global___PublishDirectoryRequest:
+        """What all parts make together, merged in the order in which they come: at most 1,000 files, of at most 48 MiB together.
+        The files add up; of every other field the last part that has it counts.
+        """
+
+    def __init__(
+        self,
+        *,
+        part: Global___PublishDirectoryRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadDirectoryRequest: _TypeAlias = UploadDirectoryRequest  # noqa: Y015
+
+@_typing.final
+class UploadDirectoryResponse(_message.Message):
+    """Says what was published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def published(self) -> Global___PublishDirectoryResponse:
+        """The same as PublishDirectory says."""
+
+    def __init__(
+        self,
+        *,
+        published: Global___PublishDirectoryResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadDirectoryResponse: _TypeAlias = UploadDirectoryResponse  # noqa: Y015
 
 @_typing.final
 class GetRevisionRequest(_message.Message):

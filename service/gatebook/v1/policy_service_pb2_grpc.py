@@ -45,10 +45,20 @@ class PolicyServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.PublishPolicySetRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.PublishPolicySetResponse.FromString,
                 _registered_method=True)
+        self.UploadPolicySet = channel.stream_unary(
+                '/gatebook.v1.PolicyService/UploadPolicySet',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.UploadPolicySetRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.UploadPolicySetResponse.FromString,
+                _registered_method=True)
         self.PublishDirectory = channel.unary_unary(
                 '/gatebook.v1.PolicyService/PublishDirectory',
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.PublishDirectoryRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.PublishDirectoryResponse.FromString,
+                _registered_method=True)
+        self.UploadDirectory = channel.stream_unary(
+                '/gatebook.v1.PolicyService/UploadDirectory',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.UploadDirectoryRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.UploadDirectoryResponse.FromString,
                 _registered_method=True)
         self.GetRevision = channel.unary_unary(
                 '/gatebook.v1.PolicyService/GetRevision',
@@ -81,8 +91,22 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadPolicySet(self, request_iterator, context):
+        """Does what PublishPolicySet does with a set that is too large for one message: it comes in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PublishDirectory(self, request, context):
         """Replaces the directory snapshot that governed sets read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadDirectory(self, request_iterator, context):
+        """Does what PublishDirectory does with a directory that is too large for one message: it comes in parts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,10 +139,20 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.PublishPolicySetRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.PublishPolicySetResponse.SerializeToString,
             ),
+            'UploadPolicySet': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadPolicySet,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.UploadPolicySetRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.UploadPolicySetResponse.SerializeToString,
+            ),
             'PublishDirectory': grpc.unary_unary_rpc_method_handler(
                     servicer.PublishDirectory,
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.PublishDirectoryRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.PublishDirectoryResponse.SerializeToString,
+            ),
+            'UploadDirectory': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadDirectory,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.UploadDirectoryRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.UploadDirectoryResponse.SerializeToString,
             ),
             'GetRevision': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRevision,
@@ -197,6 +231,33 @@ class PolicyService(object):
             _registered_method=True)
 
     @staticmethod
+    def UploadPolicySet(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/gatebook.v1.PolicyService/UploadPolicySet',
+            gatebook_dot_v1_dot_policy__service__pb2.UploadPolicySetRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.UploadPolicySetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PublishDirectory(request,
             target,
             options=(),
@@ -213,6 +274,33 @@ class PolicyService(object):
             '/gatebook.v1.PolicyService/PublishDirectory',
             gatebook_dot_v1_dot_policy__service__pb2.PublishDirectoryRequest.SerializeToString,
             gatebook_dot_v1_dot_policy__service__pb2.PublishDirectoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadDirectory(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/gatebook.v1.PolicyService/UploadDirectory',
+            gatebook_dot_v1_dot_policy__service__pb2.UploadDirectoryRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.UploadDirectoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

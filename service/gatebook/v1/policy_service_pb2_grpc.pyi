@@ -39,8 +39,12 @@ class PolicyServiceStub:
     """Validates a policy set, runs its tests, stores it under its digest and activates it.
     A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
     """
+    UploadPolicySet: _grpc.StreamUnaryMultiCallable[_policy_service_pb2.UploadPolicySetRequest, _policy_service_pb2.UploadPolicySetResponse]
+    """Does what PublishPolicySet does with a set that is too large for one message: it comes in parts."""
     PublishDirectory: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.PublishDirectoryRequest, _policy_service_pb2.PublishDirectoryResponse]
     """Replaces the directory snapshot that governed sets read."""
+    UploadDirectory: _grpc.StreamUnaryMultiCallable[_policy_service_pb2.UploadDirectoryRequest, _policy_service_pb2.UploadDirectoryResponse]
+    """Does what PublishDirectory does with a directory that is too large for one message: it comes in parts."""
     GetRevision: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.GetRevisionRequest, _policy_service_pb2.GetRevisionResponse]
     """Returns one revision with its files."""
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ListRevisionsRequest, _policy_service_pb2.ListRevisionsResponse]
@@ -57,8 +61,12 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Validates a policy set, runs its tests, stores it under its digest and activates it.
     A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
     """
+    UploadPolicySet: _aio.StreamUnaryMultiCallable[_policy_service_pb2.UploadPolicySetRequest, _policy_service_pb2.UploadPolicySetResponse]  # type: ignore[assignment]
+    """Does what PublishPolicySet does with a set that is too large for one message: it comes in parts."""
     PublishDirectory: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.PublishDirectoryRequest, _policy_service_pb2.PublishDirectoryResponse]  # type: ignore[assignment]
     """Replaces the directory snapshot that governed sets read."""
+    UploadDirectory: _aio.StreamUnaryMultiCallable[_policy_service_pb2.UploadDirectoryRequest, _policy_service_pb2.UploadDirectoryResponse]  # type: ignore[assignment]
+    """Does what PublishDirectory does with a directory that is too large for one message: it comes in parts."""
     GetRevision: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.GetRevisionRequest, _policy_service_pb2.GetRevisionResponse]  # type: ignore[assignment]
     """Returns one revision with its files."""
     ListRevisions: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListRevisionsRequest, _policy_service_pb2.ListRevisionsResponse]  # type: ignore[assignment]
@@ -86,12 +94,28 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UploadPolicySet(
+        self,
+        request_iterator: _MaybeAsyncIterator[_policy_service_pb2.UploadPolicySetRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.UploadPolicySetResponse, _abc.Awaitable[_policy_service_pb2.UploadPolicySetResponse]]:
+        """Does what PublishPolicySet does with a set that is too large for one message: it comes in parts."""
+
+    @_abc_1.abstractmethod
     def PublishDirectory(
         self,
         request: _policy_service_pb2.PublishDirectoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.PublishDirectoryResponse, _abc.Awaitable[_policy_service_pb2.PublishDirectoryResponse]]:
         """Replaces the directory snapshot that governed sets read."""
+
+    @_abc_1.abstractmethod
+    def UploadDirectory(
+        self,
+        request_iterator: _MaybeAsyncIterator[_policy_service_pb2.UploadDirectoryRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.UploadDirectoryResponse, _abc.Awaitable[_policy_service_pb2.UploadDirectoryResponse]]:
+        """Does what PublishDirectory does with a directory that is too large for one message: it comes in parts."""
 
     @_abc_1.abstractmethod
     def GetRevision(
