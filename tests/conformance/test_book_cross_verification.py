@@ -17,7 +17,9 @@ import pytest
 from tests.books import ORIGIN, UnsyncedFiles, key_of, publisher
 
 from gatebook.audit.book import Book
+from gatebook.tlog.cosignature import WitnessSigningKey
 from gatebook.tlog.merkle import leaf_hash
+from gatebook.tlog.note import Note, parse_note
 from gatebook.tlog.proof import verify_proof
 
 SIZES = [1, 2, 3, 255, 256, 257, 511, 512, 700]
@@ -75,6 +77,18 @@ for index in range(0, size, 7):
 for old, root in roots.items():
     verify_consistency(root, roots[size], tree.prove_consistency(old, size))
 print(json.dumps({"roots": {each: tree.get_root(each).hex() for each in roots}, "inclusion": inclusion}))
+"""
+
+TLOG_SCALES_COSIGNATURE = """
+import json, sys
+from tlog_scales.signing import Vkey
+from tlog_scales.tlog import Checkpoint
+
+checkpoint, keys = Checkpoint.from_text(sys.argv[1]), [Vkey.from_string(key) for key in sys.argv[2:]]
+for key in keys:
+    checkpoint.verify(key)
+print(json.dumps([key.get_verifier().get_timestamp(line.payload)
+    for key in keys for line in checkpoint.signatures if key.match(line)]))
 """
 
 
@@ -152,3 +166,22 @@ def test_pymerkle_builds_the_same_tree(grown: tuple[Path, dict[int, str]]) -> No
     ours = [[leaf_hash(ENTRIES[at]), *book.inclusion_proof(at)] for at in range(0, book.size, 7)]
     assert [[value.hex() for value in path] for path in ours] == theirs["inclusion"]
     book.close()
+
+
+def test_tlog_scales_verifies_our_cosignatures(tmp_path: Path) -> None:
+    """tlog-scales accepts our cosignatures and reads their times, and refuses one that is of another checkpoint."""
+    book = Book.open(tmp_path, origin=ORIGIN, files=UnsyncedFiles())
+    notes = []
+    for entry in (b"one", b"two"):
+        book.append_group([entry])
+        notes.append(parse_note(publisher(book).publish_now().note))
+    book.close()
+    witnesses = [WitnessSigningKey.generate(f"witness.test/w{number}") for number in (1, 2)]
+    keys = [str(witness.public) for witness in witnesses]
+    lines = tuple(witness.cosign(notes[1].text, 1_700_000_000 + at) for at, witness in enumerate(witnesses))
+    whole = Note(notes[1].text, (*notes[1].signatures, *lines)).format().decode()
+    replayed = Note(notes[0].text, (*notes[0].signatures, *lines)).format().decode()
+
+    assert [1_700_000_000, 1_700_000_001] == run(TLOG_SCALES_COSIGNATURE, whole, *keys)
+    with pytest.raises(AssertionError):
+        run(TLOG_SCALES_COSIGNATURE, replayed, *keys)

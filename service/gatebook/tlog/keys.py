@@ -1,7 +1,7 @@
 """Ed25519 keys of signed notes (C2SP signed-note v1.0.0, signature type 0x01).
 
-The one module of `tlog` that needs `cryptography`. A verifier key is public and short enough to be
-read over the telephone: `<name>+<8 hex digits of key id>+<base64(0x01 || public key)>`. A signing key
+With `cosignature` the one module of `tlog` that needs `cryptography`. A verifier key is public and short enough
+to be read over the telephone: `<name>+<8 hex digits of key id>+<base64(0x01 || public key)>`. A signing key
 has the same form behind `PRIVATE+KEY+`, with the private key's 32 bytes.
 """
 
@@ -18,7 +18,7 @@ from gatebook.tlog.note import Note, Signature, key_id, parse_note, require_key_
 
 _ED25519 = b"\x01"
 _KEY_BYTES = 32
-_PRIVATE = "PRIVATE+KEY+"
+PRIVATE = "PRIVATE+KEY+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class VerifierKey:
         Raises:
             VerificationError: it is malformed, of another type, or its key id is wrong.
         """
-        name, stated_id, public_key = _parse_key(text.strip(), "verifier key")
+        name, stated_id, public_key = parse_key(text.strip(), "verifier key", _ED25519)
         key = cls(name, public_key)
         if key.key_id.hex() != stated_id:
             raise VerificationError(f"the key id of verifier key `{name}` does not belong to its key")
@@ -56,10 +56,7 @@ class VerifierKey:
         Raises:
             VerificationError: it is not this key's signature of the message.
         """
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
-        except (InvalidSignature, ValueError) as err:
-            raise VerificationError(f"a signature is not that of `{self.name}`") from err
+        verify_ed25519(self.name, self.public_key, signature, message)
 
     def open_note(self, note: bytes) -> Note:
         """Returns a note that this key has signed. Signatures of unknown keys are ignored.
@@ -99,9 +96,9 @@ class SigningKey:
         Raises:
             VerificationError: it is malformed, or its key id is wrong.
         """
-        if not text.startswith(_PRIVATE):
-            raise VerificationError(f"a signing key begins with `{_PRIVATE}`")
-        name, stated_id, seed = _parse_key(text.strip().removeprefix(_PRIVATE), "signing key")
+        if not text.startswith(PRIVATE):
+            raise VerificationError(f"a signing key begins with `{PRIVATE}`")
+        name, stated_id, seed = parse_key(text.strip().removeprefix(PRIVATE), "signing key", _ED25519)
         key = cls(name, Ed25519PrivateKey.from_private_bytes(seed))
         if key.verifier.key_id.hex() != stated_id:
             raise VerificationError(f"the key id of signing key `{name}` does not belong to its key")
@@ -110,7 +107,7 @@ class SigningKey:
     def serialize(self) -> str:
         """Returns the key in the form of a key file: secret."""
         private = base64.encode(_ED25519 + self._private.private_bytes_raw())
-        return f"{_PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{private}\n"
+        return f"{PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{private}\n"
 
     @property
     def verifier(self) -> VerifierKey:
@@ -127,13 +124,29 @@ class SigningKey:
         return Note(text, (signature,))
 
 
-def _parse_key(text: str, what: str) -> tuple[str, str, bytes]:
-    """Returns name, stated key id and key bytes."""
+def verify_ed25519(name: str, public_key: bytes, signature: bytes, message: bytes) -> None:
+    """Checks one bare Ed25519 signature of whoever has this name.
+
+    Raises:
+        VerificationError: it is not this key's signature of the message.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError) as err:
+        raise VerificationError(f"a signature is not that of `{name}`") from err
+
+
+def parse_key(text: str, what: str, type_: bytes) -> tuple[str, str, bytes]:
+    """Returns name, stated key id and key bytes of a key of one type, which `what` names in errors.
+
+    Raises:
+        VerificationError: it is malformed, or of another type.
+    """
     name, plus, rest = text.partition("+")
     stated_id, plus_again, encoded = rest.partition("+")
     if not plus or not plus_again:
         raise VerificationError(f"a {what} has the form `<name>+<key id>+<key>`")
     key = base64.decode(encoded, f"the key in the {what}")
-    if key[:1] != _ED25519 or len(key) != 1 + _KEY_BYTES:
-        raise VerificationError(f"the {what} `{name}` is not of type Ed25519")
+    if key[:1] != type_ or len(key) != 1 + _KEY_BYTES:
+        raise VerificationError(f"the {what} `{name}` is not of type Ed25519 (0x{type_.hex()})")
     return require_key_name(name), stated_id, key[1:]
