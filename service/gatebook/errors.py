@@ -225,6 +225,10 @@ class BookFailedError(BookUnavailableError):
     """A write or a sync of the book failed. Only a restart helps, which reads again what is on disk."""
 
 
+class ClerkAwayError(BookUnavailableError):
+    """The process that writes tiles and the index has ended; it is started again."""
+
+
 class BookRefusedError(GatebookError):
     """The book must not be served: locked, rolled back, of another origin or key, or corrupt."""
 

@@ -28,8 +28,6 @@ from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import entry_pb2
 
 INDEX_VERSION = 1
-PAUSE_ENTRIES = 64
-"""Entries that are indexed without a pause: about a millisecond of work."""
 READ_ENTRIES_MAX = 2_048
 COMMIT_ENTRIES_MAX = 4 * READ_ENTRIES_MAX
 """Of one transaction: each page that it changes is written once, and ids of decisions lie anywhere."""
@@ -103,10 +101,6 @@ class Numbers(dict[Word, int | None]):
         self[""] = self[b""] = None
 
 
-def proceed() -> None:
-    """Takes no pause."""
-
-
 class Index:
     """The index, open for its one writer."""
 
@@ -139,8 +133,8 @@ class Index:
         """Returns how many entries are covered, from entry 0 on."""
         return self._size
 
-    def catch_up(self, book: Entries, to_size: int, pause: Callable[[], None] = proceed) -> None:
-        """Covers all entries before `to_size`, which must be published; after every few it calls `pause`.
+    def catch_up(self, book: Entries, to_size: int) -> None:
+        """Covers all entries before `to_size`, which must be published.
 
         Raises:
             BookCorruptError: an entry is malformed.
@@ -149,7 +143,7 @@ class Index:
         with self._lock:
             while self._size < to_size:
                 try:
-                    self._cover(book, min(to_size, self._size + COMMIT_ENTRIES_MAX), pause)
+                    self._cover(book, min(to_size, self._size + COMMIT_ENTRIES_MAX))
                 except sqlite3.Error as err:
                     raise BookUnavailableError(f"the index cannot be written: {err}") from err
 
@@ -158,7 +152,7 @@ class Index:
         with self._lock:
             self._connection.close()
 
-    def _cover(self, book: Entries, end: int, pause: Callable[[], None]) -> None:
+    def _cover(self, book: Entries, end: int) -> None:
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -166,11 +160,7 @@ class Index:
                     self._forget()
                 for start in range(self._size, end, READ_ENTRIES_MAX):
                     entries = book.read(start, min(end, start + READ_ENTRIES_MAX))
-                    rows = []
-                    for i, raw in enumerate(entries, start):
-                        rows.append(self._row(i, raw, decode(raw, i)))
-                        if not i % PAUSE_ENTRIES:
-                            pause()
+                    rows = [self._row(i, raw, decode(raw, i)) for i, raw in enumerate(entries, start)]
                     places = ", ".join("?" * len(rows[0]))
                     self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
                 self._connection.execute("UPDATE covered SET size = ?", (end,))

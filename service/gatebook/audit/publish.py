@@ -2,14 +2,15 @@
 
 Owns the way from the write-ahead log to a signed checkpoint, in this order and no other:
 
-1. read the new entries back from disk, recompute leaves and root, compare with the writer's root;
-2. write bundles and tiles, durably;
-3. sign. It signs no size that a completed sync does not cover;
+1. have the new entries read back from disk, leaves and root recomputed and compared with the writer's root;
+2. have bundles and tiles written, durably;
+3. compare the root again, and sign. It signs no size that a completed sync does not cover;
 4. store the checkpoint by compare-and-swap: from here on it is the newest, whatever happens;
 5. replace the published checkpoint;
 6. tell the listeners, and let go of segments that it covers.
 
-Where space, memory or file descriptors are short, the book stops being written until publishing works
+The first two steps are done here or by the book's clerk (`clerking`). Where space, memory or file
+descriptors are short, or clerks end one after the other, the book stops being written until publishing works
 again, which is tried each second: every file is then written and synced anew. After a failed sync, or
 where disk and memory differ, it stops for good; that is logged, and the process ends or waits to be ended.
 """
@@ -25,13 +26,14 @@ from collections.abc import Callable
 from gatebook.audit.book import Book, Head
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.opening import sign
-from gatebook.audit.tile_writer import TileWriter
+from gatebook.audit.tiling import Tiling, WriteTiles, write_tiles
 from gatebook.audit.writer import end_process, tell_failure
 from gatebook.errors import (
     BookCorruptError,
     BookFailedError,
     BookRefusedError,
     BookUnavailableError,
+    ClerkAwayError,
     GatebookError,
 )
 
@@ -41,10 +43,9 @@ Listener = Callable[[int, int], None]
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT})
 _SHORT_IN_SQLITE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 _PRIMARY = 0xFF
-PAUSE_ENTRIES = 256
-"""Entries that are published without a pause: about a millisecond of work."""
-PAUSE_SECONDS = 0.001
 """The part of an SQLite error code that is its kind; the rest is its detail."""
+AWAY_MAX = 5
+"""How often in a row who writes the tiles may be away before nothing more is written that nobody publishes."""
 
 
 class Publisher:
@@ -57,12 +58,15 @@ class Publisher:
         interval_seconds: float = 1.0,
         clock_ns: Callable[[], int] = time.time_ns,
         on_failure: Callable[[], None] = end_process,
+        write_tiles: WriteTiles | None = None,
     ) -> None:
-        """Takes an open book, and what ends the process after a failed sync."""
+        """Takes an open book, what ends the process after a failed sync, and who writes tiles if not this thread."""
         self._book = book
         self._interval_seconds = interval_seconds
         self._clock_ns = clock_ns
         self._on_failure = on_failure
+        self._write_tiles = write_tiles or self._write_here
+        self._away = 0
         self._listeners: list[Listener] = []
         self._turn = threading.Lock()
         self._newest = book.signed  # as stored; ahead of the book's own until it is announced
@@ -88,10 +92,8 @@ class Publisher:
             self._thread.join()
         self.publish_now()
 
-    def publish_now(self, pause_seconds: float = 0.0) -> Signed:
+    def publish_now(self) -> Signed:
         """Publishes all that is durable by now, and returns the newest checkpoint. Any thread may call it.
-
-        After every few entries it pauses for so long, where nobody waits for it: see `BookReader.follow`.
 
         Raises:
             BookUnavailableError: it could not be published.
@@ -101,24 +103,30 @@ class Publisher:
             if failure := self._book.failure:
                 raise BookFailedError(failure)
             try:
-                self._publish(pause_seconds)
+                self._publish()
             except (BookCorruptError, BookRefusedError) as err:
                 self._fail(err.message)
+                raise
+            except ClerkAwayError as err:
+                self._away += 1
+                if self._away >= AWAY_MAX:
+                    raise self._trouble(err.message, passing=True) from err
                 raise
             except OSError as err:
                 raise self._trouble(err.strerror or str(err), passing=err.errno in _SHORT) from err
             except sqlite3.Error as err:
                 code = getattr(err, "sqlite_errorcode", 0)
                 raise self._trouble(str(err), passing=code & _PRIMARY in _SHORT_IN_SQLITE) from err
+            self._away = 0
             return self._newest
 
-    def _publish(self, pause_seconds: float) -> None:
+    def _publish(self) -> None:
         book = self._book
         old = max(self._newest, book.signed, key=lambda signed: signed.checkpoint.size)
         # INVARIANT: the head is set after the sync of its last group, so its size is durable.
         head = book.head
         if head.size > old.checkpoint.size:
-            self._write_tiles(old.checkpoint.size, head, pause_seconds)
+            self._require_written(old.checkpoint.size, head)
             signed = sign(book.key, head.size, head.root, max(self._clock_ns(), old.time_ns))
             book.checkpoints.advance(old.checkpoint, signed)  # the commit point of the checkpoint
             old = signed
@@ -139,18 +147,15 @@ class Publisher:
             book.wal.retire(new_size)
         book.mark_publish_trouble("")
 
-    def _write_tiles(self, old_size: int, head: Head, pause_seconds: float) -> None:
+    def _require_written(self, old_size: int, head: Head) -> None:
+        """Has the tiles written, and compares the root of what is on disk with that of what was written."""
+        runs = self._book.wal.runs(old_size, head.size)
+        if self._write_tiles(Tiling(old_size, head.size, head.root, runs)) != head.root:
+            raise BookCorruptError(f"the tiles from {old_size} on were written for another root", old_size)
+
+    def _write_here(self, tiling: Tiling) -> bytes:
         book = self._book
-        tiles = TileWriter(book.tiles, old_size, book.files, book.layout.temporary)
-        while (at := tiles.size) < head.size:
-            for entry in book.wal.read_group(at)[: head.size - at]:
-                tiles.add(entry)
-                if pause_seconds and not tiles.size % PAUSE_ENTRIES:
-                    time.sleep(pause_seconds)
-        if tiles.root() != head.root:
-            message = f"the entries from {old_size} on lead to another root on disk than when they were written"
-            raise BookCorruptError(message, old_size)
-        tiles.finish()
+        return write_tiles(tiling, book.tiles, book.files, book.layout.temporary)
 
     def _trouble(self, message: str, *, passing: bool) -> BookUnavailableError:
         """Stops writing: until publishing works again, or for good."""
@@ -176,7 +181,7 @@ class Publisher:
 
     def _cycle(self) -> None:
         try:
-            self.publish_now(PAUSE_SECONDS)
+            self.publish_now()
             self._book.wal.make_space()
         except GatebookError:
             # Not lost: the book knows its trouble, so that nothing is written and health shows it; and

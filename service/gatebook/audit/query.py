@@ -71,20 +71,29 @@ class Query:
     """Answers queries about one book. Methods may be called from any thread."""
 
     def __init__(self, path: Path, book: Entries, people: People, origin: str) -> None:
-        """Takes the path of an index that is open for writing elsewhere (`Index.open`)."""
+        """Takes the path of an index that is written elsewhere (`Index.open`)."""
+        self._path = path
         self._book = book
         self._people = people
         self._origin = origin
         self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the deadline
         self._deadline = 0.0
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, STEPS_BETWEEN_CHECKS)
+        self._opened: sqlite3.Connection | None = None
 
     def close(self) -> None:
-        """Closes the connection to the index."""
+        """Lets go of the index, as it must be where another file may have taken its place; the next query opens it."""
         with self._lock:
-            self._connection.close()
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            self._opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._opened.set_progress_handler(lambda: time.monotonic() > self._deadline, STEPS_BETWEEN_CHECKS)
+        return self._opened
 
     def page(self, request: audit_service_pb2.ListEntriesRequest, size: int, sight: Sight) -> Page:
         """Returns one page of the entries before `size` that match and are seen.

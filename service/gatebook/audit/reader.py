@@ -24,37 +24,33 @@ from google.protobuf import json_format
 
 from gatebook.audit.book import Book
 from gatebook.audit.checkpoints import Signed
+from gatebook.audit.clerk_words import Begin
+from gatebook.audit.clerking import Clerking
 from gatebook.audit.entry import ReadEvent
-from gatebook.audit.index import Index, proceed
 from gatebook.audit.people import People, Person
 from gatebook.audit.publish import Publisher
 from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.sight import Sight
-from gatebook.errors import GatebookError, OverloadedError
+from gatebook.errors import OverloadedError
 from gatebook.v1 import audit_service_pb2
 
 T = TypeVar("T")
 READ_THREADS = 2
 READS_WAITING_MAX = 64
 PUBLISH_EVERY_SECONDS = 0.1
-PAUSE_SECONDS = 0.001
-FAR_BEHIND_ENTRIES = 65_536
 
 
 class BookReader:
     """Answers auditors. Methods are called on the event loop."""
 
-    def __init__(self, book: Book, publisher: Publisher, index: Index, query: Query, people: People) -> None:
-        """Takes the open book, what publishes it, and what finds entries in it."""
+    def __init__(self, book: Book, publisher: Publisher, clerking: Clerking, query: Query, people: People) -> None:
+        """Takes the open book, what publishes it, who keeps its index, and what finds entries in it."""
         self.book = book
         self._publisher = publisher
-        self._index = index
+        self._clerking = clerking
         self._query = query
         self._people = people
-        self._index_turn = threading.Lock()
-        self._hurry_lock = threading.Lock()
-        self._hurried = 0
         self._publish_turn = threading.Lock()
         self._published_clock = 0.0
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="book-read")
@@ -65,7 +61,12 @@ class BookReader:
     @property
     def indexed_size(self) -> int:
         """Returns how many entries the index covers, from entry 0 on."""
-        return self._index.size
+        return self._clerking.indexed_size
+
+    @property
+    def clerks_begun(self) -> int:
+        """Returns how many clerks have begun: one, and one more for each that has ended by itself."""
+        return self._clerking.begun
 
     async def fresh(self) -> Signed:
         """Publishes and indexes what is acknowledged, and returns the checkpoint that covers it.
@@ -85,7 +86,7 @@ class BookReader:
                 time.sleep(max(0.0, self._published_clock + PUBLISH_EVERY_SECONDS - time.monotonic()))
                 signed = self._publisher.publish_now()
                 self._published_clock = time.monotonic()
-        self.catch_up(signed.checkpoint.size)
+        self._clerking.cover(signed.checkpoint.size)
         return signed
 
     async def _work(self, function: Callable[..., T], *arguments: object) -> T:
@@ -101,34 +102,9 @@ class BookReader:
         """Ends the threads that read, once they have nothing more to do."""
         self._threads.shutdown()
 
-    def catch_up(self, size: int) -> None:
-        """Indexes every entry before `size`, which must be published, since somebody waits for it."""
-        with self._hurry_lock:
-            self._hurried += 1
-        try:
-            self._catch_up(size, proceed)
-        finally:
-            with self._hurry_lock:
-                self._hurried -= 1
-
-    def follow(self, size: int) -> None:
-        """Indexes every entry before `size`, which must be published, and lets those who decide go first.
-
-        Python's threads take turns of 5 ms. Whoever works longer holds up every answer by as much, so this
-        pauses after a millisecond of work, unless somebody waits for it or it is far behind.
-        """
-
-        def pause() -> None:
-            if not self._hurried and size - self._index.size < FAR_BEHIND_ENTRIES:
-                time.sleep(PAUSE_SECONDS)
-
-        self._catch_up(size, pause)
-
-    def _catch_up(self, size: int, pause: Callable[[], None]) -> None:
-        with self._index_turn:
-            before = self._index.size
-            self._index.catch_up(self.book, size, pause)
-        if self._index.size > before:
+    def tell_grown(self) -> None:
+        """Is told, on whatever thread, that the index has grown."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._tell_grown)
 
     def _tell_grown(self) -> None:
@@ -168,10 +144,10 @@ class BookReader:
 
     async def published_beyond(self, size: int, timeout_seconds: float) -> int:
         """Waits until more than `size` entries are published and indexed, or the time is over; returns how many are."""
-        if self._index.size <= size:
+        if self.indexed_size <= size:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._grown.wait(), timeout_seconds)
-        return max(size, self._index.size)
+        return max(size, self.indexed_size)
 
     async def prove(self, prove: Callable[[int, int], T], first: int, second: int) -> T:
         """Computes a proof of the book on a thread."""
@@ -209,60 +185,28 @@ def filter_json(asked: audit_service_pb2.EntryFilter) -> bytes:
     return json_format.MessageToJson(asked, preserving_proto_field_name=True, indent=None).encode()
 
 
-class Indexing:
-    """Keeps the index up with what is published, on a thread of its own.
-
-    An index that cannot be written is tried again after the next publication, and by each read.
-    """
-
-    def __init__(self, reader: BookReader) -> None:
-        """Takes the reader whose index is to be kept."""
-        self._reader = reader
-        self._wake = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="book-index", daemon=True)
-
-    def start(self) -> None:
-        """Begins to index."""
-        self._thread.start()
-
-    def tell(self, _old_size: int, _new_size: int) -> None:
-        """Is told of a publication."""
-        self._wake.set()
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._closing = True
-        self._wake.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._closing:
-            self._wake.wait()
-            self._wake.clear()
-            with contextlib.suppress(GatebookError):
-                self._reader.follow(self._reader.book.signed.checkpoint.size)
-
-
 @contextlib.contextmanager
 def open_reader(data: Path, book: Book, people: People) -> Iterator[BookReader]:
-    """Opens what auditors read from, and publishes and indexes within the block.
+    """Opens what auditors read from, and has the book published and indexed within the block.
 
     Raises:
         BookUnavailableError: the index cannot be kept.
     """
     with contextlib.ExitStack() as stack:
-        index = Index.open(data / "index.db", book, people, book.origin)
-        stack.callback(index.close)
         query = Query(data / "index.db", book, people, book.origin)
         stack.callback(query.close)
-        publisher = Publisher(book)
-        reader = BookReader(book, publisher, index, query, people)
+
+        def begin() -> Begin:
+            return Begin(str(data), book.origin, book.signed.checkpoint.size)
+
+        clerking = Clerking(begin, on_begun=query.close, on_grown=lambda: reader.tell_grown())  # noqa: PLW0108  # made below
+        publisher = Publisher(book, write_tiles=clerking.write_tiles)
+        reader = BookReader(book, publisher, clerking, query, people)
         stack.callback(reader.close)
-        indexing = Indexing(reader)
-        publisher.add_listener(indexing.tell)
-        indexing.start()
-        stack.callback(indexing.close)
+        clerking.open()
+        stack.callback(clerking.close)
+        clerking.follow(book.signed.checkpoint.size)
+        publisher.add_listener(lambda _old_size, new_size: clerking.follow(new_size))
         publisher.start()
         stack.callback(publisher.close)
         yield reader

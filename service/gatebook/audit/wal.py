@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from pathlib import Path
 from gatebook.audit.files import Files
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.segment import HEADER_BYTES, SEED_BYTES, Broken, Header, decode_group, encode_group
+from gatebook.audit.wal_run import Run
 from gatebook.errors import BookCorruptError, BookFailedError, BookUnavailableError, OverloadedError
 from gatebook.tally import BYTES, COUNTS, SECONDS, Distribution
 
@@ -200,9 +201,11 @@ class Wal:
                 if following.header is None or following.header.first_index > published_size:
                     break
                 keep += 1
+            if not keep:
+                return
             gone, self._segments = self._segments[:keep], self._segments[keep:]
             first = self._segments[0].sequence
-            self._places = [place for place in self._places if place.segment.sequence >= first]
+            self._places = self._places[bisect_left(self._places, first, key=lambda place: place.segment.sequence) :]
             for segment in gone:
                 os.close(segment.descriptor)
                 self._bytes -= segment.size
@@ -238,6 +241,27 @@ class Wal:
         if isinstance(group, Broken):
             raise BookCorruptError(f"entry {group.index} in the write-ahead log is not what was written", group.index)
         return group.entries[index - first_index :]
+
+    def runs(self, start: int, end: int) -> list[Run]:
+        """Returns where the groups with durable entries from `start` to before `end` lie, segment by segment.
+
+        Raises:
+            RetiredError: some were retired.
+        """
+        found: list[Run] = []
+        with self._lock:
+            places = self._places
+            while start < end:
+                at = bisect_right(places, start, key=lambda place: place.first_index) - 1
+                if at < 0 or start >= places[at].size_after:
+                    raise RetiredError(start)
+                first, segment = places[at], places[at].segment
+                until = bisect_right(places, segment.sequence, key=lambda place: place.segment.sequence)
+                last = places[min(until, bisect_left(places, end, key=lambda place: place.first_index)) - 1]
+                seed = segment.header.seed if segment.header else b""
+                found.append(Run(str(segment.path), first.first_index, first.offset, last.end, seed))
+                start = last.size_after
+        return found
 
     def _read_group(self, index: int) -> tuple[int, bytes, bytes]:
         """Returns first index, seed and bytes of the group with an entry, at the offset of a segment's first."""

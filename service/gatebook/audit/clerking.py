@@ -1,0 +1,270 @@
+"""Keeps the clerk of a book: starts it, hands it work, and starts it again when it ends.
+
+Owns the process of the clerk and what is known of it. What it promises:
+
+1. `write_tiles` returns or raises as if it had been done here, and is never done by two at once;
+2. a clerk that ends by itself is started again, ever later as long as none gets anything done;
+3. what is to be indexed is not forgotten with a clerk: the next one is told of it.
+
+Any thread may call; answers come in on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+import structlog
+
+from gatebook.audit.clerk_words import Answer, Begin, Begun, Cover, Covered, Tiled, Told, decode_answer, encode, hang_up
+from gatebook.audit.tiling import Tiling
+from gatebook.errors import BookUnavailableError, ClerkAwayError
+
+UP_SECONDS_MAX = 10.0
+"""How long work waits for a clerk that is being started."""
+BEGIN_SECONDS_MAX = 60.0
+"""How long the first clerk may take to begin, who may have to wait for one of a service that was killed."""
+COVER_SECONDS_MAX = 60.0
+"""How long a read waits for the index."""
+AGAIN_SECONDS = (0.0, 0.2, 1.0, 5.0, 15.0)
+"""Until a clerk is started again, by how many have ended since one got something done."""
+END_SECONDS = 10.0
+PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from gatebook.audit.clerk import main; main(int(sys.argv[2]))"
+
+
+class Process(Protocol):
+    """A clerk at work, as `subprocess` and `threading` know it."""
+
+    def end(self, seconds: float) -> int: ...  # noqa: D102  # waits for its end, and ends it when the time is over
+
+
+class ClerkProcess:
+    """A clerk in a process of its own."""
+
+    def __init__(self, theirs: socket.socket) -> None:
+        """Starts it, at this end of a pair of sockets.
+
+        Raises:
+            OSError: no process can be had.
+        """
+        number = theirs.fileno()
+        command = [sys.executable, "-P", "-c", PROGRAM, "gatebook-clerk", str(number), *sys.path]
+        self._process = subprocess.Popen(  # noqa: S603  # this program, and nothing from elsewhere
+            command, pass_fds=(number,), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+
+    def end(self, seconds: float) -> int:
+        """Waits until it has ended, and kills it when the time is over; returns its exit code."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class Clerking:
+    """The clerk of one book, whoever it is at the time."""
+
+    def __init__(
+        self,
+        begin: Callable[[], Begin],
+        *,
+        start: Callable[[socket.socket], Process] = ClerkProcess,
+        on_begun: Callable[[], None] = lambda: None,
+        on_grown: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Takes what a new clerk is told first, and who is told when one has begun and when the index has grown."""
+        self._begin = begin
+        self._start = start
+        self._on_begun = on_begun
+        self._on_grown = on_grown
+        self._turn = threading.Lock()  # of who has tiles written
+        self._changed = threading.Condition()  # INVARIANT: held around each use of what follows
+        self._line: Connection | None = None  # to the clerk, from its start on
+        self._connection: Connection | None = None  # the same, once it has begun
+        self._number = 0  # of clerks that have begun
+        self._idle_ends = 0  # of clerks that ended since one got something done
+        self._tiled: list[Tiled] = []  # the answer that is waited for, once it is there
+        self._indexed = 0
+        self._wanted = 0
+        self._misses = 0
+        self._trouble: Told | None = None  # the last reason why nothing could be indexed
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="book-clerk", daemon=True)
+
+    @property
+    def indexed_size(self) -> int:
+        """Returns how many entries the index covers, from entry 0 on."""
+        return self._indexed
+
+    @property
+    def begun(self) -> int:
+        """Returns how many clerks have begun: one, and one more for each that has ended by itself."""
+        return self._number
+
+    def open(self) -> None:
+        """Starts the first clerk, and waits until it has begun.
+
+        Raises:
+            BookUnavailableError: none can be had, or it can keep no index.
+        """
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._number or self._idle_ends, BEGIN_SECONDS_MAX)
+            trouble, begun = self._trouble, self._number
+        if trouble is not None or not begun:
+            self.close()
+            raise BookUnavailableError(trouble.message if trouble is not None else "no clerk of the book begins")
+
+    def close(self) -> None:
+        """Ends the clerk."""
+        with self._changed:
+            self._closing = True
+            if self._line is not None:
+                hang_up(self._line)
+            self._changed.notify_all()
+        self._thread.join()
+
+    def write_tiles(self, tiling: Tiling) -> bytes:
+        """Has the tiles of a growth written, durably; returns the root that is on disk.
+
+        Raises:
+            ClerkAwayError: one clerk after the other ended meanwhile, or there is none.
+            BookCorruptError: an entry or a tile is not what was written.
+            OSError: not everything is durable.
+        """
+        with self._turn:
+            try:
+                tiled = self._write_tiles(tiling)
+            except ClerkAwayError:
+                tiled = self._write_tiles(tiling)
+        if tiled.trouble is not None:
+            raise tiled.trouble.error()
+        return tiled.root
+
+    def _write_tiles(self, tiling: Tiling) -> Tiled:
+        with self._changed:
+            self._changed.wait_for(lambda: self._connection is not None or self._closing, UP_SECONDS_MAX)
+            self._tiled.clear()
+            number = self._number
+            self._send(tiling)
+            self._changed.wait_for(lambda: self._tiled or self._connection is None or self._number > number)
+            if not self._tiled:
+                raise ClerkAwayError("the clerk of the book has ended; another one is started")
+            return self._tiled.pop()
+
+    def follow(self, size: int) -> None:
+        """Has all entries before a size, which must be published, indexed; waits for nobody."""
+        with self._changed:
+            self._wanted = max(self._wanted, size)
+            if self._connection is not None:
+                with contextlib.suppress(ClerkAwayError):
+                    self._send(Cover(self._wanted))
+
+    def cover(self, size: int) -> None:
+        """Has all entries before a size, which must be published, indexed, and waits for it.
+
+        Raises:
+            BookUnavailableError: they are not.
+            BookCorruptError: one of them is malformed.
+        """
+        if self._indexed >= size:
+            return
+        with self._changed:
+            misses = self._misses
+        self.follow(size)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._indexed >= size or self._misses > misses or self._closing, COVER_SECONDS_MAX
+            )
+            if self._indexed >= size:
+                return
+            trouble = self._trouble if self._misses > misses else None
+        if trouble is not None:
+            raise trouble.error()
+        raise BookUnavailableError(f"the index covers {self._indexed} entries and not yet {size}: ask again")
+
+    def _send(self, order: Tiling | Cover) -> None:
+        if self._connection is None:
+            raise ClerkAwayError("the clerk of the book is away")
+        # Whoever reads it does so at once, so that this does not wait.
+        try:
+            self._connection.send_bytes(encode(order))
+        except OSError as err:
+            raise ClerkAwayError("the clerk of the book has ended; another one is started") from err
+
+    def _run(self) -> None:
+        log = structlog.get_logger("gatebook.audit")
+        while True:
+            code: int | str
+            try:
+                code = self._employ()
+            except OSError as err:
+                code = str(err)
+            if self._closing:
+                return
+            with self._changed:
+                pause = AGAIN_SECONDS[min(self._idle_ends, len(AGAIN_SECONDS) - 1)]
+                self._idle_ends += 1
+                self._changed.notify_all()
+            log.error("clerk ended", code=code, again_seconds=pause)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, pause)
+
+    def _employ(self) -> int:
+        """Starts a clerk, and hears it until it ends; returns how it ended."""
+        ours, theirs = socket.socketpair()
+        connection = Connection(ours.detach())
+        with connection:
+            with theirs:
+                process = self._start(theirs)
+            with self._changed:
+                self._line = connection
+                if self._closing:
+                    hang_up(connection)
+            try:
+                with contextlib.suppress(EOFError, OSError):
+                    connection.send_bytes(encode(self._begin()))
+                    while True:
+                        self._hear(decode_answer(connection.recv_bytes()), connection)
+            finally:
+                with self._changed:
+                    self._line = self._connection = None
+                    self._changed.notify_all()
+                hang_up(connection)
+                # INVARIANT: one clerk at a time: the next one is not started before this one is gone.
+                code = process.end(END_SECONDS)
+        return code
+
+    def _hear(self, answer: Answer, connection: Connection) -> None:
+        if isinstance(answer, Begun):
+            self._on_begun()  # before anybody can be told that the index is there
+        with self._changed:
+            grown = False
+            if isinstance(answer, Tiled):
+                self._tiled.append(answer)
+                self._idle_ends = 0
+            else:
+                grown = self._note(answer)
+            if isinstance(answer, Begun):
+                self._connection = connection
+                self._number += 1
+                if self._wanted > self._indexed:
+                    self._send(Cover(self._wanted))
+            self._changed.notify_all()
+        if grown:
+            self._on_grown()
+
+    def _note(self, answer: Begun | Covered) -> bool:
+        """Takes note of how far the index is; returns whether it has grown."""
+        size = answer.indexed_size if isinstance(answer, Begun) else answer.size
+        before, self._indexed = self._indexed, size
+        self._trouble = answer.trouble
+        self._misses += answer.trouble is not None
+        return size > before
