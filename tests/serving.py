@@ -64,6 +64,11 @@ class RunningServer:
         with grpc.insecure_channel(self.target) as channel:
             yield channel
 
+    def children(self) -> list[int]:
+        """Returns the processes that the server has started: its clerk, or its workers."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return [int(pid) for told in tasks.glob("*/children") for pid in told.read_text("ascii").split()]
+
     def stop(self) -> int:
         """Stops the server as an operator would, and returns its exit code."""
         self.process.send_signal(signal.SIGTERM)

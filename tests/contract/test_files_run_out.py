@@ -86,25 +86,29 @@ def test_idle_connections_beyond_the_limit(tmp_path: Path) -> None:
     require_verified(server.data)
 
 
-def test_no_file_can_be_opened_for_a_while(tmp_path: Path) -> None:
-    """While the process can open no file the service says so and writes nothing; then it goes on with all there was."""
+@pytest.mark.parametrize(
+    ("process", "told"), [("service", "unable to open database file"), ("clerk", "Too many open files")]
+)
+def test_no_file_can_be_opened_for_a_while(tmp_path: Path, process: str, told: str) -> None:
+    """While the process, or its clerk, can open no file the service says so and writes nothing; then it goes on."""
     with serving(tmp_path / "data", [BASIC]) as server, server.channel() as channel:
         caller = Caller(channel)
-        soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        pid = server.process.pid if process == "service" else server.children()[0]
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         assert soft == hard
         caller.wait_for(SERVING)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
         caller.ask()
         caller.wait_for(NOT_SERVING)
         with pytest.raises(grpc.RpcError) as caught:
             caller.ask()
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         caller.wait_for(SERVING)
         caller.ask()
         caller.require_receipts()
 
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert "Too many open files" in str(caught.value.details())
+        assert told in str(caught.value.details())
     events = [line["event"] for line in server.lines if line["event"] in {"not serving", "serving again"}]
     assert ["not serving", "serving again"] == events
     require_verified(server.data)

@@ -197,6 +197,7 @@ class Clerking:
         try:
             self._connection.send_bytes(encode(order))
         except OSError as err:
+            self._connection = None  # its end is heard of soon
             raise ClerkAwayError("the clerk of the book has ended; another one is started") from err
 
     def _run(self) -> None:
@@ -256,7 +257,8 @@ class Clerking:
                 self._connection = connection
                 self._number += 1
                 if self._wanted > self._indexed:
-                    self._send(Cover(self._wanted))
+                    with contextlib.suppress(ClerkAwayError):
+                        self._send(Cover(self._wanted))
             self._changed.notify_all()
         if grown:
             self._on_grown()

@@ -158,6 +158,8 @@ class _Book(Collector):
         signed_time = signed.time_ns / 1e9
         yield gauge("gatebook_checkpoint_timestamp_seconds", "When the newest checkpoint was signed", signed_time)
         yield gauge("gatebook_indexed_entries", "Entries that the index covers", service.reader.indexed_size)
+        begun = service.reader.clerks_begun
+        yield counter("gatebook_clerks_begun", "Clerks that have begun, the first included", (), [((), begun)])
         yield gauge("gatebook_wal_bytes", "Space that the write-ahead log takes", wal.size_bytes)
         free = disk_free_bytes(self._data)
         if free is not None:
