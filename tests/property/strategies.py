@@ -23,6 +23,7 @@ EFFECTS = {
     "deny": "!some(where (p.eft == deny))",
     "both": "some(where (p.eft == allow)) && !some(where (p.eft == deny))",
     "priority": "priority(p.eft) || deny",
+    "subject priority": "subjectPriority(p.eft) || deny",
 }
 ROLES = ("role1", "role2", "role3")
 FIELDS: Mapping[str, st.SearchStrategy[str]] = {
@@ -167,6 +168,15 @@ SHAPES = (
     Shape("allow override with denies", _TRIPLE, _WITH_EFFECT, _ACL, "allow"),
     Shape("priority", _TRIPLE, _WITH_EFFECT, _RBAC, "priority", {"g": 2}),
     Shape("explicit priority", _TRIPLE, {"priority": "priority", **_WITH_EFFECT}, _RBAC, "priority", {"g": 2}),
+    Shape("subject priority", _TRIPLE, _WITH_EFFECT, _RBAC, "subject priority", {"g": 2}),
+    Shape(
+        "subject priority in domains",
+        _DOMAIN,
+        {**_DOMAIN, "eft": "eft"},
+        "g(r.sub, p.sub, r.dom) && r.dom == p.dom && r.obj == p.obj",
+        "subject priority",
+        {"g": 3},
+    ),
     Shape("negated", _TRIPLE, _WITH_EFFECT, "!(r.sub == p.sub) && r.obj == p.obj", "both"),
     Shape(
         "restful",

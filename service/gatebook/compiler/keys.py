@@ -54,7 +54,14 @@ class Key(msgspec.Struct, frozen=True):
     exact: bool = True
 
 
-def key_of(part: Expression, roles: Mapping[str, RoleDefinition], equal: Mapping[str, Path]) -> Key | None:
+class Known(msgspec.Struct, frozen=True):
+    """What is known of functions: the relations by key, and the names of those that were given."""
+
+    roles: Mapping[str, RoleDefinition]
+    given: frozenset[str] = frozenset()
+
+
+def key_of(part: Expression, known: Known, equal: Mapping[str, Path]) -> Key | None:
     """Returns how a part can be looked up, or None.
 
     `equal` names the fields that the same alternative wants equal to a value of the request.
@@ -67,11 +74,11 @@ def key_of(part: Expression, roles: Mapping[str, RoleDefinition], equal: Mapping
             return Key(part, right.names[1], left) if is_request(left) and is_field(right) else None
         case Call("in", (Path() as field, Path() as request)) if is_field(field) and is_request(request):
             return Key(part, field.names[1], request, Form.MEMBER, exact=False)
-        case Call(op, (Path() as text, Path() as field)) if op in PREFIXED and op not in roles:
+        case Call(op, (Path() as text, Path() as field)) if op in PREFIXED and op not in known.given:
             if is_request(text) and is_field(field):
                 return Key(part, field.names[1], text, Form.PREFIX, op, exact=False)
-        case Call(op, (Path() as child, Path() as parent, *domains)) if op in roles:
-            if len(domains) + 2 == roles[op].arity:
+        case Call(op, (Path() as child, Path() as parent, *domains)) if op in known.roles and op not in known.given:
+            if len(domains) + 2 == known.roles[op].arity:
                 return _role_key(part, op, (child, parent), tuple(domains), equal)
     return None
 

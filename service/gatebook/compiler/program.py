@@ -26,15 +26,19 @@ from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.tree import Expression
 from gatebook.expression.truth import Functions
 from gatebook.pace import Pause, no_pause, paced
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.directory import Directory
-from gatebook.policy.model import EffectKind, Model
+from gatebook.policy.model import EffectKind, Model, Sections
 from gatebook.policy.policy_set import GOVERNED, PolicySet
 from gatebook.values import Finding, Rule
 
 ALLOW, DENY = "allow", "deny"
 EFFECT_FIELD = "eft"
 SUBJECT, RESOURCE, ACTION, PURPOSE = "sub", "obj", "act", "purpose"
+
+
+GOVERNED_SECTIONS = (Sections("r", "p", "m"), Sections("r", "p2", "m2"), Sections("r", "p3", "m3"))
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -63,10 +67,18 @@ class Program(msgspec.Struct, frozen=True):
     decide: Decide | None = None
 
 
-def compile_program(policy_set: PolicySet, directory: Directory | None, pause: Pause = no_pause) -> Program:
+def compile_program(
+    policy_set: PolicySet,
+    directory: Directory | None,
+    pause: Pause = no_pause,
+    *,
+    sections: Sections | None = None,
+    brought: Brought = NOTHING_BROUGHT,
+) -> Program:
     """Compiles a policy set, with the group memberships of the directory as further `g` links.
 
-    It is work for a second or many, in which `pause` is called after every few rules.
+    It is work for a second or many, in which `pause` is called after every few rules. `sections` decide in a plain set
+    instead of those that it names itself; `brought` are functions that its files cannot hold.
 
     Raises:
         PolicySetRefusedError: a matcher or condition is not understood; it carries all findings.
@@ -75,42 +87,67 @@ def compile_program(policy_set: PolicySet, directory: Directory | None, pause: P
     governed = policy_set.kind == GOVERNED
     edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
     roles = {key: Roles((edge for edge in edges if edge.gtype == key), pause) for key in model.roles}
-    functions: Functions = {key: graph.linked for key, graph in roles.items()}
-    sections, findings = {}, []
-    for key in ("p", "p2", "p3") if governed else ("p",):
-        if key in model.policies:
-            matcher = model.matchers[f"m{key[1:]}"]
-            read, unread = read_rules(model, matcher, key, rules_of(policy_set, key, pause), pause)
-            findings += check_matcher(model, matcher, key) + unread
-            names = model.policies[key].tokens
-            late_token = RESOURCE if governed else ""
-            sections[key] = Section(key, matcher, names, read, model, functions, late_token)
+    given = brought.given()
+    functions: Functions = {**{key: graph.linked for key, graph in roles.items()}, **given}
+    parts: dict[str, Section] = {}
+    findings: list[Finding] = []
+    for chosen in sections_of(policy_set, sections):
+        if undefined := _undefined(model, chosen):
+            findings += undefined
+            continue
+        read, unread = read_rules(model, chosen, given, rules_of(policy_set, chosen, pause), pause)
+        findings += check_matcher(model, chosen, given) + unread
+        matcher, names = model.matchers[chosen.matcher], model.policies[chosen.rules].tokens
+        late_token = RESOURCE if governed else ""
+        parts[chosen.rules] = Section(chosen, matcher, names, read, model, functions, given, late_token)
     if governed and model.effects["e"].kind is not EffectKind.ALLOW_AND_DENY:
         message = f"a set with a catalogue has the effect `{EffectKind.ALLOW_AND_DENY.value}`"
         findings.append(Finding(MODEL_FILE, model.effects["e"].line, 1, NOT_UNDERSTOOD, message))
     if findings:
         message = f"policy set `{policy_set.name}` is not understood: {findings[0].message}"
         raise PolicySetRefusedError(message, sorted(findings))
-    return _program(policy_set, sections, roles, pause)
+    return _program(policy_set, parts, roles, pause)
 
 
-def rules_of(policy_set: PolicySet, key: str, pause: Pause = no_pause) -> tuple[Rule, ...]:
-    """Returns the rules of one type, in order.
+def sections_of(policy_set: PolicySet, sections: Sections | None = None) -> tuple[Sections, ...]:
+    """Returns what decides: in a governed set the rules, masks and groups; in a plain one what is asked for."""
+    if policy_set.kind == GOVERNED:
+        return tuple(it for it in GOVERNED_SECTIONS if it.rules in policy_set.model.policies)
+    return (sections or policy_set.sections,)
+
+
+def _undefined(model: Model, sections: Sections) -> list[Finding]:
+    """Returns what of the sections the model does not define."""
+    wanted = (
+        ("request", sections.request, model.requests.keys()),
+        ("rules", sections.rules, model.policies.keys()),
+        ("matcher", sections.matcher, model.matchers.keys()),
+    )
+    return [
+        Finding(MODEL_FILE, 0, 0, NOT_UNDERSTOOD, f"the model does not define the {kind} `{key}`")
+        for kind, key, defined in wanted
+        if key not in defined
+    ]
+
+
+def rules_of(policy_set: PolicySet, sections: Sections, pause: Pause = no_pause) -> tuple[Rule, ...]:
+    """Returns the rules of a type that decide, in order.
 
     As in Casbin, a matcher without any rule is evaluated once, as if one rule of empty fields
     allowed; unless it holds a condition of the rule.
     """
+    key = sections.rules
     rules = tuple([rule for rule in paced(policy_set.rules, pause) if rule.ptype == key])
-    matcher = policy_set.model.matchers[f"m{key[1:]}"]
-    if rules or key != "p" or policy_set.kind == GOVERNED or calls_eval(matcher.expression):
+    matcher = policy_set.model.matchers[sections.matcher]
+    if rules or policy_set.kind == GOVERNED or calls_eval(matcher.expression):
         return rules
     fields = tuple(ALLOW if name == EFFECT_FIELD else "" for name in policy_set.model.policies[key].tokens)
     return (Rule(key, fields, MODEL_FILE, matcher.line, matcher.text),)
 
 
-def effect_of(model: Model) -> Callable[[Rule], str]:
-    """Returns what reads the effect of a `p` rule: `allow`, where rules have none."""
-    names = model.policies["p"].tokens
+def effect_of(model: Model, key: str = "p") -> Callable[[Rule], str]:
+    """Returns what reads the effect of a rule that allows or denies: `allow`, where rules have none."""
+    names = model.policies[key].tokens
     if EFFECT_FIELD not in names:
         return lambda _rule: ALLOW
     position = names.index(EFFECT_FIELD)
@@ -120,9 +157,9 @@ def effect_of(model: Model) -> Callable[[Rule], str]:
 def _program(
     policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Roles], pause: Pause
 ) -> Program:
-    model, main = policy_set.model, sections["p"]
+    model, main = policy_set.model, next(iter(sections.values()))
     effect_kind = model.effects["e"].kind
-    effect = effect_of(model)
+    effect = effect_of(model, main.key)
 
     def allows(rule: Rule) -> bool:
         return effect(rule) == ALLOW
@@ -145,13 +182,13 @@ def _program(
         groups["asked"] = main.indexes(
             allows, lambda part: unconditional(part) and not reads_token(part, PURPOSE), pause
         )
-    elif effect_kind is EffectKind.PRIORITY:
+    elif effect_kind.in_order:
         groups = {"rules": main.indexes(pause=pause)}
     near = {
         "about_resource": main.indexes(allows, speaks_of(RESOURCE, ACTION), pause),
         "about_subject": main.indexes(allows, speaks_of(SUBJECT), pause),
     }
-    tokens = model.requests["r"].tokens
+    tokens = model.requests[main.sections.request].tokens
     return Program(
         main=main,
         tokens=tokens,

@@ -22,7 +22,7 @@ from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import MODEL_FILE
-from gatebook.policy.model import Matcher, Model, walk
+from gatebook.policy.model import Matcher, Model, Sections, walk
 from gatebook.values import Finding, Rule
 
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
@@ -56,13 +56,19 @@ class Section(msgspec.Struct, frozen=True):
     `late_token` is the token of which one request has many values: the resource.
     """
 
-    key: str
+    sections: Sections
     matcher: Matcher
     names: tuple[str, ...]
     rules: tuple[ReadRule, ...]
     model: Model
     functions: Functions
+    given: Functions
     late_token: str
+
+    @property
+    def key(self) -> str:
+        """Returns the type of its rules."""
+        return self.sections.rules
 
     def indexes(
         self,
@@ -72,12 +78,12 @@ class Section(msgspec.Struct, frozen=True):
     ) -> tuple[Index, ...]:
         """Compiles the chosen rules, under the parts of the matcher that are kept: one index per alternative."""
         rules = [rule for rule in paced(self.rules, pause) if chosen(rule.bare.rule)]
-        alternatives = split(self.matcher.expression, self.model.roles, keep)
+        alternatives = split(self.matcher.expression, self.model.roles, keep, self.given)
         return tuple(self._index(alternative, rules, pause) for alternative in alternatives)
 
     def _index(self, alternative: Alternative, rules: Sequence[ReadRule], pause: Pause) -> Index:
         positions = {name: position for position, name in enumerate(self.names)}
-        conditions = [positions[field] for field in sorted(self.model.condition_fields(self.key))]
+        conditions = [positions[field] for field in sorted(self.matcher.condition_fields)]
         statics = [compile_expression(part, positions, self.functions) for part in alternative.statics]
         compiled: dict[tuple[object, ...], _Rest] = {}
         entries = []
@@ -117,7 +123,7 @@ class Section(msgspec.Struct, frozen=True):
 
     def _blind(self, whole: Expression, positions: Mapping[str, int]) -> Blind:
         """Returns what gives the outcome without a row, where the rest reads other things too."""
-        key, names, functions = self.key, self.names, self.functions
+        request, key, names, functions = self.sections.request, self.key, self.names, self.functions
         seen = Call("and", tuple(part for part in conjuncts(whole) if not reads_row(part)))
         fails = compile_expression(seen, positions, functions)
 
@@ -125,7 +131,7 @@ class Section(msgspec.Struct, frozen=True):
             # One part that is False makes the whole False, whatever the row: the usual case, and cheap.
             if fails(tokens, fields) is False:
                 return False
-            return residual(whole, {"r": tokens, key: dict(zip(names, fields, strict=True))}, functions)
+            return residual(whole, {request: tokens, key: dict(zip(names, fields, strict=True))}, functions)
 
         return blind
 
@@ -140,12 +146,13 @@ class _Rest(msgspec.Struct, frozen=True):
 
 
 def read_rules(
-    model: Model, matcher: Matcher, key: str, rules: Sequence[Rule], pause: Pause = no_pause
+    model: Model, sections: Sections, given: Functions, rules: Sequence[Rule], pause: Pause = no_pause
 ) -> tuple[tuple[ReadRule, ...], list[Finding]]:
     """Parses the conditions of rules of one type, each text once, and checks their patterns."""
+    key, matcher = sections.rules, model.matchers[sections.matcher]
     names = model.policies[key].tokens
-    fields = sorted(model.condition_fields(key))
-    patterns = [(function, names.index(field)) for function, field in pattern_fields(matcher.expression)]
+    fields = sorted(matcher.condition_fields)
+    patterns = [(function, names.index(field)) for function, field in pattern_fields(matcher.expression, given)]
     parsed: dict[str, Expression | Finding] = {}
     read, findings = [], []
     for order, rule in enumerate(paced(rules, pause)):
@@ -160,7 +167,7 @@ def read_rules(
         for field in fields:
             text = rule.fields[names.index(field)]
             if text not in parsed:
-                parsed[text] = _condition(model, key, rule, text)
+                parsed[text] = _condition(model, sections, given, rule, text)
             condition = parsed[text]
             if isinstance(condition, Finding):
                 findings.append(msgspec.structs.replace(condition, file=rule.file, line=rule.line))
@@ -170,11 +177,12 @@ def read_rules(
     return tuple(read), findings
 
 
-def check_matcher(model: Model, matcher: Matcher, key: str) -> list[Finding]:
+def check_matcher(model: Model, sections: Sections, given: Functions) -> list[Finding]:
     """Returns what of a matcher is not understood."""
+    matcher = model.matchers[sections.matcher]
     return [
         Finding(MODEL_FILE, matcher.line, offset + 1, NOT_UNDERSTOOD, f"matcher `{matcher.key}`: {message}")
-        for offset, message in not_understood(matcher.expression, model, key, in_rule=False)
+        for offset, message in not_understood(matcher.expression, model, sections, given, in_rule=False)
     ]
 
 
@@ -188,12 +196,12 @@ def with_conditions(expression: Expression, conditions: Mapping[str, Expression]
     return expression
 
 
-def _condition(model: Model, key: str, rule: Rule, text: str) -> Expression | Finding:
+def _condition(model: Model, sections: Sections, given: Functions, rule: Rule, text: str) -> Expression | Finding:
     start = max(rule.text.find(text), 0)
     try:
         tree = parse(text)
     except ParseError as err:
         return Finding(rule.file, rule.line, start + err.offset + 1, NOT_UNDERSTOOD, err.message)
-    for offset, message in not_understood(tree, model, key, in_rule=True):
+    for offset, message in not_understood(tree, model, sections, given, in_rule=True):
         return Finding(rule.file, rule.line, start + offset + 1, NOT_UNDERSTOOD, message)
     return tree

@@ -16,11 +16,11 @@ Promises: some conjunction of keys, guards, statics and rest has the truth of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from gatebook.compiler.keys import Key, key_of
+from gatebook.compiler.keys import Key, Known, key_of
 from gatebook.expression.functions import BUILTINS
 from gatebook.expression.parse import OPERATORS
 from gatebook.expression.residual import reads_row
@@ -43,14 +43,21 @@ class Alternative(msgspec.Struct, frozen=True):
 
 
 def split(
-    matcher: Expression, roles: Mapping[str, RoleDefinition], keep: Callable[[Expression], bool]
+    matcher: Expression,
+    roles: Mapping[str, RoleDefinition],
+    keep: Callable[[Expression], bool] = lambda _: True,
+    given: Iterable[str] = (),
 ) -> tuple[Alternative, ...]:
-    """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept."""
+    """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept.
+
+    Of the functions that are `given` nothing is known: they are asked for every request.
+    """
+    known = Known(roles, frozenset(given))
     kept = [[part for part in parts if keep(part)] for parts in alternatives(matcher)]
-    spread = [_multiplied(parts, roles) for parts in kept]
+    spread = [_multiplied(parts, known) for parts in kept]
     if sum(map(len, spread)) > ALTERNATIVES_MAX:
         spread = [[parts] for parts in kept]
-    return tuple(_alternative(parts, roles) for conjunctions in spread for parts in conjunctions)
+    return tuple(_alternative(parts, known) for conjunctions in spread for parts in conjunctions)
 
 
 def alternatives(matcher: Expression) -> list[Conjunction]:
@@ -94,29 +101,29 @@ def _parts(expression: Expression, op: str) -> Iterator[Expression]:
         yield expression
 
 
-def _multiplied(parts: Conjunction, roles: Mapping[str, RoleDefinition]) -> list[Conjunction]:
+def _multiplied(parts: Conjunction, known: Known) -> list[Conjunction]:
     """Returns the conjunctions that one with an `||` within it stands for."""
     conjunctions: list[Conjunction] = [[]]
     for part in parts:
-        choices = _choices(part, roles)
+        choices = _choices(part, known)
         if len(conjunctions) * len(choices) > ALTERNATIVES_MAX:
             choices = [[part]]
         conjunctions = [[*conjunction, *choice] for conjunction in conjunctions for choice in choices]
     return conjunctions
 
 
-def _choices(part: Expression, roles: Mapping[str, RoleDefinition]) -> list[Conjunction]:
+def _choices(part: Expression, known: Known) -> list[Conjunction]:
     """Returns the operands of an `||`, if looking each of them up is better than asking the part of every rule."""
     spread = _one_of(part)
     if not (isinstance(spread, Call) and spread.op == "or" and reads_rule(spread)):
         return [[part]]
-    choices = [choice for operand in _parts(spread, "or") for choice in _multiplied(conjuncts(operand), roles)]
-    return choices if all(_narrows(choice, roles) for choice in choices) else [[part]]
+    choices = [choice for operand in _parts(spread, "or") for choice in _multiplied(conjuncts(operand), known)]
+    return choices if all(_narrows(choice, known) for choice in choices) else [[part]]
 
 
-def _narrows(choice: Conjunction, roles: Mapping[str, RoleDefinition]) -> bool:
+def _narrows(choice: Conjunction, known: Known) -> bool:
     return any(
-        key_of(part, roles, {}) is not None or is_static(part, roles) or not (reads_rule(part) or reads_row(part))
+        key_of(part, known, {}) is not None or is_static(part, known) or not (reads_rule(part) or reads_row(part))
         for part in choice
     )
 
@@ -131,28 +138,25 @@ def _one_of(part: Expression) -> Expression:
     return part
 
 
-def is_static(part: Expression, roles: Mapping[str, RoleDefinition]) -> bool:
+def is_static(part: Expression, known: Known) -> bool:
     """Tells whether a part is a function of the rule alone."""
-    known = OPERATORS | BUILTINS.keys() | roles.keys()
-    return (
-        reads_rule(part)
-        and not reads_request(part)
-        and all(node.op in known for node in walk(part) if isinstance(node, Call))
-    )
+    steady = (OPERATORS | BUILTINS.keys() | known.roles.keys()) - known.given
+    calls = (node.op for node in walk(part) if isinstance(node, Call))
+    return reads_rule(part) and not reads_request(part) and all(op in steady for op in calls)
 
 
-def _alternative(parts: Conjunction, roles: Mapping[str, RoleDefinition]) -> Alternative:
+def _alternative(parts: Conjunction, known: Known) -> Alternative:
     keys: list[Key] = []
     guards: Conjunction = []
     statics: Conjunction = []
     rest: Conjunction = []
-    found = [key_of(part, roles, {}) for part in parts]
+    found = [key_of(part, known, {}) for part in parts]
     equal = {key.field: key.request for key in found if key is not None and not key.role and key.exact}
     for part in parts:
-        key = key_of(part, roles, equal)
+        key = key_of(part, known, equal)
         if key is not None:
             keys.append(key)
-        if is_static(part, roles):
+        if is_static(part, known):
             statics.append(part)
         elif key is None or not key.exact:
             (rest if reads_rule(part) or reads_row(part) else guards).append(part)

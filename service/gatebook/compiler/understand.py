@@ -12,15 +12,22 @@ from gatebook.compiler.split import EVAL
 from gatebook.expression.functions import ARITIES, BUILTINS, complaint
 from gatebook.expression.parse import OPERATORS
 from gatebook.expression.tree import Call, Expression, Literal, Path
-from gatebook.policy.model import POLICY_KEY, Model, walk
+from gatebook.expression.truth import Functions
+from gatebook.policy.model import POLICY_KEY, Model, Sections, walk
 
 Trouble = tuple[int, str]
 """An offset in the text, and what is wrong there."""
 
 
-def not_understood(expression: Expression, model: Model, policy_key: str, *, in_rule: bool) -> Iterator[Trouble]:
-    """Yields every name and function that has no meaning in a matcher (or condition) of `policy_key`."""
-    tokens = {"r": model.requests["r"].tokens, policy_key: model.policies[policy_key].tokens}
+def not_understood(
+    expression: Expression, model: Model, sections: Sections, given: Functions, *, in_rule: bool
+) -> Iterator[Trouble]:
+    """Yields every name and function that has no meaning in a matcher (or condition) of these sections."""
+    policy_key = sections.rules
+    tokens = {
+        sections.request: model.requests[sections.request].tokens,
+        policy_key: model.policies[policy_key].tokens,
+    }
     arities = {**ARITIES, **{key: frozenset({role.arity}) for key, role in model.roles.items()}}
     for node in walk(expression):
         match node:
@@ -35,19 +42,20 @@ def not_understood(expression: Expression, model: Model, policy_key: str, *, in_
                         span.start,
                         f"`eval` takes one field of the rule: write `eval({policy_key}.cond)` in the matcher",
                     )
-            case Call(op, operands, span) if op not in OPERATORS:
+            case Call(op, operands, span) if op not in OPERATORS and op not in given:
                 yield from _misused(op, len(operands), span.start, arities)
                 yield from _malformed(op, operands)
             case Call() | Literal():
                 pass
 
 
-def pattern_fields(matcher: Expression) -> Iterator[tuple[str, str]]:
+def pattern_fields(matcher: Expression, given: Functions) -> Iterator[tuple[str, str]]:
     """Yields the functions that take a field of the rule for their pattern, with the field."""
     for node in walk(matcher):
         match node:
-            case Call(op, (_, Path((root, field)), *_)) if op in BUILTINS and POLICY_KEY.fullmatch(root):
-                yield op, field
+            case Call(op, (_, Path((root, field)), *_)) if op in BUILTINS and op not in given:
+                if POLICY_KEY.fullmatch(root):
+                    yield op, field
 
 
 def _malformed(name: str, operands: tuple[Expression, ...]) -> Iterator[Trouble]:

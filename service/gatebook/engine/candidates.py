@@ -100,18 +100,21 @@ def _actions_of_rules(snapshot: Snapshot) -> tuple[str, ...] | None:
     program, policy_set = snapshot.program, snapshot.policy_set
     bindings: Mapping[str, str] = {**USUAL, **program.bindings}
     tokens = [token for token in program.tokens if bindings.get(token) == "action"]
-    matcher = policy_set.model.matchers["m"]
-    if program.effect.allows_by_default or matcher.policy_key != "p" or matcher.request_key != "r":
+    sections = program.main.sections
+    matcher = program.main.matcher
+    if program.effect.allows_by_default or sections != policy_set.model.sections(matcher.key):
         return None
     fields = set()
-    for alternative in split(matcher.expression, policy_set.model.roles, lambda _: True):
+    for alternative in split(matcher.expression, policy_set.model.roles):
         equal = [
-            k.field for k in alternative.keys if k.form is Form.EQUAL and k.request.names in {("r", t) for t in tokens}
+            k.field
+            for k in alternative.keys
+            if k.form is Form.EQUAL and k.request.names in {(sections.request, t) for t in tokens}
         ]
         if not equal:
             return None
         fields.add(equal[0])
-    definition = policy_set.model.policies["p"].tokens
+    definition = program.main.names
     positions = [definition.index(field) for field in fields]
-    rules = [rule for rule in policy_set.rules if rule.ptype == "p"]
+    rules = [rule for rule in policy_set.rules if rule.ptype == sections.rules]
     return tuple(sorted({rule.fields[position] for rule in rules for position in positions}))

@@ -124,7 +124,7 @@ def references(snapshot: Snapshot, rules: Iterable[Rule]) -> tuple[RuleRef, ...]
 def effect_of(snapshot: Snapshot, rule: Rule) -> str:
     """Returns what a rule does: `allow`, `deny`, its mask or its minimum group."""
     tokens = snapshot.policy_set.model.policies[rule.ptype].tokens
-    field = EFFECT_FIELDS.get(rule.ptype, "eft")
+    field = EFFECT_FIELDS.get(rule.ptype, "eft") if snapshot.governed else "eft"
     return rule.fields[tokens.index(field)] if field in tokens else "allow"
 
 

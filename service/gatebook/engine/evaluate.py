@@ -26,6 +26,7 @@ _TURNS: Mapping[EffectKind, tuple[str, ...]] = {
     EffectKind.DENY_OVERRIDE: ("denies",),
     EffectKind.ALLOW_AND_DENY: ("denies", "allows"),
     EffectKind.PRIORITY: ("rules",),
+    EffectKind.SUBJECT_PRIORITY: ("rules",),
 }
 """The groups of rules to ask, in turn: the first rule that applies decides."""
 

@@ -67,7 +67,7 @@ class _Judge:
     ) -> None:
         self._section = section
         self._conditions = conditions
-        self._environment = {"r": tokens, section.key: fields}
+        self._environment = {section.sections.request: tokens, section.key: fields}
         self._blind = "row" in tokens and tokens["row"] is None
 
     def lacked(self, parts: Iterable[Expression]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gatebook.compiler.index import Outcome
-from gatebook.compiler.program import ALLOW, DENY, PURPOSE, effect_of, rules_of
+from gatebook.compiler.program import ALLOW, DENY, PURPOSE, effect_of, rules_of, sections_of
 from gatebook.compiler.roles import reach
 from gatebook.compiler.section import with_conditions
 from gatebook.compiler.split import alternatives, calls_eval, reads_token
@@ -25,10 +25,11 @@ from gatebook.expression.environment import Named
 from gatebook.expression.parse import parse
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression
-from gatebook.expression.truth import FALSE, TRUE, UNKNOWN
+from gatebook.expression.truth import FALSE, TRUE, UNKNOWN, Functions
 from gatebook.expression.truth import evaluate as truth_of
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.directory import Directory
-from gatebook.policy.model import EffectKind
+from gatebook.policy.model import EffectKind, Sections
 from gatebook.policy.policy_set import GOVERNED, PolicySet
 from gatebook.values import Edge, Effect, Reason, Rule
 
@@ -37,22 +38,33 @@ TURNS: Mapping[EffectKind, tuple[tuple[str, ...], ...]] = {
     EffectKind.DENY_OVERRIDE: ((DENY,),),
     EffectKind.ALLOW_AND_DENY: ((DENY,), (ALLOW,)),
     EffectKind.PRIORITY: ((ALLOW, DENY),),
+    EffectKind.SUBJECT_PRIORITY: ((ALLOW, DENY),),
 }
 
 
 class Reference:
     """Answers requests by asking every rule."""
 
-    def __init__(self, policy_set: PolicySet, directory: Directory | None = None) -> None:
+    def __init__(
+        self,
+        policy_set: PolicySet,
+        directory: Directory | None = None,
+        *,
+        sections: Sections | None = None,
+        brought: Brought = NOTHING_BROUGHT,
+    ) -> None:
         """Takes what `compile_program` takes."""
         edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
         self._set, self._model = policy_set, policy_set.model
         self._links = {gtype: _Links(edge for edge in edges if edge.gtype == gtype) for gtype in self._model.roles}
-        self._effect = effect_of(policy_set.model)
+        self._functions: Functions = {**self._links, **brought.given()}
+        self._sections = sections_of(policy_set, sections)
+        self._effect = effect_of(policy_set.model, self._sections[0].rules)
 
     def evaluate(self, tokens: Mapping[str, Any]) -> Verdict:
         """Answers a request to a plain set."""
-        kind, judged, unknown = self._model.effects["e"].kind, self._judge("p", tokens), []
+        main, unknown = self._sections[0], list[Rule]()
+        kind, judged = self._model.effects["e"].kind, self._judge(main, tokens)
         for turn in TURNS[kind]:
             for rule, outcome in judged:
                 effect = self._effect(rule)
@@ -81,7 +93,8 @@ class Reference:
         return tuple(self._column(column, {**request, "obj": column}) for column in columns)
 
     def _column(self, column: str, tokens: Mapping[str, Any]) -> ColumnVerdict:
-        judged = self._judge("p", tokens)
+        main, *others = self._sections
+        judged = self._judge(main, tokens)
         denies = [(rule, it) for rule, it in judged if self._effect(rule) == DENY and it is not FALSE]
         allows = [rule for rule, it in judged if self._effect(rule) == ALLOW and it is TRUE]
         if denies:
@@ -89,41 +102,44 @@ class Reference:
             reason = Reason.EVALUATION_ERROR if in_error else Reason.DENIED_BY_RULE
             return ColumnVerdict(column, Effect.DENY, reason, tuple(rule for rule, _ in denies))
         if not allows:
-            asked = self._allows_but_for(tokens, lambda part: calls_eval(part) or reads_token(part, PURPOSE))
-            granted = self._allows_but_for(tokens, calls_eval)
+            asked = self._allows_but_for(main, tokens, lambda part: calls_eval(part) or reads_token(part, PURPOSE))
+            granted = self._allows_but_for(main, tokens, calls_eval)
             reason = Reason.PURPOSE_NOT_GRANTED if asked and not granted else Reason.NO_MATCHING_RULE
             return ColumnVerdict(column, Effect.DENY, reason)
-        masks, groups = (
-            tuple(Applicable.of(rule, it) for rule, it in self._judge(key, tokens) if it is not FALSE)
-            for key in ("p2", "p3")
-        )
-        return ColumnVerdict(column, Effect.ALLOW, Reason.ALLOWED, tuple(allows), masks, groups)
+        applicable = {"p2": (), "p3": ()} | {
+            it.rules: tuple(
+                Applicable.of(rule, outcome) for rule, outcome in self._judge(it, tokens) if outcome is not FALSE
+            )
+            for it in others
+        }
+        return ColumnVerdict(column, Effect.ALLOW, Reason.ALLOWED, tuple(allows), applicable["p2"], applicable["p3"])
 
-    def _allows_but_for(self, tokens: Mapping[str, Any], left_out: Callable[[Expression], bool]) -> bool:
+    def _allows_but_for(
+        self, main: Sections, tokens: Mapping[str, Any], left_out: Callable[[Expression], bool]
+    ) -> bool:
         """Tells whether an allow would match, were these parts of the matcher left out."""
-        kept = [[part for part in parts if not left_out(part)] for parts in alternatives(self._matcher("p"))]
+        whole = self._model.matchers[main.matcher].expression
+        kept = [[part for part in parts if not left_out(part)] for parts in alternatives(whole)]
         matcher = Call("or", tuple(Call("and", tuple(parts)) for parts in kept))
-        return any(self._effect(rule) == ALLOW and it is TRUE for rule, it in self._judge("p", tokens, matcher))
-
-    def _matcher(self, key: str) -> Expression:
-        return self._model.matchers[f"m{key[1:]}"].expression
+        return any(self._effect(rule) == ALLOW and it is TRUE for rule, it in self._judge(main, tokens, matcher))
 
     def _judge(
-        self, key: str, tokens: Mapping[str, Any], matcher: Expression | None = None
+        self, sections: Sections, tokens: Mapping[str, Any], matcher: Expression | None = None
     ) -> list[tuple[Rule, Outcome]]:
-        """Evaluates the matcher of every rule of one type."""
-        if key not in self._model.policies:
-            return []
-        matcher = matcher or self._matcher(key)
-        return [(rule, self._outcome(rule, tokens, matcher)) for rule in rules_of(self._set, key)]
+        """Evaluates the matcher for every rule of one type."""
+        return [(rule, self._outcome(sections, rule, tokens, matcher)) for rule in rules_of(self._set, sections)]
 
-    def _outcome(self, rule: Rule, tokens: Mapping[str, Any], matcher: Expression) -> Outcome:
+    def _outcome(
+        self, sections: Sections, rule: Rule, tokens: Mapping[str, Any], instead: Expression | None
+    ) -> Outcome:
+        matcher = self._model.matchers[sections.matcher]
         fields = dict(zip(self._model.policies[rule.ptype].tokens, rule.fields, strict=True))
-        conditions = {field: parse(fields[field]) for field in self._model.condition_fields(rule.ptype)}
-        expression, environment = with_conditions(matcher, conditions), {"r": tokens, rule.ptype: fields}
+        conditions = {field: parse(fields[field]) for field in matcher.condition_fields}
+        expression = with_conditions(instead or matcher.expression, conditions)
+        environment = {sections.request: tokens, rule.ptype: fields}
         if self._set.kind == GOVERNED and tokens["row"] is None:
-            return residual(expression, environment, self._links)
-        truth = truth_of(expression, environment, self._links)
+            return residual(expression, environment, self._functions)
+        truth = truth_of(expression, environment, self._functions)
         return truth if isinstance(truth, bool) else UNKNOWN
 
 

@@ -90,8 +90,9 @@ def _actions(policy_set: PolicySet, pause: Pause) -> frozenset[str]:
 
 
 def _values_of(policy_set: PolicySet, token: str, pause: Pause) -> frozenset[str]:
-    definition = policy_set.model.policies["p"].tokens
+    key = policy_set.sections.rules
+    definition = policy_set.model.policies[key].tokens
     if token not in definition:
         return frozenset()
     position = definition.index(token)
-    return frozenset(rule.fields[position] for rule in paced(policy_set.rules, pause) if rule.ptype == "p")
+    return frozenset(rule.fields[position] for rule in paced(policy_set.rules, pause) if rule.ptype == key)

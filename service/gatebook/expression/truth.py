@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gatebook.expression.environment import Environment, lookup
 from gatebook.expression.functions import BUILTINS
+from gatebook.expression.given import Given
 from gatebook.expression.operations import STRICT, conjunction, disjunction
 from gatebook.expression.tree import Call, Expression, Literal, Path
 
@@ -19,7 +20,7 @@ FALSE: Final = False
 UNKNOWN: Final = None
 
 Functions = Mapping[str, Callable[..., Any]]
-"""Further functions by name, such as `g`: each takes texts, and is asked only when none is UNKNOWN."""
+"""Further functions by name: role functions such as `g`, which take texts, and `Given` ones."""
 
 NO_FUNCTIONS: Functions = {}
 
@@ -58,7 +59,9 @@ def function_of(name: str, count: int, functions: Functions) -> Callable[..., An
 
 
 def call(function: Callable[..., Any] | None, values: Sequence[object]) -> object:
-    """Calls a function on texts; anything else is UNKNOWN."""
+    """Calls a function on texts, or a given one on any values; anything else is UNKNOWN."""
+    if type(function) is Given:
+        return function(*values)
     if function is None or not all(isinstance(value, str) for value in values):
         return UNKNOWN
     return function(*values)

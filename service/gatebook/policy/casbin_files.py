@@ -1,20 +1,21 @@
 """Reads the Casbin files of a policy set, `model.conf` and the rule files, strictly.
 
-Owns the order of rules: files by path, lines as they stand, and, where rules have a field named
-`priority`, those of the smallest first. Every finding of every file comes back at once; with any
-error among them, what was read must not be used to decide.
+Owns the order of rules: files by path, lines as they stand, and then what `rule_order` says. Every finding of every
+file comes back at once; with any error among them, what was read must not be used to decide.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import msgspec
 
-from gatebook.pace import Pause, no_pause, paced
+from gatebook.pace import Pause, no_pause
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
 from gatebook.policy.model import Model
 from gatebook.policy.model_file import parse_model
+from gatebook.policy.rule_order import in_order
 from gatebook.policy.rules_file import RulesReader
 from gatebook.values import Edge, Finding, Rule, Severity
 
@@ -45,13 +46,7 @@ def read_casbin(files: Mapping[str, bytes], pause: Pause = no_pause) -> tuple[Ca
         rules += more_rules
         edges += more_edges
         findings += more_findings
-    is_valid = all(finding.severity is not Severity.ERROR for finding in findings)
-    if is_valid and any("priority" in policy.tokens for policy in model.policies.values()):
-        places = [_priority(model, rule) for rule in paced(rules, pause)]
-        rules = [rules[at] for at in sorted(range(len(rules)), key=places.__getitem__)]
+    if all(finding.severity is not Severity.ERROR for finding in findings):
+        with contextlib.suppress(ValueError):  # a cycle, which is a finding of its own
+            rules = in_order(model, rules, edges, pause)
     return CasbinFiles(model, tuple(rules), tuple(edges)), findings
-
-
-def _priority(model: Model, rule: Rule) -> int:
-    tokens = model.policies[rule.ptype].tokens
-    return int(rule.fields[tokens.index("priority")]) if "priority" in tokens else 0

@@ -46,6 +46,29 @@ def _allow_by_default(draft: Draft) -> Iterator[Finding]:
         yield Finding(MODEL_FILE, effect.line, 0, "ALLOW_BY_DEFAULT", message)
 
 
+def _undefined_matcher(draft: Draft) -> Iterator[Finding]:
+    if draft.settings.matcher not in ("m", *draft.model.matchers):
+        known = ", ".join(f"`{key}`" for key in draft.model.matchers)
+        message = f"`{MODEL_FILE}` does not define the matcher `{draft.settings.matcher}`; it defines {known}"
+        yield Finding(SETTINGS_FILE, 0, 0, "UNKNOWN_MATCHER", message)
+
+
+def _unordered_subjects(draft: Draft) -> Iterator[Finding]:
+    """Finds sets that are to be decided in the order of subjects, but have none."""
+    effect = draft.model.effects.get("e")
+    if effect is None or effect.kind is not EffectKind.SUBJECT_PRIORITY:
+        return
+    if "g" not in draft.model.roles:
+        message = f"`{effect.kind.value}` orders rules by the hierarchy of `g`; define `g`"
+        yield Finding(MODEL_FILE, effect.line, 0, "NO_SUBJECT_ORDER", message)
+    for definition in draft.model.policies.values():
+        if definition.tokens[:1] != ("sub",):
+            message = (
+                f"`{effect.kind.value}` orders rules by their first field; make `sub` the first of `{definition.key}`"
+            )
+            yield Finding(MODEL_FILE, definition.line, 0, "NO_SUBJECT_ORDER", message)
+
+
 def _unsupported_guardrails(draft: Draft) -> Iterator[Finding]:
     if GUARDRAILS_FILE in draft.files:
         message = "this version does not prove guardrails, and will not pretend to; remove the file"
@@ -120,12 +143,15 @@ def _unused_fields(draft: Draft) -> Iterator[Finding]:
 
 
 def _rules_never_read(draft: Draft) -> Iterator[Finding]:
-    """Finds rules that no matcher speaks of; a plain set is decided by the rules of type `p` alone."""
-    read = {matcher.policy_key for matcher in draft.model.matchers.values()} if draft.is_governed else {"p"}
+    """Finds rules that no matcher speaks of; a plain set is decided by the rules of one type alone."""
+    read = {matcher.policy_key for matcher in draft.model.matchers.values()}
+    if not draft.is_governed:
+        read = {draft.model.sections(draft.settings.matcher).rules}
+    asked = ", ".join(f"`{key}`" for key in sorted(read))
     for ptype, count in Counter(rule.ptype for rule in draft.rules).items():
         if ptype not in read:
             first = next(rule for rule in draft.rules if rule.ptype == ptype)
-            message = f"rules of type `{ptype}` decide nothing here ({count} of them); only `p` rules are asked"
+            message = f"rules of type `{ptype}` decide nothing here ({count} of them); only {asked} rules are asked"
             yield Finding(first.file, first.line, 1, "RULES_NEVER_READ", message, Severity.WARNING)
 
 
@@ -170,6 +196,8 @@ def _unreadable_fields(draft: Draft, function: str, path: Path) -> Iterator[Find
 LintRule = Callable[[Draft], Iterator[Finding]]
 RULES: tuple[LintRule, ...] = (
     _allow_by_default,
+    _undefined_matcher,
+    _unordered_subjects,
     _unsupported_guardrails,
     _duplicate_rules,
     _duplicate_edges,

@@ -26,11 +26,17 @@ class EffectKind(enum.Enum):
     DENY_OVERRIDE = "!some(where (p.eft == deny))"
     ALLOW_AND_DENY = "some(where (p.eft == allow)) && !some(where (p.eft == deny))"
     PRIORITY = "priority(p.eft) || deny"
+    SUBJECT_PRIORITY = "subjectPriority(p.eft) || deny"
 
     @property
     def allows_by_default(self) -> bool:
         """Tells whether a request that no rule matches is allowed."""
         return self is EffectKind.DENY_OVERRIDE
+
+    @property
+    def in_order(self) -> bool:
+        """Tells whether the first rule that applies decides, whatever its effect."""
+        return self in (EffectKind.PRIORITY, EffectKind.SUBJECT_PRIORITY)
 
 
 class TokensDefinition(msgspec.Struct, frozen=True):
@@ -86,6 +92,17 @@ class Matcher(msgspec.Struct, frozen=True):
         return (node.names[0] for node in walk(self.expression) if isinstance(node, Path))
 
 
+class Sections(msgspec.Struct, frozen=True):
+    """Which definitions of a model decide: the request, the rules and the matcher, by key.
+
+    The policy effect is always `e`, as in pycasbin.
+    """
+
+    request: str = "r"
+    rules: str = "p"
+    matcher: str = "m"
+
+
 class Model(msgspec.Struct, frozen=True):
     """All definitions of a `model.conf`, by key."""
 
@@ -94,6 +111,11 @@ class Model(msgspec.Struct, frozen=True):
     roles: Mapping[str, RoleDefinition]
     effects: Mapping[str, EffectDefinition]
     matchers: Mapping[str, Matcher]
+
+    def sections(self, matcher: str = "m") -> Sections:
+        """Returns what a matcher decides by: the request and the rules that it speaks of."""
+        defined = self.matchers.get(matcher)
+        return Sections() if defined is None else Sections(defined.request_key, defined.policy_key, matcher)
 
     def condition_fields(self, policy_key: str) -> frozenset[str]:
         """Returns the fields of rules of one type that hold conditions."""

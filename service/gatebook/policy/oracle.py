@@ -91,6 +91,7 @@ def _read(files: Mapping[str, bytes]) -> Any:  # noqa: ANN401  # casbin has no t
     for path in rule_files(files):
         for line in files[path].split(b"\n"):
             load_policy_line(line.decode().strip(), model)
+    model.sort_policies_by_subject_hierarchy()
     model.sort_policies_by_priority()
     return model
 

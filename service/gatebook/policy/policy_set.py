@@ -37,7 +37,7 @@ from gatebook.policy.catalogue import Catalogue, parse_catalogue
 from gatebook.policy.draft import Draft
 from gatebook.policy.entities import Entities, read_entities
 from gatebook.policy.lint import lint
-from gatebook.policy.model import Model
+from gatebook.policy.model import Model, Sections
 from gatebook.policy.oracle import compare_reading
 from gatebook.policy.policy_test_file import read_policy_tests
 from gatebook.policy.purposes import Purposes, parse_purposes
@@ -74,6 +74,11 @@ class PolicySet(msgspec.Struct, frozen=True):
     warnings: tuple[Finding, ...]
     subjects: Entities | None = None
     resources: Entities | None = None
+
+    @property
+    def sections(self) -> Sections:
+        """Returns what decides a plain set, and what allows or denies in a governed one."""
+        return self.model.sections(self.settings.matcher)
 
 
 def load(files: Mapping[str, bytes], name: str = "", *, accepted: bool = False, pause: Pause = no_pause) -> PolicySet:

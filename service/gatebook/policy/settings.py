@@ -10,6 +10,7 @@ Owns the settings of one policy set:
     attribute_sources   which caller may state which context keys and subject properties; what another
                         caller states does not count (design section 5.11)
     request             of a plain set: which part of a request supplies which token of the model
+    matcher             of a plain set: the matcher that decides, with the request and rules that it speaks of; else `m`
     acknowledged        hazards of the model that the owners accept by name
 
 Every key may be left out, except that a governed set needs its actions and roles.
@@ -32,13 +33,14 @@ ALLOW_BY_DEFAULT: Final = "allow-by-default"
 HAZARDS: Final = (ALLOW_BY_DEFAULT,)
 """The hazards that can be acknowledged: a policy effect that allows what no rule mentions."""
 
-KEYS: Final = ("name", "owners", "actions", "roles", "zones", "attribute_sources", "request", "acknowledged")
+KEYS: Final = ("name", "owners", "actions", "roles", "zones", "attribute_sources", "request", "matcher", "acknowledged")
 REQUEST_SOURCES: Final = ("subject", "actor", "resource", "action", "purpose", "context.KEY")
 
 _SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]*")
 _CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MATCHER = re.compile(r"m([2-9]|[1-9][0-9])?")
 _SOURCE = re.compile(r"subject|actor|resource|action|purpose|context\.[A-Za-z_][A-Za-z0-9_]*")
 _ZONE_KEYS = ("datasets", "administrators")
 _ZONE_MEMBER = re.compile(f"{names.NAMESPACE.pattern}|{names.DATASET.pattern}")
@@ -73,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True):
     attribute_sources: Mapping[str, AttributeSource] = {}
     request: Mapping[str, str] = {}
     acknowledged: frozenset[str] = frozenset()
+    matcher: str = "m"
 
     @property
     def allow_by_default(self) -> bool:
@@ -114,6 +117,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         attribute_sources=_sources(reader, found.get("attribute_sources")),
         request=_bindings(reader, found.get("request")),
         acknowledged=_acknowledged(reader, found.get("acknowledged")),
+        matcher=_matcher(reader, found.get("matcher"), governed=governed),
     )
     if governed and "actions" not in found:
         reader.refuse(root, MISSING_KEY, "a set with a catalogue needs `actions`, such as `[read, export, share]`")
@@ -176,6 +180,17 @@ def _bindings(reader: Reader, node: Node | None) -> Mapping[str, str]:
         elif token is not None:
             bindings[token] = value.text
     return bindings
+
+
+def _matcher(reader: Reader, node: Node | None, *, governed: bool | None) -> str:
+    if node is None:
+        return "m"
+    if governed:
+        reader.refuse(node, WRONG_VALUE, "of a set with a catalogue, `m`, `m2` and `m3` decide together; leave it out")
+    if isinstance(node, Scalar) and _MATCHER.fullmatch(node.text):
+        return node.text
+    reader.refuse(node, WRONG_VALUE, "`matcher` names the matcher that decides, such as `m2`")
+    return "m"
 
 
 def _acknowledged(reader: Reader, node: Node | None) -> frozenset[str]:

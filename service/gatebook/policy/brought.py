@@ -1,0 +1,53 @@
+"""What decides beside the files of a policy set: functions that whoever runs it brings along.
+
+Owns the frozen form of it, for the compiler and for the definition. The files of a set name everything that the
+service decides by; a user of the library may bring more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gatebook.expression.given import Given
+from gatebook.expression.truth import Functions
+
+Match = Callable[[str, str], object]
+"""Tells whether a text matches a pattern: True or False; anything else is UNKNOWN."""
+
+Condition = Callable[..., object]
+"""Tells from the parameters of a link whether it holds: only True makes it one."""
+
+
+class RolePatterns(msgspec.Struct, frozen=True):
+    """How the names, and the domains, of one relation match as patterns; None: they do not."""
+
+    match: Match | None = None
+    domain_match: Match | None = None
+
+
+class LinkConditions(msgspec.Struct, frozen=True):
+    """Under which conditions the links of one relation hold.
+
+    `of_links` has the condition of a link by `(child, parent, *domains)`; `otherwise` is that of all others, and
+    None says that they do not hold.
+    """
+
+    of_links: Mapping[tuple[str, ...], Condition] = {}
+    otherwise: Condition | None = None
+
+
+class Brought(msgspec.Struct, frozen=True):
+    """Functions for matchers and conditions by name; patterns and conditions of relations by key."""
+
+    functions: Mapping[str, Callable[..., object]] = {}
+    patterns: Mapping[str, RolePatterns] = {}
+    conditions: Mapping[str, LinkConditions] = {}
+
+    def given(self) -> Functions:
+        """Returns the functions, each made total."""
+        return {name: Given(function) for name, function in self.functions.items()}
+
+
+NOTHING_BROUGHT = Brought()
