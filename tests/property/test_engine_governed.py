@@ -32,6 +32,7 @@ from gatebook.engine.reference import Reference
 from gatebook.engine.verdict import Applicable, ColumnVerdict
 from gatebook.expression.operations import conjunction
 from gatebook.expression.truth import evaluate as truth_of
+from gatebook.policy.model import without_spans
 from gatebook.values import Effect, Rule
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
@@ -57,6 +58,18 @@ def questions(attributes: dict[str, Any], context: dict[str, Any], row: dict[str
             "row": row,
         }
         for subject, action, purpose in itertools.product((*SUBJECTS, "role1"), ACTIONS, (*PURPOSES, "other"))
+    ]
+
+
+def placeless(verdicts: tuple[ColumnVerdict, ...]) -> list[object]:
+    """Leaves out where in the policy the parts of a condition stand: several of them may say the same."""
+
+    def without(applicable: Applicable) -> tuple[Rule, object]:
+        return applicable.rule, None if applicable.condition is None else without_spans(applicable.condition)
+
+    return [
+        (it.column, it.effect, it.reason, it.rules, [*map(without, it.masks)], [*map(without, it.groups)])
+        for it in verdicts
     ]
 
 
@@ -121,7 +134,7 @@ def test_strange_values_never_part_them(
     policy_set = governed_set(policy, model)
     program, reference = compile_program(policy_set, None), Reference(policy_set)
     for question in questions(attributes, context, row):
-        assert reference.evaluate_columns(**question) == evaluate_columns(program, **question)
+        assert placeless(reference.evaluate_columns(**question)) == placeless(evaluate_columns(program, **question))
 
 
 @settings(max_examples=60)

@@ -100,4 +100,4 @@ def _either(left: Outcome, right: Outcome) -> Outcome:
     operands = [outcome for outcome in (left, right) if outcome is not None and not isinstance(outcome, bool)]
     if not operands:
         return None
-    return Call("or", (*operands, *([_UNKNOWN] if len(operands) == 1 else [])))
+    return Call("or", (*([_UNKNOWN] if len(operands) == 1 else []), *operands))
