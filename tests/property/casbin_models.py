@@ -167,7 +167,7 @@ def models(draw: st.DrawFn) -> Drawn:
         **({"ip": "net"} if draw(st.integers(0, 5)) == 0 else {}),
     }
     fields = dict(it for it in kinds.items() if it[0] != "home")
-    effect = draw(st.sampled_from((*EFFECTS, "both")))
+    effect = draw(st.sampled_from((*(it for it in EFFECTS if it != "subject priority"), "both")))
     if effect != "allow" or draw(st.booleans()):
         fields["eft"] = "eft"
     if effect == "priority" and draw(st.booleans()):

@@ -17,7 +17,9 @@ from gatebook.compiler.roles import CLOSURES_MAX, Roles
 from gatebook.engine.evaluate import evaluate, evaluate_columns
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
+from gatebook.expression.parse import parse
 from gatebook.expression.text import to_text
+from gatebook.policy.model import Matcher
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Edge, Effect, Finding, Rule
 
@@ -100,14 +102,17 @@ def test_refuses_a_rule_of_another_length() -> None:
 
 
 def test_refuses_a_matcher_that_means_nothing() -> None:
-    """A matcher that calls what is not defined refuses the set, at its line in the model."""
-    model = RBAC.replace("r.act == p.act", "lookup(r.act)")
+    """A matcher that calls what is not defined refuses the set, at its line in the model, whatever a loader saw."""
+    policy_set = plain_set(RBAC, "p, ana, data1, read\n")
+    matcher = policy_set.model.matchers["m"]
+    text = matcher.text.replace("r.act == p.act", "lookup(r.act)")
+    changed = Matcher("m", text, parse(text), matcher.line)
+    model = msgspec.structs.replace(policy_set.model, matchers={"m": changed})
 
     with pytest.raises(PolicySetRefusedError) as caught:
-        compile_program(plain_set(model, "p, ana, data1, read\n"), None)
+        compile_program(msgspec.structs.replace(policy_set, model=model), None)
 
-    line = 1 + model.splitlines().index(next(text for text in model.splitlines() if text.startswith("m =")))
-    expected = Finding("model.conf", line, 38, "NOT_UNDERSTOOD", "matcher `m`: unknown function `lookup`")
+    expected = Finding("model.conf", matcher.line, 38, "NOT_UNDERSTOOD", "matcher `m`: unknown function `lookup`")
     (finding,) = caught.value.findings
     assert (expected.file, expected.line, expected.column) == (finding.file, finding.line, finding.column)
     assert finding.message.startswith(expected.message)
