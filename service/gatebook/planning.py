@@ -11,16 +11,34 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib
+from datetime import datetime
+from types import ModuleType
 
 import msgspec
 
 from gatebook.audit.recorder import Recorder
-from gatebook.authorize import Answer, Question, as_decided, decide, write
+from gatebook.authorize import (
+    Answer,
+    Question,
+    Resolved,
+    as_decided,
+    facts,
+    refuse_audience,
+    refuse_consent,
+    refuse_purpose,
+    resolve,
+    write,
+)
+from gatebook.engine.decision import Denial, denied, expiry, references, vocabulary
+from gatebook.engine.judged import judge_columns
+from gatebook.engine.row_obligations import ForRows, oblige_rows
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import InvalidRequestError
+from gatebook.sql.dialects import Dialect
 from gatebook.sql.statement import Statement
-
-DIALECTS = ("duckdb", "postgres", "spark", "trino")
+from gatebook.values import AccessRequest, Decision, Effect, Outcome, Reason
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -28,18 +46,6 @@ class Planned(msgspec.Struct, frozen=True):
 
     answer: Answer
     statement: Statement
-
-
-def require_dialect(dialect: str) -> str:
-    """Returns the name of a dialect that plans can be written in.
-
-    Raises:
-        InvalidRequestError: it is none.
-    """
-    if dialect not in DIALECTS:
-        known = ", ".join(f"`{name}`" for name in DIALECTS)
-        raise InvalidRequestError("dialect", f"must be one of {known}")
-    return dialect
 
 
 def require_plannable(snapshot: Snapshot, question: Question) -> None:
@@ -55,20 +61,115 @@ def require_plannable(snapshot: Snapshot, question: Question) -> None:
         raise InvalidRequestError("access.row", "a plan is about all rows: leave the row out, or check it")
 
 
-async def plan_access(recorder: Recorder, snapshot: Snapshot, question: Question, dialect: str) -> Planned:
+async def plan_access(recorder: Recorder, snapshot: Snapshot, question: Question, dialect: Dialect) -> Planned:
     """Decides about all rows, writes the decision, then answers.
 
     Raises:
         InvalidRequestError: as `require_plannable`.
+        LimitExceededError: the SQL would be too long.
         BookUnavailableError, OverloadedError: as `authorize`.
     """
     require_plannable(snapshot, question)
-    decision = msgspec.structs.replace(decide(snapshot, question, recorder.now()), plan_dialect=dialect)
-    columns = {}
-    if decision.allowed:
-        columns = {outcome.column: f'"{outcome.column}"' for outcome in decision.columns if not outcome.masks}
-    statement = Statement(dialect, columns)
-    await asyncio.sleep(0)
+    await asyncio.to_thread(_prepare)  # what writes SQL is slow to import, and so imported by the first plan
+    decision, statement = plan(snapshot, question, recorder.now(), dialect)
     [answer] = await write(recorder, [as_decided(question, decision)], question.caller)
     # Past the commit point: the plan is durably in the book, and may be told.
     return Planned(answer, statement)
+
+
+def plan(snapshot: Snapshot, question: Question, now: datetime, dialect: Dialect) -> tuple[Decision, Statement]:
+    """Plans one question. Pure: the same snapshot, question, time and dialect give the same plan.
+
+    Raises:
+        LimitExceededError: as `plan_access`.
+    """
+    request, nothing = question.request, Statement(dialect.name)
+    found = resolve(snapshot, request)
+    if isinstance(found, Denial):
+        return _as_plan(denied(snapshot, request, now, found), dialect), nothing
+    obliged = refuse_purpose(snapshot, found, request.purpose, now) or _oblige(snapshot, question, found, dialect)
+    if isinstance(obliged, Denial):
+        return _as_plan(denied(snapshot, request, now, obliged, found.notice), dialect), nothing
+    for_rows, statement = obliged
+    return _allowed(snapshot, request, now, found, for_rows, dialect), statement
+
+
+def _oblige(
+    snapshot: Snapshot, question: Question, found: Resolved, dialect: Dialect
+) -> tuple[ForRows, Statement] | Denial:
+    """Asks the rules, and says in SQL what they leave to each row; or says why no row may be had."""
+    compiling, masks = _prepare()
+    request, catalogue = question.request, snapshot.policy_set.catalogue
+    read = facts(snapshot, question, found)
+    judged = judge_columns(
+        snapshot.program,
+        subject=read["subject"],
+        attributes=read["attributes"],
+        columns=read["columns"],
+        action=read["action"],
+        purpose=read["purpose"],
+        context=read["context"],
+    )
+    if any(each.allows and not each.ruling for each in judged):
+        refusal = refuse_audience(snapshot, request, found.dataset) or refuse_consent(snapshot, request)
+        if refusal is not None:
+            return refusal
+    for_rows = oblige_rows(
+        found.dataset,
+        judged,
+        request.enforcer,
+        key_id=snapshot.mask_key_ids[request.purpose],
+        mask_tags=frozenset() if catalogue is None else catalogue.mask_tags,
+        allow_partial=request.allow_partial,
+        refuse=lambda mask, column: masks.refuse_mask(mask, column, dialect),
+    )
+    obliged = for_rows.obliged
+    if obliged.failed is not None:
+        ruled_out = tuple([each.rule for one in judged for each in one.ruling])
+        return Denial(obliged.failed, obliged.message, obliged.columns, ruled_out)
+    statement = compiling.compile_statement(found.dataset.columns, obliged.columns, for_rows.filter, dialect)
+    if statement is None:
+        message = f"which rows are allowed cannot be said in `{dialect.name}`: check the rows one by one"
+        return Denial(Reason.EVALUATION_ERROR, message, obliged.columns)
+    return for_rows, statement
+
+
+def _allowed(
+    snapshot: Snapshot, request: AccessRequest, now: datetime, found: Resolved, for_rows: ForRows, dialect: Dialect
+) -> Decision:
+    """Returns the allow of the rows that a plan keeps."""
+    obliged, notice = for_rows.obliged, found.notice
+    outcome = Outcome(
+        effect=Effect.ALLOW,
+        reason=Reason.ALLOWED,
+        message="",
+        policy_set=snapshot.policy_set.name,
+        policy_revision=snapshot.policy_revision,
+        directory_revision=snapshot.directory_revision,
+        columns=obliged.columns,
+        must_apply=obliged.must_apply,
+        minimum_group=obliged.minimum_group,
+        rules=references(snapshot, obliged.rules),
+        notice_id=notice.id,
+    )
+    decision = Decision(
+        outcome=outcome,
+        decide_time=now,
+        expires_time=expiry(now, notice.end_time),
+        vocabulary_known=vocabulary(snapshot, request),
+    )
+    return _as_plan(decision, dialect)
+
+
+def _as_plan(decision: Decision, dialect: Dialect) -> Decision:
+    return msgspec.structs.replace(decision, plan_dialect=dialect.name)
+
+
+@functools.cache
+def _prepare() -> tuple[ModuleType, ModuleType]:
+    """Returns what writes SQL."""
+    compiling = importlib.import_module("gatebook.sql.compile")
+    characters = importlib.import_module("gatebook.sql.characters")
+    for name in ("upper_case", "other_letters", "digits", "address"):
+        getattr(characters, name)()
+    return compiling, importlib.import_module("gatebook.sql.masks")

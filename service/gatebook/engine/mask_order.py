@@ -27,7 +27,7 @@ from gatebook.values import Mask, MaskKind
 MASKS_OF_COLUMN_MAX = 32
 """Masks that one column of one decision may meet; beyond it the column is denied."""
 
-_TYPED = frozenset({MaskKind.DEFAULT, MaskKind.CONSTANT})
+TYPED = frozenset({MaskKind.DEFAULT, MaskKind.CONSTANT})
 
 
 class Applies(enum.Enum):
@@ -163,6 +163,6 @@ def _strictest_first(one: _Reading, other: _Reading) -> int:
 def _mask(spec: MaskSpec, column_type: str, key_id: str) -> Mask:
     """Returns the mask as a decision carries it, without its condition."""
     parameters = spec.parameters()
-    if spec.kind in _TYPED:
+    if spec.kind in TYPED:
         parameters["type"] = column_type
     return Mask(spec.kind, parameters, None, key_id if spec.kind is MaskKind.HASH else "")

@@ -53,7 +53,7 @@ class Obliged(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Denied(msgspec.Struct, frozen=True):
+class Denied(msgspec.Struct, frozen=True):
     """Why a column is denied here."""
 
     reason: Reason
@@ -113,15 +113,15 @@ def _settle(
     """Settles one column: what the rules allow, or the denial of the first step that fails."""
     name = verdict.column.removeprefix(dataset.id + ".")
     if verdict.effect is not Effect.ALLOW:
-        return _refused(name, _Denied(verdict.reason, verdict.reason.name.lower().replace("_", " ")))
+        return _refused(name, Denied(verdict.reason, verdict.reason.name.lower().replace("_", " ")))
     column = dataset.columns.get(name)
     if column is None:
-        return _refused(name, _Denied(Reason.UNKNOWN_COLUMN, f"dataset `{dataset.id}` has no such column"))
+        return _refused(name, Denied(Reason.UNKNOWN_COLUMN, f"dataset `{dataset.id}` has no such column"))
     masks = _masks(verdict.masks, column, key_id, mask_tags)
-    if isinstance(masks, _Denied):
+    if isinstance(masks, Denied):
         return _refused(name, masks)
-    k = _largest_group(verdict.groups, dataset) if verdict.groups else 0
-    if isinstance(k, _Denied):
+    k = largest_group(verdict.groups, dataset) if verdict.groups else 0
+    if isinstance(k, Denied):
         return _refused(name, k)
     unsupported = _unsupported(masks, k, enforcer) if masks.kinds or k else None
     if unsupported is not None:
@@ -134,51 +134,51 @@ def _settle(
     )
 
 
-def _refused(column: str, denied: _Denied) -> _Settled:
+def _refused(column: str, denied: Denied) -> _Settled:
     outcome = ColumnOutcome(column, Effect.DENY, denied.reason)
     return _Settled(outcome, message=f"column `{column}`: {denied.message}")
 
 
 def _masks(
     applicable: Sequence[Applicable], column: Column, key_id: str, mask_tags: frozenset[str]
-) -> Ordered | _Denied:
+) -> Ordered | Denied:
     """Orders the masks of a column, and sees to it that there is one where a tag demands it."""
     masks: Ordered | Contradiction = _UNMASKED
     if applicable:
-        meant = [(_parameter(each.rule), each.condition) for each in applicable]
+        meant = [(parameter_of(each.rule), each.condition) for each in applicable]
         masks = order_masks(meant, column.type, key_id)
     if isinstance(masks, Contradiction):
-        return _Denied(Reason.MASK_NOT_APPLICABLE, masks.message)
-    if not masks.always and mask_tags and _demands_mask(column.tags, mask_tags):
-        return _Denied(Reason.MASK_REQUIRED, "a tag demands a mask and none always applies")
+        return Denied(Reason.MASK_NOT_APPLICABLE, masks.message)
+    if not masks.always and mask_tags and demands_mask(column.tags, mask_tags):
+        return Denied(Reason.MASK_REQUIRED, "a tag demands a mask and none always applies")
     return masks
 
 
-def _largest_group(applicable: Sequence[Applicable], dataset: Dataset) -> int | _Denied:
+def largest_group(applicable: Sequence[Applicable], dataset: Dataset) -> int | Denied:
     """Returns the largest minimum group that is left to the enforcer, or 0.
 
     A dataset without subject keys has no people to count: each of its rows is an aggregate already, over
     at least `group_minimum` of them.
     """
     try:
-        k = max([parse_group(_parameter(each.rule)) for each in applicable])
+        k = max([parse_group(parameter_of(each.rule)) for each in applicable])
     except MaskError as err:
-        return _Denied(Reason.EVALUATION_ERROR, err.message)
+        return Denied(Reason.EVALUATION_ERROR, err.message)
     if dataset.subject_keys:
         return k
     if k <= dataset.group_minimum:
         return 0
     message = f"rows of `{dataset.id}` stand for {dataset.group_minimum} people at least, and a rule demands {k}"
-    return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
+    return Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
 
 
-def _parameter(rule: Rule) -> str:
+def parameter_of(rule: Rule) -> str:
     """Returns the mask of a p2 rule or the k of a p3 rule; a rule without one has none that parses."""
     return rule.fields[_PARAMETER_FIELD] if len(rule.fields) > _PARAMETER_FIELD else ""
 
 
 @lru_cache(maxsize=8192)
-def _demands_mask(tags: tuple[str, ...], mask_tags: frozenset[str]) -> bool:
+def demands_mask(tags: tuple[str, ...], mask_tags: frozenset[str]) -> bool:
     """Tells whether a tag, or a dotted parent of it, demands a mask."""
     for tag in tags:
         parts = tag.split(".")
@@ -187,18 +187,23 @@ def _demands_mask(tags: tuple[str, ...], mask_tags: frozenset[str]) -> bool:
     return False
 
 
-def _unsupported(masks: Ordered, k: int, enforcer: Enforcer) -> _Denied | None:
+def undeclared(kinds: frozenset[MaskKind], obligations: set[ObligationKind], enforcer: Enforcer) -> Denied | None:
+    """Says which masks or obligations the enforcer has not promised to fulfil; nothing where it has."""
+    if missing := obligations - enforcer.supported_obligations:
+        message = f"the enforcer did not declare obligation {_names(missing)}"
+        return Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
+    if unknown := kinds - enforcer.supported_masks:
+        message = f"the enforcer did not declare mask {_names(unknown)}"
+        return Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
+    return None
+
+
+def _unsupported(masks: Ordered, k: int, enforcer: Enforcer) -> Denied | None:
     """Says which obligation of the column the enforcer has not promised to fulfil."""
     needed = {ObligationKind.MASKS} if masks.kinds else set()
     if k:
         needed.add(ObligationKind.MINIMUM_GROUP)
-    if missing := needed - enforcer.supported_obligations:
-        message = f"the enforcer did not declare obligation {_names(missing)}"
-        return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
-    if undeclared := masks.kinds - enforcer.supported_masks:
-        message = f"the enforcer did not declare mask {_names(undeclared)}"
-        return _Denied(Reason.OBLIGATION_NOT_SUPPORTED, message)
-    return None
+    return undeclared(masks.kinds, needed, enforcer)
 
 
 def _names(kinds: Iterable[MaskKind] | Iterable[ObligationKind]) -> str:
@@ -206,9 +211,12 @@ def _names(kinds: Iterable[MaskKind] | Iterable[ObligationKind]) -> str:
 
 
 def _denial(settled: Sequence[_Settled]) -> Obliged:
-    """Returns the denial of all columns: their common reason, or that they differ."""
-    outcomes = tuple(column.outcome for column in settled)
-    messages = [column.message for column in settled if column.message]
+    outcomes = tuple([column.outcome for column in settled])
+    return denial_of(outcomes, [column.message for column in settled if column.message])
+
+
+def denial_of(outcomes: tuple[ColumnOutcome, ...], messages: Sequence[str]) -> Obliged:
+    """Returns the denial of all columns: their common reason, or that they differ. `messages` are of those denied."""
     if not messages:
         return Obliged(outcomes, failed=Reason.NO_MATCHING_RULE, message="no column was asked for")
     reasons = {outcome.reason for outcome in outcomes}

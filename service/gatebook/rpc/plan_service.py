@@ -11,7 +11,7 @@ from gatebook.authorize import Question, question_of
 from gatebook.config import Limits
 from gatebook.engine.snapshot import Snapshot
 from gatebook.explanation import explain_question
-from gatebook.planning import Planned, plan_access, require_dialect
+from gatebook.planning import Planned, plan_access
 from gatebook.rpc import decode, encode
 from gatebook.rpc.access_service import SERVICE
 from gatebook.rpc.answers import Answers
@@ -19,6 +19,7 @@ from gatebook.rpc.checking import tell
 from gatebook.rpc.edge import Edge, ServicerContext
 from gatebook.rpc.receipts import Receipts
 from gatebook.service import Service
+from gatebook.sql.dialects import dialect_of
 from gatebook.sql.statement import KeyPad, Parameter
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
@@ -51,7 +52,7 @@ class PlanServicer:
             access = decode.access_request(request.access, limits, allow_partial=request.allow_partial)
             name = self._revisions.name_of(decode.policy_set(request.policy_set, limits))
             self._edge.permit_asking(call, name, access)
-            dialect = require_dialect(request.dialect)
+            dialect = dialect_of(request.dialect)
             snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
             request_id = decode.text(request.request_id, limits.name_bytes_max, "request_id")
             question = question_of(
@@ -60,7 +61,7 @@ class PlanServicer:
             with self._edge.items(call, 1):
                 planned = await plan_access(self._recorder, snapshot, question, dialect)
             tell(call, [planned.answer])
-            call.tell(dialect=dialect)
+            call.tell(dialect=dialect.name)
             response = self._response(planned, request.receipt_level)
             response.people_types.extend(people_types(snapshot, question, planned))
             if request.explain and not planned.answer.decision.allowed:

@@ -1,0 +1,198 @@
+"""The values of a condition in SQL: what kind each is, decided from the types of the catalogue.
+
+Owns how columns are read. A column has the type that the catalogue says (docs/plans.md lists the SQL types), and a
+value is null where a check of the row would not know it: a date that no calendar of Python has, a list with a null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from gatebook.expression.tree import Value
+from gatebook.policy.casts import BIGINT_BITS, INT_BITS
+from gatebook.sql import dialects, terms
+from gatebook.sql.dialects import POSTGRES, TRINO, Dialect
+from gatebook.sql.numbers import Number, Numbers
+from gatebook.sql.terms import Node
+
+UUID_PATTERN: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A text; `uuid` is the column where it is one, and `constant` what it is where that is known."""
+
+    node: Node
+    uuid: Node | None = None
+    constant: str | None = None
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """A truth value."""
+
+    node: Node
+    constant: bool | None = None
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """A date, or a time."""
+
+    node: Node
+    is_date: bool
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """A list of texts without a null."""
+
+    node: Node
+
+
+class Items(msgspec.Struct, frozen=True):
+    """A list that a condition spells out; None stands for an item that is unknown."""
+
+    items: tuple[Known | None, ...]
+
+
+class Json(msgspec.Struct, frozen=True):
+    """A JSON value, of whatever kind each row has."""
+
+    node: Node
+
+
+Known = Text | Number | Truth | Moment | Texts | Items | Json
+
+
+def constant(content: Value, numbers: Numbers) -> Known | None:
+    """Returns a literal; None where it is unknown or nothing that a row could hold."""
+    match content:
+        case None:
+            return None
+        case bool():
+            return Truth(terms.truth(content), content)
+        case int() | float():
+            return numbers.literal(content)
+        case str():
+            return Text(terms.value(content, "text"), constant=content) if storable(content) else None
+        case tuple():
+            return Items(tuple([constant(item, numbers) for item in content]))
+
+
+def storable(text: str) -> bool:
+    """Tells whether a text is one that every engine can store."""
+    try:
+        return "\0" not in text and bool(text.encode() or True)
+    except UnicodeEncodeError:
+        return False
+
+
+def column_value(name: str, column_type: str, dialect: Dialect, numbers: Numbers) -> Known | None:
+    """Returns a column of the row; None where the dialect does not know its type."""
+    node = terms.column(name)
+    match column_type:
+        case "text":
+            return Text(terms.cast(node, "text"))
+        case "uuid":
+            return _uuid(node, dialect)
+        case "int" | "bigint":
+            return numbers.whole_column(node, INT_BITS if column_type == "int" else BIGINT_BITS)
+        case "numeric":
+            return numbers.decimal(node)
+        case "bool":
+            return Truth(node)
+        case "date" | "timestamptz":
+            return _moment(node, column_type, dialect)
+        case "text[]":
+            return Texts(_without_nulls(node, dialect))
+        case "jsonb":
+            return Json(node) if dialect.looks_into_json else None
+        case _:
+            return None
+
+
+def member(json: Json, name: str, dialect: Dialect) -> Json:
+    """Returns what an object has under a name, which is a word."""
+    if dialect.name == POSTGRES:
+        return Json(terms.call("jsonb_extract_path", json.node, name))
+    return Json(terms.call("json_extract", json.node, f"$.{name}"))
+
+
+def json_as(kind: type[Known], json: Json, dialect: Dialect, numbers: Numbers) -> Known | None:
+    """Returns a JSON value as a text, number or truth value: null where it is none."""
+    names = {Text: ("string", "VARCHAR"), Truth: ("boolean", "BOOLEAN"), Number: ("number", "")}.get(kind)
+    if names is None:
+        return None
+    if dialect.name == POSTGRES:
+        is_kind = terms.binary("=", terms.call("jsonb_typeof", json.node), terms.text(names[0]))
+        content = terms.call("jsonb_extract_path_text", json.node)
+    else:
+        found = terms.call("json_type", json.node)
+        types = [terms.text(name) for name in ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "DOUBLE")]
+        is_kind = terms.among(found, types) if kind is Number else terms.binary("=", found, terms.text(names[1]))
+        content = terms.call("json_extract_string", json.node, "$")
+    text = terms.known(is_kind, content)
+    if kind is Text:
+        return Text(text)
+    if kind is Truth:
+        return Truth(terms.cast(text, "boolean"))
+    return numbers.decimal(text)
+
+
+def _uuid(node: Node, dialect: Dialect) -> Text:
+    text = terms.call("LOWER", terms.cast(node, "text"))
+    if dialect.has_uuid:
+        return Text(text, uuid=node)
+    return Text(terms.known(terms.call("REGEXP_LIKE", text, UUID_PATTERN), text))
+
+
+def _moment(node: Node, column_type: str, dialect: Dialect) -> Moment:
+    """Returns a date or time that a calendar of Python has."""
+    is_date = column_type == "date"
+    zone = "" if is_date else " 00:00:00 UTC" if dialect.name == TRINO else " 00:00:00+00:00"
+    return Moment(_within(node, column_type, f"0001-01-02{zone}", f"9999-12-30{zone}"), is_date=is_date)
+
+
+def _within(node: Node, sql_type: str, first: str, last: str) -> Node:
+    limits = (terms.cast(terms.text(limit), sql_type) for limit in (first, last))
+    return terms.known(terms.between(node, *limits), node)
+
+
+def _without_nulls(node: Node, dialect: Dialect) -> Node:
+    """Returns a list, or null where one of its items is null."""
+    match dialect.name:
+        case dialects.POSTGRES:
+            whole = terms.is_null(terms.call("array_position", node, terms.unknown("text")))
+        case dialects.DUCKDB:
+            whole = terms.binary("=", terms.call("len", node), terms.call("list_count", node))
+        case _:
+            is_null = terms.arrow("it", terms.is_null(terms.variable("it")))
+            name = "any_match" if dialect.name == TRINO else "exists"
+            whole = terms.negation(terms.call(name, node, is_null))
+    return terms.known(whole, node)
+
+
+def contains(texts: Texts, item: Text, dialect: Dialect) -> Node:
+    """Tells whether a list of texts has an item."""
+    match dialect.name:
+        case dialects.POSTGRES:
+            # The collation is that of the texts compared: a list takes it from its elements.
+            return terms.any_equal(terms.collated(item.node, dialect.binary_collation), texts.node)
+        case dialects.DUCKDB:
+            return terms.known(terms.is_not_null(item.node), terms.call("list_contains", texts.node, item.node))
+        case dialects.TRINO:
+            return terms.call("contains", texts.node, item.node)
+        case _:
+            return terms.call("array_contains", texts.node, item.node)
+
+
+def list_of(texts: Sequence[Node], dialect: Dialect) -> Node:
+    """Returns a list that is spelt out."""
+    match dialect.name:
+        case dialects.DUCKDB:
+            spelt = terms.call("list_value", *texts)
+        case dialects.SPARK:
+            spelt = terms.call("array", *texts)
+        case _:
+            spelt = terms.array(texts)
+    return terms.cast(spelt, dialect.texts_type)

@@ -1,0 +1,115 @@
+"""What the SQL of a plan returns is what checks of the rows allow and the client's masks leave, on a real DuckDB."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from tests.planned import SHOWN, TYPES, Line, bound, checked, comparable, planned, policies, rows, snapshot_of
+
+from gatebook.sql.statement import Statement
+from gatebook.values import Reason
+
+SQL_TYPES = {
+    "text": "VARCHAR",
+    "text[]": "VARCHAR[]",
+    "int": "INTEGER",
+    "bigint": "BIGINT",
+    "numeric": "DECIMAL(20, 4)",
+    "bool": "BOOLEAN",
+    "uuid": "UUID",
+    "timestamptz": "TIMESTAMPTZ",
+    "date": "DATE",
+    "jsonb": "JSON",
+}
+STORE = duckdb.connect()
+STORE.execute("SET TimeZone = 'America/New_York'")
+DEFINITIONS = [f'"{name}" {SQL_TYPES[of]}' for name, of in TYPES.items()]
+STORE.execute(f"CREATE TABLE things (place INTEGER, {', '.join(DEFINITIONS)})")
+
+
+def store(held: Sequence[Mapping[str, Any]]) -> None:
+    """Makes these rows the content of the table."""
+    STORE.execute("DELETE FROM things")
+    holders = ", ".join("?" for _ in range(len(TYPES) + 1))
+    STORE.executemany(
+        f"INSERT INTO things VALUES ({holders})",  # noqa: S608  # question marks
+        [[place, *[stored(row[name], of) for name, of in TYPES.items()]] for place, row in enumerate(held)],
+    )
+
+
+def stored(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
+    """Returns a value as DuckDB takes it."""
+    if value is not None and of in ("jsonb", "timestamptz"):
+        return json.dumps(value) if of == "jsonb" else value.isoformat()
+    return value
+
+
+def selected(statement: Statement) -> dict[int, dict[str, Any]]:
+    """Runs a plan; returns the rows by their places."""
+    shown = [
+        f'CAST(epoch_us({sql}) AS BIGINT) AS "{name}"' if TYPES[name] == "timestamptz" else f'{sql} AS "{name}"'
+        for name, sql in statement.columns.items()
+    ]
+    where = f" WHERE {statement.filter_sql}" if statement.filter_sql else ""
+    found = STORE.execute(f"SELECT {', '.join((*shown, 'place'))} FROM things{where}", bound(statement.parameters))  # noqa: S608
+    rows = [dict(zip((*statement.columns, "place"), row, strict=True)) for row in found.fetchall()]
+    return {row.pop("place"): {name: fetched(value, TYPES[name]) for name, value in row.items()} for row in rows}
+
+
+def fetched(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
+    """Returns a value of DuckDB as the rows have it."""
+    if value is None or of not in ("jsonb", "timestamptz"):
+        return value
+    return (
+        json.loads(value) if of == "jsonb" else dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=value)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    policies(),
+    st.lists(rows, min_size=6, max_size=14),
+    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=5, unique=True),
+    st.booleans(),
+)
+def test_rows_and_values_are_those_of_checks(
+    policy: list[Line], held: list[dict[str, Any]], columns: list[str], allow_partial: bool
+) -> None:
+    """A plan returns the rows that checks of each allow, with the values that masks leave; or less, and says so."""
+    snapshot = snapshot_of(policy)
+    decision, statement = planned(snapshot, columns, "duckdb", allow_partial=allow_partial)
+    expected = {
+        place: {name: comparable(value) for name, value in left.items()}
+        for place, row in enumerate(held)
+        if (left := checked(snapshot, columns, row, allow_partial=allow_partial)) is not None
+    }
+    if not decision.allowed:
+        event(f"denied: {decision.reason.name}")
+        if decision.reason is not Reason.EVALUATION_ERROR:
+            assert expected == {}
+        return
+    store(held)
+    found = {
+        place: {name: comparable(value) for name, value in row.items()} for place, row in selected(statement).items()
+    }
+    event(f"narrowed: {bool(statement.narrowings)}, filtered: {statement.filter is not None}")
+    assert found.keys() <= expected.keys()
+    for place, row in found.items():
+        for name, value in row.items():
+            # A column that a check withholds from a row is null there.
+            due = expected[place].get(name)
+            clear = comparable(held[place][name])
+            assert value == due or (statement.narrowings and (value is None or value != clear)), (
+                place,
+                name,
+                value,
+                due,
+            )
+    if not statement.narrowings:
+        assert found.keys() == expected.keys()
