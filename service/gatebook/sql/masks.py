@@ -230,7 +230,8 @@ def _email(node: Node, mask: Mask, dialect: Dialect) -> Node:
     match dialect.name:
         case dialects.POSTGRES:
             under = terms.collated(node, dialect.binary_collation)
-            is_address = terms.matches(under, terms.value(f"^(?:{pattern})$", "text"))
+            found = terms.call("SUBSTRING", under, terms.value(f"^(?:{pattern})$", "text"))
+            is_address = terms.is_not_null(found)
         case dialects.DUCKDB:
             is_address = terms.call("regexp_full_match", node, terms.value(pattern, "text"))
         case _:

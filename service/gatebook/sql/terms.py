@@ -131,11 +131,6 @@ def between(node: Node, low: Node, high: Node) -> Node:
     return exp.Between(this=_part(node), low=_part(low), high=_part(high))
 
 
-def matches(node: Node, pattern: Node) -> Node:
-    """Tells whether a text has a match of a regular expression, as PostgreSQL says it."""
-    return exp.RegexpLike(this=_part(node), expression=_part(pattern))
-
-
 def collated(node: Node, collation: str) -> Node:
     """Returns a text under a collation."""
     return exp.Collate(this=_part(node), expression=exp.to_identifier(collation, quoted=True))
@@ -149,11 +144,6 @@ def variable(name: str) -> Node:
 def array(items: Sequence[Node]) -> Node:
     """Returns a list that is spelt out."""
     return exp.Array(expressions=[item.copy() for item in items])
-
-
-def any_equal(node: Node, items: Node) -> Node:
-    """Tells whether a value is in a list, as PostgreSQL says it."""
-    return exp.EQ(this=_part(node), expression=exp.Anonymous(this="ANY", expressions=[items.copy()]))
 
 
 def arrow(name: str, body: Node) -> Node:

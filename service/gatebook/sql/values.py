@@ -165,10 +165,10 @@ def _without_nulls(node: Node, dialect: Dialect) -> Node:
             whole = terms.is_null(terms.call("array_position", node, terms.unknown("text")))
         case dialects.DUCKDB:
             whole = terms.binary("=", terms.call("len", node), terms.call("list_count", node))
+        case dialects.TRINO:
+            whole = terms.binary("=", node, node)  # of which it knows nothing if there is a null
         case _:
-            is_null = terms.arrow("it", terms.is_null(terms.variable("it")))
-            name = "any_match" if dialect.name == TRINO else "exists"
-            whole = terms.negation(terms.call(name, node, is_null))
+            whole = terms.binary("=", terms.call("size", node), terms.call("size", terms.call("array_compact", node)))
     return terms.known(whole, node)
 
 
@@ -176,10 +176,13 @@ def contains(texts: Texts, item: Text, dialect: Dialect) -> Node:
     """Tells whether a list of texts has an item."""
     match dialect.name:
         case dialects.POSTGRES:
-            # The collation is that of the texts compared: a list takes it from its elements.
-            return terms.any_equal(terms.collated(item.node, dialect.binary_collation), texts.node)
+            sought = terms.collated(item.node, dialect.binary_collation)
+            found = terms.is_not_null(terms.call("array_position", texts.node, sought))
+            needed = [texts.node] if item.constant is not None else [texts.node, item.node]
+            return terms.known(terms.both([terms.is_not_null(node) for node in needed]), found)
         case dialects.DUCKDB:
-            return terms.known(terms.is_not_null(item.node), terms.call("list_contains", texts.node, item.node))
+            found = terms.call("list_contains", texts.node, item.node)
+            return found if item.constant is not None else terms.known(terms.is_not_null(item.node), found)
         case dialects.TRINO:
             return terms.call("contains", texts.node, item.node)
         case _:
