@@ -1,7 +1,8 @@
-"""Compares engine, reference and Casbin for as long as it is told: `make fuzz`, or `python -m tests.fuzz --minutes 5`.
+"""Looks for faults for as long as it is told: `make fuzz`, or `python -m tests.fuzz --minutes 5`.
 
-Prints how many requests were asked, and which documented differences were met. What else is found is written to a
-file of its own, made as small as can be; then it exits 1. A case file of `tests/vectors/casbin` repeats it for ever.
+Asks engine, reference and Casbin about random models, and has damaged files read. Prints how many requests were asked,
+and which documented differences were met. What else is found is written to a file of its own, made as small as can be;
+then it exits 1. A case file of `tests/vectors/casbin` repeats it for ever.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
+from tests.fuzz.coverage_guided import ATHERIS, READERS, Mutation
 from tests.fuzz.finding import Found, write
 from tests.fuzz.targets import TARGETS, TURNS
 from tests.property.agreement import DisagreementError
@@ -23,6 +25,10 @@ from tests.property.agreement import DisagreementError
 FOUND_MAX = 5
 """After so many findings a run stops: they are the same ones again."""
 PROGRESS_SECONDS = 30.0
+READER_SECONDS = 20.0
+"""How long one reader is given damaged files, in a turn of its own."""
+READER_ENDS_SECONDS = 60.0
+READS = "read "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,8 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if run.found else 0
 
 
-def one_round(target: str, seed: int) -> Counter[str] | Found:
+def rounds(seed: int, *, readers: bool) -> Iterator[tuple[str, int]]:
+    """Yields targets in turn, each time with another seed, and after each turn the next reader."""
+    each = itertools.cycle(READERS)
+    turns = itertools.chain.from_iterable((*TURNS, READS + next(each)) if readers else TURNS for _ in itertools.count())
+    return ((target, seed * 1_000_003 + number) for number, target in enumerate(turns))
+
+
+def one_round(target: str, seed: int, folder: Path) -> Counter[str] | Found:
     """Runs one target once; returns what was met, or what was found."""
+    if target.startswith(READS):
+        return read_damaged(target.removeprefix(READS), seed, folder)
     try:
         return TARGETS[target].run(seed)
     except DisagreementError as err:
@@ -50,6 +65,15 @@ def one_round(target: str, seed: int) -> Counter[str] | Found:
     except Exception as err:  # noqa: BLE001  # whatever is raised is a finding
         notes = "\n".join(getattr(err, "__notes__", ()))
         return Found(target, seed, f"{type(err).__name__}: {err}\n{notes}", None)
+
+
+def read_damaged(reader: str, seed: int, folder: Path) -> Counter[str] | Found:
+    """Has one reader read damaged texts for a while."""
+    mutation = Mutation(reader, seed=seed, seconds=READER_SECONDS, folder=folder)
+    texts, found = mutation.end(READER_SECONDS + READER_ENDS_SECONDS)
+    if found:
+        return Found(READS + reader, seed, f"{', '.join(map(str, found))}: see {mutation.log}", None)
+    return Counter({"texts read": texts})
 
 
 class Run:
@@ -60,7 +84,10 @@ class Run:
         self.counts: Counter[str] = Counter()
         self.found: list[Path] = []
         self._folder, self._begun, self._seconds = folder, time.monotonic(), seconds
-        self._rounds = ((target, seed * 1_000_003 + number) for number, target in enumerate(itertools.cycle(TURNS)))
+        readers = (ATHERIS / ".ready").exists()
+        if not readers:
+            tell("atheris is not installed for this Python: no damaged files are read")
+        self._rounds = rounds(seed, readers=readers)
 
     def go(self, pool: ProcessPoolExecutor, processes: int) -> None:
         """Keeps every process busy until the time is over or enough was found."""
@@ -69,7 +96,7 @@ class Run:
         while True:
             over = self._elapsed() > self._seconds or len(self.found) >= FOUND_MAX
             while not over and len(pending) < processes:
-                pending.add(pool.submit(one_round, *next(self._rounds)))
+                pending.add(pool.submit(one_round, *next(self._rounds), self._folder))
             if not pending:
                 return
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
