@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import casbin
@@ -20,9 +20,11 @@ from tests.property.differences import Answered
 from tests.property.strategies import plain_set
 
 from gatebook.compiler.program import ALLOW, DENY, compile_program
+from gatebook.enforcer import Enforcer
 from gatebook.engine.evaluate import evaluate
 from gatebook.engine.reference import Reference
 from gatebook.engine.verdict import Verdict
+from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
 from gatebook.policy.model import EffectKind
 from gatebook.policy.policy_set import PolicySet
@@ -55,6 +57,14 @@ def casbin_enforcer(model: str, policy: str) -> casbin.Enforcer:
     read = casbin.Model()
     read.load_model_from_text(model)
     return casbin.Enforcer(read, StringAdapter(policy or "# none"))
+
+
+def gatebook_enforcer(model: str, policy: str) -> Enforcer | None:
+    """Builds the drop-in for Casbin's enforcer, where it does not refuse a policy that others read."""
+    try:
+        return Enforcer(model, policy or "# none\n")
+    except PolicySetRefusedError:
+        return None
 
 
 def compiled(policy_set: PolicySet) -> Engine:
@@ -110,6 +120,8 @@ class Comparison:
         self._tokens = self._set.model.requests["r"].tokens
         self._casbin = casbin_enforcer(model, policy)
         self._managers = list(self._casbin.rm_map.values())
+        self._enforcer = gatebook_enforcer(model, policy)
+        self.counts["Enforcer refuses"] = self._enforcer is None
 
     def ask(self, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> Verdict:
         """Asks one request, and returns what is answered.
@@ -123,6 +135,9 @@ class Comparison:
         verdict, expected = self._engine(tokens), self._reference.evaluate(tokens)
         if verdict != expected:
             self._part("engine and reference", values, attributes, engine=verdict, reference=expected)
+        said = self._ask_enforcer(tokens.values())
+        if said not in (None, meant := self._meant(expected)):
+            self._part("Enforcer and reference", values, attributes, enforcer=said, reference=meant)
         theirs = [casbin_token(value, its) for value, its in zip(values, own, strict=True)]
         try:
             allowed, rule = self._ask_casbin(theirs)
@@ -146,6 +161,18 @@ class Comparison:
                 self._part(f"engine and Casbin ({way})", values, attributes, engine=verdict, casbin=(allowed, rule))
             self.counts[named] += 1
         return verdict
+
+    def _ask_enforcer(self, values: Iterable[Named]) -> tuple[bool, bool, list[str]] | None:
+        if self._enforcer is None:
+            return None
+        rvals = tuple(values)
+        return self._enforcer.enforce(*rvals), *self._enforcer.enforce_ex(*rvals)
+
+    def _meant(self, verdict: Verdict) -> tuple[bool, bool, list[str]]:
+        """Returns what the drop-in is to say where the reference gives a verdict."""
+        allowed = verdict.effect is Effect.ALLOW
+        named = verdict.rules[:1] if self._set.rules else ()
+        return allowed, allowed, [field for rule in named for field in rule.fields]
 
     def _ask_casbin(self, values: Sequence[Any], levels: int = USUAL_LEVELS) -> tuple[bool, tuple[str, ...]]:
         for manager in self._managers:
