@@ -79,7 +79,7 @@ def test_every_promise_is_kept(told: dict[str, Any]) -> None:
     promises = told["promises"]
 
     assert [] == [one for one in promises if not one["kept"]]
-    assert (True, 15) == (told["kept"], len(promises))
+    assert (True, 17) == (told["kept"], len(promises))
 
 
 def test_every_question_is_asked(told: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_a_rogue_reads_nothing(told: dict[str, Any]) -> None:
     asked = [one for one in told["questions"] if one["actor"] == "leaderboard"]
 
     assert {"NO_MATCHING_RULE", "PURPOSE_NOT_PERMITTED"} == {one["reason"] for one in asked}
-    assert {(0, 0)} == {(one["rows_read"], one["rows_got"]) for one in asked}
+    assert {(False, 0)} == {(one["planned"], one["rows_left"]) for one in asked}
 
 
 def test_training_needs_consent(told: dict[str, Any]) -> None:
@@ -104,11 +104,18 @@ def test_training_needs_consent(told: dict[str, Any]) -> None:
 
 
 def test_a_dashboard_gets_groups(told: dict[str, Any]) -> None:
-    """The dashboard reads many rows and gets few groups, of ten people at least."""
+    """The dashboard runs one statement and gets groups alone, of ten people at least."""
     asked = question(told, "dashboard", 1)
 
-    assert 10 == asked["minimum_group"]
-    assert 0 < asked["rows_got"] < asked["rows_read"]
+    assert (10, True) == (asked["minimum_group"], asked["planned"])
+    assert 0 < asked["rows_left"] < told["subjects"]
+
+
+def test_programs_run_the_sql_that_they_were_given(told: dict[str, Any]) -> None:
+    """Whoever is allowed got its rows by a plan, and nobody else; a manager gets those of her own people."""
+    assert [one["reason"] == "ALLOWED" for one in told["questions"]] == [one["planned"] for one in told["questions"]]
+    assert 0 < question(told, "manager")["rows_left"] < question(told, "hr", 1)["rows_left"]
+    assert 0 < question(told, "noor", 3)["rows_left"] < told["rows"]
 
 
 def test_nobody_reads_prompts_in_clear(told: dict[str, Any]) -> None:

@@ -10,19 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from gatebook.demo.cast import DASHBOARD, FINANCE, RESPONDER
+from gatebook.demo.cast import DASHBOARD, FINANCE, MANAGER, RESPONDER
 from gatebook.demo.company import Company, found_company, require_clock
 from gatebook.demo.crash import Crash
 from gatebook.demo.groups import small_groups
 from gatebook.demo.processes import BrokenOffError
 from gatebook.demo.promises import Promises
 from gatebook.demo.question import Actor, Outcome, Question
-from gatebook.demo.readers import check
+from gatebook.demo.readers import check, miscounted
 from gatebook.demo.rows import leaks
+from gatebook.demo.sample import ROWS_EACH, differences, sample_of
 from gatebook.demo.tamper import entry_span
 
 RESPONSE, BY_TEAM, BY_PERSON = RESPONDER.questions[0], DASHBOARD.questions[1], FINANCE.questions[1]
-ALLOW = Outcome(allowed=True, reason="ALLOWED", message="", rules=("policy/mci.csv:1",), rows_read=50)
+ALLOW = Outcome(allowed=True, reason="ALLOWED", message="", rules=("policy/mci.csv:1",), rows_left=50)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +112,49 @@ def test_broken_answers_are_told(company: Company) -> None:
     broken = {one.promise: one.told for one in promises.checked if not one.kept}
     assert {
         "every question gets the answer that the rules promise": "lee: mci.prompts is NO_MATCHING_RULE, not ALLOWED",
-        "who is denied reads not a single row": "lee got 0 of 50 rows",
+        "who is denied reads not a single row": "lee got 50 rows",
         "who is allowed gets what the obligations leave": "lee got nothing of mci.prompts: ",
     } == broken
     assert not promises.kept
+
+
+def test_a_wrong_number_of_rows_is_found(company: Company) -> None:
+    """A plan that leaves other rows than the store counts is found."""
+    question = MANAGER.questions[0]
+    (counted,) = company.query(f"SELECT count(*) FROM {question.dataset} WHERE {question.where}")[0]  # noqa: S608  # the demo's own
+
+    assert "" == miscounted(company, question, msgspec.structs.replace(ALLOW, rows_left=counted))
+    assert f"{question.dataset}: {counted + 1} rows left, not {counted}" == miscounted(
+        company, question, msgspec.structs.replace(ALLOW, rows_left=counted + 1)
+    )
+
+
+def test_a_sample_has_rows_of_both_kinds(company: Company) -> None:
+    """A sample holds rows that the question should get and rows that it should not, with all of their columns."""
+    question = MANAGER.questions[0]
+    managers = [row["manager_id"] for row in sample_of(company, question)]
+
+    assert {True, False} == {manager == "dana" for manager in managers}
+    assert len(managers) <= 2 * ROWS_EACH
+
+
+@pytest.mark.parametrize(
+    ("planned", "expected"),
+    [
+        ([{"rating": 4}], []),
+        ([{"rating": 3}], ["`hr.performance_metrics.rating` is not what a check of the row leaves"]),
+        ([{"note": 4}], ["`hr.performance_metrics.note` ", "`hr.performance_metrics.rating` "]),
+        ([], ["the plan of `hr.performance_metrics` leaves 0 rows, checks leave 1"]),
+        ([{"rating": 4}] * 2, ["the plan of `hr.performance_metrics` leaves 2 rows, checks leave 1"]),
+    ],
+    ids=["the same", "another value", "another column", "a row too few", "a row too many"],
+)
+def test_what_a_plan_leaves_otherwise_is_found(planned: list[dict[str, Any]], expected: list[str]) -> None:
+    """A value, a column or a row that a plan leaves otherwise than checks do is found."""
+    found = sorted(differences(MANAGER.questions[0], planned, [{"rating": 4}]))
+
+    assert len(expected) == len(found)
+    assert all(told.startswith(part) for told, part in zip(found, expected, strict=True))
 
 
 def test_no_promise_is_no_success() -> None:

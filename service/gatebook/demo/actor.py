@@ -2,10 +2,9 @@
 
 It does what every service behind the gate does, with the client library alone:
 
-1. ask; a denial ends it, and the store is not even opened;
-2. read the allowed columns, and those that say whom a row is about where the answer depends on it;
-3. where only some rows are allowed, ask about each row that was read, with all of its values;
-4. let out what the decision's own `enforce` or `aggregate` returns, and nothing else.
+1. ask for a plan; a denial ends it, and the store is not even opened;
+2. run the statement that the plan makes, and nothing else: what comes out of the store is what may leave;
+3. where it wants one row alone, ask about that one.
 
 The keys of its hashes come on standard input, as `gatebook keys export` prints them; what it asked, was told and
 got goes to standard output as JSON.
@@ -17,7 +16,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import msgspec
@@ -27,12 +26,13 @@ import gatebook_client
 from gatebook.demo.cast import CAST
 from gatebook.demo.processes import BrokenOffError
 from gatebook.demo.question import Actor, Outcome, Question
-from gatebook.demo.store import read_rows
+from gatebook.demo.store import run_statement
 from gatebook.policy.catalogue import Catalogue, parse_catalogue
 
 ROWS_MAX = 50
-GROUPED_ROWS_MAX = 1_000_000
+GROUPS_MAX = 10_000
 TIMEOUT_SECONDS = 20.0
+DIALECT: Final = "duckdb"
 UNRULED = ("NO_MATCHING_RULE", "PURPOSE_NOT_GRANTED")
 """The reasons of denials that a rule could have prevented."""
 
@@ -62,12 +62,18 @@ class Store(msgspec.Struct, frozen=True):
     path: Path
     catalogue: Catalogue
 
-    def read(self, question: Question, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Reads columns of the rows that a question is about."""
-        limit = GROUPED_ROWS_MAX if question.by else ROWS_MAX
+    def run(self, question: Question, statement: gatebook_client.Statement) -> tuple[int, list[dict[str, Any]]]:
+        """Runs the statement of a plan; returns how many rows it leaves, and the first of them."""
         with duckdb.connect(str(self.path), read_only=True) as connection:
-            dataset = self.catalogue.datasets[question.dataset]
-            return read_rows(connection, dataset, columns, where=question.where, limit=limit)
+            types = result_types(self.catalogue, question)
+            return run_statement(connection, statement, types, limit=GROUPS_MAX if question.by else ROWS_MAX)
+
+
+def result_types(catalogue: Catalogue, question: Question) -> dict[str, str]:
+    """Returns the columns of what a question gets, with their types where they are columns of the table."""
+    columns = catalogue.datasets[question.dataset].columns
+    shown = question.by or question.columns
+    return {name: columns[name].type for name in shown} | dict.fromkeys(question.measures, "")
 
 
 def parse_keys(text: str) -> dict[str, bytes]:
@@ -77,31 +83,33 @@ def parse_keys(text: str) -> dict[str, bytes]:
 
 
 def outcome_of(actor: Actor, question: Question, target: str, store: Store, keys: Mapping[str, bytes]) -> Outcome:
-    """Asks one question, and reads what the answer lets this actor have."""
-    # A program that cannot mask says so: it names itself, and declares nothing that it would do.
-    enforcer = actor.name if question.masks else gatebook_client.Enforcer(actor.name)
+    """Asks one question, and gets what the answer lets this actor have."""
+    # A program that runs its own SQL says so: it names itself, and declares nothing that it would do.
+    enforcer = actor.name if question.plans else gatebook_client.Enforcer(actor.name)
     with gatebook_client.connect_blocking(target, enforcer=enforcer, timeout_seconds=TIMEOUT_SECONDS) as gatebook:
-        decision = gatebook.check(
-            (actor.type, actor.subject),
-            question.action,
-            question.dataset,
-            columns=question.columns,
-            purpose=question.purpose,
-            row=question.row,
-            explain=True,
-            receipt="full",
-        )
-        told = told_of(decision)
-        if not decision.allowed:
-            return told
-        group = decision.minimum_group
-        about = (*(() if group is None else group.entity_columns), *(question.row or ()))
-        rows = store.read(question, tuple(dict.fromkeys((*decision.allowed_columns, *about))))
-        try:
-            got = let_out(gatebook, decision, actor, question, rows, keys)
-        except gatebook_client.EnforcementError as error:
-            return msgspec.structs.replace(told, rows_read=len(rows), refused=error.message)
-    return msgspec.structs.replace(told, rows_read=len(rows), got=tuple(got))
+        asked = ((actor.type, actor.subject), question.action, question.dataset)
+        terms: dict[str, Any] = {"columns": question.columns, "purpose": question.purpose, "receipt": "full"}
+        if question.row is not None or not question.plans:
+            return told_of(gatebook.check(*asked, row=question.row, explain=True, **terms))
+        plan = gatebook.plan(*asked, dialect=DIALECT, explain=True, **terms)
+    told = told_of(plan.decision)
+    if not plan.allowed:
+        return msgspec.structs.replace(told, allowed=False, reason=plan.reason, message=plan.message)
+    try:
+        statement = statement_of(plan, question, keys)
+    except gatebook_client.EnforcementError as error:
+        return msgspec.structs.replace(told, refused=error.message)
+    left, got = store.run(question, statement)
+    return msgspec.structs.replace(told, sql=statement.sql, rows_left=left, got=tuple(got))
+
+
+def statement_of(
+    plan: gatebook_client.Plan, question: Question, keys: Mapping[str, bytes]
+) -> gatebook_client.Statement:
+    """Makes the statement that gets what a question wants."""
+    if question.by:
+        return plan.aggregate(by=question.by, measures=question.measures, where=question.wanted, keys=keys)
+    return plan.select(where=question.wanted, keys=keys)
 
 
 def told_of(decision: gatebook_client.Decision) -> Outcome:
@@ -118,28 +126,6 @@ def told_of(decision: gatebook_client.Decision) -> Outcome:
         group=0 if decision.minimum_group is None else decision.minimum_group.k,
         receipt=json_format.MessageToDict(decision.raw.receipt, preserving_proto_field_name=True),
     )
-
-
-def let_out(
-    gatebook: gatebook_client.BlockingConnection,
-    decision: gatebook_client.Decision,
-    actor: Actor,
-    question: Question,
-    rows: list[dict[str, Any]],
-    keys: Mapping[str, bytes],
-) -> list[dict[str, Any]]:
-    """Returns what may leave of the rows."""
-    if question.by:
-        return decision.aggregate(rows, by=question.by, measures=question.measures, keys=keys)
-    if question.row is None:
-        return decision.enforce(rows, keys=keys)
-    subject = (actor.type, actor.subject)
-    checks = [
-        gatebook_client.Check(subject, question.action, question.dataset, question.columns, question.purpose, row=row)
-        for row in rows
-    ]
-    answers = zip(gatebook.check_many(checks), rows, strict=True)
-    return [left for answer, row in answers if answer.allowed for left in answer.enforce([row], keys=keys)]
 
 
 if __name__ == "__main__":

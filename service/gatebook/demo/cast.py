@@ -5,11 +5,13 @@ The cast is the old world's: everybody who once could read everything. The reaso
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Final
 
 from gatebook.demo.question import Actor, Question
 
 LAST_WEEK: Final = "ts >= TIMESTAMPTZ '2026-06-16 00:00:00+00'"
+SINCE_LAST_WEEK: Final = (("ts", ">=", datetime(2026, 6, 16, tzinfo=UTC)),)
 PROMPTS, USAGE, REVIEWS = "mci.prompts", "ai_usage.token_usage", "hr.performance_metrics"
 TEAM_DASHBOARD = "adoption_visualisation.team_dashboard"
 EXPOSURE_REVIEW = "security_investigation.exposure_review"
@@ -32,7 +34,6 @@ NOOR = Actor(
             dataset=USAGE,
             columns=("ts", "tool", "tokens_in", "cost_usd"),
             purpose="subject_access",
-            row={"subject_id": "noor"},
             where="subject_id = 'noor'",
         ),
     ),
@@ -69,9 +70,10 @@ DASHBOARD = Actor(
         Question(dataset=USAGE, columns=("prompt_id",), purpose=TEAM_DASHBOARD, expected="DENIED_BY_RULE"),
         Question(
             dataset=USAGE,
-            columns=("subject_id", "team_id", "tokens_in"),
+            columns=("subject_id", "ts", "team_id", "tokens_in"),
             purpose=TEAM_DASHBOARD,
             where=LAST_WEEK,
+            wanted=SINCE_LAST_WEEK,
             by=("team_id",),
             measures={"people": ("distinct", "subject_id"), "uses": ("count", "*"), "tokens": ("sum", "tokens_in")},
         ),
@@ -94,6 +96,7 @@ KAI = Actor(
             columns=("day", "team_id", "tool", "active_subjects", "tokens_total"),
             purpose=TEAM_DASHBOARD,
             where="day = DATE '2026-06-18'",
+            wanted=(("day", "=", date(2026, 6, 18)),),
         ),
     ),
 )
@@ -105,17 +108,19 @@ FINANCE = Actor(
     questions=(
         Question(
             dataset=USAGE,
-            columns=("subject_id", "org_id", "cost_usd"),
+            columns=("subject_id", "ts", "org_id", "cost_usd"),
             purpose="cost_management",
             where=LAST_WEEK,
+            wanted=SINCE_LAST_WEEK,
             by=("org_id",),
             measures={"people": ("distinct", "subject_id"), "cost_usd": ("sum", "cost_usd")},
         ),
         Question(
             dataset=USAGE,
-            columns=("subject_id", "cost_usd"),
+            columns=("subject_id", "ts", "cost_usd"),
             purpose="cost_management",
             where=LAST_WEEK,
+            wanted=SINCE_LAST_WEEK,
             by=("subject_id",),
             measures={"uses": ("count", "*"), "cost_usd": ("sum", "cost_usd")},
         ),
@@ -151,14 +156,14 @@ MANAGER = Actor(
     name="manager",
     title="dana, a manager",
     subject="dana",
-    wants="reads the review of ana, who reports to her, and tries that of eli, who does not",
+    wants="asks for every review, and gets those of her own people; then she tries that of eli, who is none",
     questions=(
         Question(
             dataset=REVIEWS,
             columns=("subject_id", "rating", "narrative_text"),
             purpose="performance_evaluation.review",
-            row={"subject_id": "ana", "manager_id": "dana"},
-            where="subject_id = 'ana' AND manager_id = 'dana'",
+            where="manager_id = 'dana'",
+            shows_sql=True,
         ),
         Question(
             dataset=REVIEWS,
@@ -200,20 +205,21 @@ RESEARCHER = Actor(
             dataset="mci.source_activity",
             columns=("subject_id", "ts", "title", "body_excerpt"),
             purpose="program_assessment",
+            shows_sql=True,
         ),
     ),
 )
 NOTEBOOK = Actor(
     name="notebook",
-    title="farah's old notebook, which cannot mask",
+    title="farah's old notebook, which runs its own SQL",
     subject="farah",
-    wants="the very same question; but it could not do what the answer asks of it",
+    wants="the very same question; but it would not do what the answer asks of it",
     questions=(
         Question(
             dataset="mci.source_activity",
             columns=("subject_id", "ts", "title", "body_excerpt"),
             purpose="program_assessment",
-            masks=False,
+            plans=False,
             expected="OBLIGATION_NOT_SUPPORTED",
         ),
     ),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gatebook_client.groups import Measure
+from gatebook_client.plan import Condition
 
 ALLOWED = "ALLOWED"
 
@@ -20,11 +21,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         expected: the reason that the story promises.
-        row: what is known of the row, for rules that need it.
-        where: which rows the program wants; SQL of the demo's own.
+        row: the one row that it is about; None for all of them, for which the program asks a plan.
+        where: which rows it should get, in SQL of the narrator's own, which no program sees.
+        wanted: what the program wants of the rows that it may have: columns, comparisons and values.
         by: what it groups by; none where it wants rows.
         measures: what it measures of each group.
-        masks: whether the program can mask at all.
+        plans: whether the program runs SQL that it is given; one that does not can apply nothing.
+        shows_sql: whether the story shows that SQL.
     """
 
     dataset: str
@@ -34,9 +37,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     expected: str = ALLOWED
     row: Mapping[str, str] | None = None
     where: str = ""
+    wanted: tuple[Condition, ...] = ()
     by: tuple[str, ...] = ()
     measures: Mapping[str, Measure] = {}
-    masks: bool = True
+    plans: bool = True
+    shows_sql: bool = False
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +65,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         masks: the mask of each column that has one, by its kind.
         group: the least number of people in a group; 0 where rows may be shown.
         receipt: where the decision stands in the book, in the JSON form of the message.
-        rows_read: how many rows the program read from the store.
-        got: the rows or groups that left its hands.
-        refused: why its own enforcement let nothing out; empty where it did not.
+        sql: the statement that the program made of its plan, and ran.
+        rows_left: how many rows or groups the statement left.
+        got: the first of them.
+        refused: why its plan made no statement; empty where it did.
     """
 
     allowed: bool
@@ -74,6 +80,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     masks: Mapping[str, str] = {}
     group: int = 0
     receipt: Mapping[str, Any] = {}
-    rows_read: int = 0
+    sql: str = ""
+    rows_left: int = 0
     got: tuple[Mapping[str, Any], ...] = ()
     refused: str = ""

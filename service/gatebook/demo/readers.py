@@ -1,7 +1,8 @@
 """The chapter in which everybody asks: what each wanted, was told, and got.
 
-Owns the running of the actors, their telling, and four promises: every answer is the one the rules promise;
-a denial reads nothing; no masked value leaves in clear; and no group is smaller than it may be.
+Owns the running of the actors, their telling, and the promises of this chapter: every answer is the one the rules
+promise; a denial reads nothing; a plan leaves the rows that the store counts, and of each row what a check of it would;
+no masked value leaves in clear; and no group is smaller than it may be.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
+from gatebook.demo.actor import parse_keys
 from gatebook.demo.cast import CAST
 from gatebook.demo.company import SET_NAME, Company
 from gatebook.demo.gate import Gate
@@ -22,6 +24,7 @@ from gatebook.demo.processes import BrokenOffError, Processes, finish
 from gatebook.demo.promises import Promises
 from gatebook.demo.question import Actor, Outcome, Question
 from gatebook.demo.rows import hidden, leaks, shown_groups, shown_rows
+from gatebook.demo.sample import compare
 from gatebook.demo.stage import DEEP, Stage, count, verdict
 
 AT_ONCE = 2
@@ -85,24 +88,37 @@ def tell(stage: Stage, company: Company, asked: Asked, before: Actor | None) -> 
     stage.pairs(
         [
             (verdict(allowed=outcome.allowed), f"{question.action} {columns}{question.dataset}{purpose}"),
-            ("", Text(why(question, outcome), "dim")),
+            ("", Text(why(outcome), "dim")),
         ]
     )
     if outcome.got:
+        stage.say(before_and_after(company, question, outcome), "dim", indent=DEEP)
+        if question.shows_sql:
+            stage.verbatim(outcome.sql.splitlines(), indent=DEEP)
         show = shown_groups if question.by else shown_rows
         headings, rows, right = show(company, question, outcome)
         stage.table(headings, rows, right=right, indent=DEEP)
 
 
-def why(question: Question, outcome: Outcome) -> str:
+def before_and_after(company: Company, question: Question, outcome: Outcome) -> str:
+    """Says what everybody could read of the table, and what the SQL of this plan leaves."""
+    before = count(company.tables[question.dataset], "row")
+    columns = len(company.catalogue.datasets[question.dataset].columns)
+    if question.by:
+        return f"before: {before} of {columns} columns · after: {count(outcome.rows_left, 'group')}"
+    masked = len(hidden(outcome))
+    after = f"{count(outcome.rows_left, 'row')} of {len(question.columns)} columns"
+    return f"before: {before} of {columns} columns · after: {after}{f', {masked} of them hidden' if masked else ''}"
+
+
+def why(outcome: Outcome) -> str:
     """Says in a line why an answer was given."""
     entry = f"entry {outcome.receipt.get('index', '0')}"
     if not outcome.allowed:
         return f"{entry} · {outcome.reason}: {cause(outcome)}"
     masks = ", ".join(f"{kind.lower()} {column}" for column, kind in outcome.masks.items() if kind != "NONE")
     group = f"groups of {outcome.group} people or more" if outcome.group else ""
-    read = f"{count(outcome.rows_read, 'row')} read{', each asked about' if question.row else ''}"
-    return " · ".join(filter(None, (entry, f"allowed by {outcome.rules[0]}", masks, group, read)))
+    return " · ".join(filter(None, (entry, f"allowed by {outcome.rules[0]}", masks, group)))
 
 
 def cause(outcome: Outcome) -> str:
@@ -126,17 +142,43 @@ def check(promises: Promises, company: Company, asked: Sequence[Asked]) -> None:
         "every question gets the answer that the rules promise", wrong, told=count(len(asked), "question")
     )
     denials = [(a, o) for a, _, o in asked if not o.allowed]
-    got = [f"{a.name} got {len(o.got)} of {o.rows_read} rows" for a, o in denials if o.got or o.rows_read]
+    got = [f"{a.name} got {count(o.rows_left, 'row')}" for a, o in denials if o.got or o.rows_left]
     promises.check_all("who is denied reads not a single row", got, told=count(len(denials), "denial"))
     allows = [(a, q, o) for a, q, o in asked if o.allowed]
     empty = [f"{a.name} got nothing of {q.dataset}: {o.refused}" for a, q, o in allows if is_left_out(company, q, o)]
     promises.check_all("who is allowed gets what the obligations leave", empty, told=count(len(allows), "allow"))
+    planned = [(q, o) for _, q, o in allows if o.sql and not q.by]
+    wrong_counts = [told for q, o in planned if (told := miscounted(company, q, o))]
+    rows = count(sum(o.rows_left for _, o in planned), "row")
+    promises.check_all("a plan leaves the rows that the store counts", wrong_counts, told=rows)
     clear = [f"{a.name}: {leak}" for a, q, o in allows for leak in leaks(company, q, o)]
     promises.check_all("no masked value leaves in clear", clear, told=f"{masked_values(allows)} values compared")
     grouped = [(a, q, o) for a, q, o in allows if o.group]
     small = [f"{a.name}: {problem}" for a, q, o in grouped for problem in small_groups(company, q, o)]
     told = count(sum(len(o.got) for _, _, o in grouped), "group")
     promises.check_all("no group is smaller than it must be", small, told=told)
+
+
+def check_sample(
+    promises: Promises, company: Company, gate: Gate, asked: Sequence[Asked], keys: Mapping[str, str]
+) -> None:
+    """Checks that plans leave of rows what checks of each row leave."""
+    compared = [
+        compare(company, gate.target, actor, question, parse_keys(keys.get(question.purpose, "")))
+        for actor, question, outcome in asked
+        if outcome.sql and not question.by
+    ]
+    broken = [difference for one in compared for difference in one.differences]
+    rows, left = sum(one.asked for one in compared), sum(one.left for one in compared)
+    told = f"{count(rows, 'row')} asked about, {left} left"
+    promises.check_all("of each row a plan leaves what a check of it does", broken, told=told)
+
+
+def miscounted(company: Company, question: Question, outcome: Outcome) -> str:
+    """Says how a plan leaves another number of rows than the store counts for the question."""
+    where = f" WHERE {question.where}" if question.where else ""
+    ((counted,),) = company.query(f"SELECT count(*) FROM {question.dataset}{where}")  # noqa: S608  # the demo's own
+    return "" if counted == outcome.rows_left else f"{question.dataset}: {outcome.rows_left} rows left, not {counted}"
 
 
 def is_left_out(company: Company, question: Question, outcome: Outcome) -> bool:
@@ -165,6 +207,6 @@ def summary(asked: Asked) -> dict[str, Any]:
         "masks": outcome.masks,
         "minimum_group": outcome.group,
         "entry": int(outcome.receipt.get("index", "0")),
-        "rows_read": outcome.rows_read,
-        "rows_got": len(outcome.got),
+        "planned": bool(outcome.sql),
+        "rows_left": outcome.rows_left,
     }

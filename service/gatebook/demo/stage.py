@@ -60,10 +60,10 @@ class Stage:
         """Leaves a line empty."""
         self._console.print()
 
-    def verbatim(self, lines: Iterable[str]) -> None:
+    def verbatim(self, lines: Iterable[str], *, indent: int = INDENT) -> None:
         """Shows lines of a file or of another program, as they are."""
         for line in lines:
-            self.say(Text(line or " ", "dim", overflow="fold"))
+            self.say(Text(line or " ", "dim", overflow="fold"), indent=indent)
 
     def pairs(self, pairs: Iterable[tuple[Cell, Cell]]) -> None:
         """Shows names, each with what belongs to it, which may take several lines."""

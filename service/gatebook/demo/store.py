@@ -6,7 +6,7 @@ columns and types, filled by `telemetry.sql`. The same seed, scale and directory
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from gatebook.demo.people import SEED
 from gatebook.demo.texts import texts
 from gatebook.policy.catalogue import Catalogue, Dataset
 from gatebook.policy.directory import Directory
+from gatebook_client import Statement
 
 SQL: Final = Path(__file__).with_name("telemetry.sql")
 NOW: Final = datetime(2026, 6, 22, 18, tzinfo=UTC)
@@ -65,7 +66,7 @@ def build_store(
     connection = duckdb.connect(str(path))
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        _create_tables(connection, catalogue)
+        create_tables(connection, catalogue.datasets.values())
         _bring_people(connection, directory)
         _set_variables(connection, directory, seed, scale)
         statements = connection.extract_statements(SQL.read_text(encoding="utf-8"))
@@ -103,10 +104,34 @@ def read_rows(
     ]
 
 
-def _create_tables(connection: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
-    for schema in dict.fromkeys(dataset.partition(".")[0] for dataset in catalogue.datasets):
+def run_statement(
+    connection: duckdb.DuckDBPyConnection,
+    statement: Statement,
+    types: Mapping[str, str],
+    *,
+    limit: int = 1_000,
+) -> tuple[int, list[dict[str, Any]]]:
+    """Runs the statement of a plan; returns how many rows it leaves, and the first of them.
+
+    `types` has each column of the result, and its type where it is a column of the table.
+    """
+    sql, parameters = statement
+    chosen = ", ".join(_selected(name, type_) for name, type_ in types.items())
+    counted = connection.execute(f"SELECT count(*) FROM ({sql}) AS planned", parameters).fetchall()  # noqa: S608  # of a plan
+    first = connection.execute(f"SELECT {chosen} FROM ({sql}) AS planned LIMIT {limit:d}", parameters)  # noqa: S608  # as above
+    rows = [
+        {name: _value(type_, value) for (name, type_), value in zip(types.items(), row, strict=True)}
+        for row in first.fetchall()
+    ]
+    return int(counted[0][0]), rows
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection, datasets: Iterable[Dataset]) -> None:
+    """Creates empty tables."""
+    listed = list(datasets)
+    for schema in dict.fromkeys(dataset.id.partition(".")[0] for dataset in listed):
         connection.execute(f'CREATE SCHEMA "{schema}"')
-    for dataset in catalogue.datasets.values():
+    for dataset in listed:
         columns = ", ".join(f'"{it.name}" {COLUMN_TYPES[it.type]}' for it in dataset.columns.values())
         connection.execute(f"CREATE TABLE {_quoted(dataset.id)} ({columns})")
 

@@ -97,8 +97,8 @@ def tell_readers(
     """Lets everybody ask."""
     stage.chapter(
         "Everybody asks",
-        "Each of these is a program in a process of its own. It asks the gate, reads the store only after a yes, "
-        "and lets out what the answer leaves: masked columns, or groups of people.",
+        "Each of these is a program in a process of its own. It asks the gate for a plan. After a yes, and only then, "
+        "it runs the SQL of the plan on the store: the rows, columns, masks and groups that its answer leaves.",
     )
     with stage.working("handing out the keys of hashes"):
         keys = readers.export_keys(processes, gate)
@@ -109,6 +109,8 @@ def tell_readers(
         before = one[0]
         asked.append(one)
     readers.check(promises, company, asked)
+    with stage.working("asking about single rows"):
+        readers.check_sample(promises, company, gate, asked, keys)
     return asked
 
 
