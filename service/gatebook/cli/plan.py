@@ -24,7 +24,7 @@ from gatebook_client.plan import Plan, read_plan
 from gatebook_client.refusal import EnforcementError
 from gatebook_client.statement import Statement
 
-SHOWN_MAX: Final = 200
+SHOWN_MAX: Final = 80
 MEASURES: Final = ("count", "sum", "average", "distinct")
 
 
