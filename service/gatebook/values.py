@@ -140,7 +140,7 @@ class Edge(msgspec.Struct, frozen=True, gc=False):
     """One line of a role definition: `child` inherits `parent` (in `domains`, if the role has any).
 
     `gtype` is `g`, `g2`, ...; edges also come from the catalogue (g2), the purposes (g3) and the
-    directory (g), with the file and line that declare them.
+    directory (g), with the file and line that declare them. `parameters` are those of the link's condition.
     """
 
     gtype: str
@@ -149,6 +149,7 @@ class Edge(msgspec.Struct, frozen=True, gc=False):
     domains: tuple[str, ...] = ()
     file: str = ""
     line: int = 0
+    parameters: tuple[str, ...] = ()
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):

@@ -19,7 +19,7 @@ from typing import Any
 from gatebook.compiler.closure import Tokens
 from gatebook.compiler.index import Entry, Index
 from gatebook.compiler.keys import Domain, Form, Key
-from gatebook.compiler.lookups import EVERY, Lookup, lookup
+from gatebook.compiler.lookups import EVERY, Graph, Lookup, lookup
 from gatebook.compiler.plan import identity, used_values
 from gatebook.compiler.roles import Inherited, Names, Roles
 from gatebook.expression.tree import Path
@@ -43,7 +43,7 @@ _TOKEN_PARTS = 2
 
 
 def compile_decide(
-    effect: EffectKind, names: Sequence[str], groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Roles]
+    effect: EffectKind, names: Sequence[str], groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Graph]
 ) -> Decide | None:
     """Returns what decides a request whose values have these names, or None where only `engine.evaluate` can."""
     decides = _DECIDES.get(effect)
@@ -99,7 +99,7 @@ _DECIDES: Mapping[EffectKind, Callable[[Way, Way, Callable[[Values], bool]], Cal
 class _Chain:
     """Composes the steps of one program; lives while it is compiled."""
 
-    def __init__(self, names: Sequence[str], groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Roles]) -> None:
+    def __init__(self, names: Sequence[str], groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Graph]) -> None:
         self._names, self._groups, self._roles = tuple(names), groups, roles
         self._used = used_values(groups)
         self._looked_up: set[int] = set()
@@ -146,14 +146,14 @@ class _Chain:
 
     def _step(self, key: Key, below: Step, *, may_apply: bool) -> Step:
         position, domains = self._position(key.request), [self._position(domain) for domain in key.domains]
-        used = self._used[identity(key)]
+        used, graph = self._used[identity(key)], self._roles.get(key.role)
         match key.form, position, domains:
             case Form.EQUAL, int(), []:
                 return _equal(position, below)
-            case Form.ROLE, int(), []:
-                return _heir(position, self._roles[key.role].within(used), below)
-            case Form.ROLE, int(), [int(at)] if key.exact:
-                return _heir_in(position, at, self._roles[key.role].within(used), below)
+            case Form.ROLE, int(), [] if isinstance(graph, Roles):
+                return _heir(position, graph.within(used), below)
+            case Form.ROLE, int(), [int(at)] if key.exact and isinstance(graph, Roles):
+                return _heir_in(position, at, graph.within(used), below)
         self.reads_tokens = True
         return _found(lookup(key, self._roles, used), below, may_apply=may_apply)
 

@@ -55,9 +55,10 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of functions: the relations by key, and the names of those that were given."""
+    """What is known of functions: the relations by key, those that are `loose_roles`, and the names that were given."""
 
     roles: Mapping[str, RoleDefinition]
+    loose: frozenset[str] = frozenset()
     given: frozenset[str] = frozenset()
 
 
@@ -79,7 +80,7 @@ def key_of(part: Expression, known: Known, equal: Mapping[str, Path]) -> Key | N
                 return Key(part, field.names[1], text, Form.PREFIX, op, exact=False)
         case Call(op, (Path() as child, Path() as parent, *domains)) if op in known.roles and op not in known.given:
             if len(domains) + 2 == known.roles[op].arity:
-                return _role_key(part, op, (child, parent), tuple(domains), equal)
+                return _role_key(part, op, (child, parent), tuple(domains), equal, loose=op in known.loose)
     return None
 
 
@@ -94,17 +95,23 @@ def is_request(path: Path) -> bool:
 
 
 def _role_key(
-    part: Expression, op: str, names: tuple[Path, Path], domains: tuple[Expression, ...], equal: Mapping[str, Path]
+    part: Expression,
+    op: str,
+    names: tuple[Path, Path],
+    domains: tuple[Expression, ...],
+    equal: Mapping[str, Path],
+    *,
+    loose: bool,
 ) -> Key | None:
     child, parent = names
     read = tuple(_domain(domain, equal) for domain in domains)
     known = tuple(domain for domain in read if domain is not None)
-    exact = known == domains
+    exact = known == domains and not loose
     if len(known) < len(domains):
         return None
     if is_request(child) and is_field(parent):
         return Key(part, parent.names[1], child, Form.ROLE, op, known, exact)
-    if is_field(child) and is_request(parent):
+    if is_field(child) and is_request(parent) and not loose:
         return Key(part, child.names[1], parent, Form.HEIR, op, known, exact)
     return None
 

@@ -13,6 +13,7 @@ from typing import Literal as Only
 
 from gatebook.compiler.closure import Tokens
 from gatebook.compiler.keys import Domain, Form, Key
+from gatebook.compiler.loose_roles import LooseRoles
 from gatebook.compiler.roles import Names, Roles
 from gatebook.expression.environment import attribute
 from gatebook.expression.prefixes import is_plain
@@ -31,11 +32,13 @@ EVERY: Only[Every.EVERY] = Every.EVERY
 Values = Names | Only[Every.EVERY] | None
 """What the field of a rule may be: one of these, whatever it is, or None where that is unknown."""
 
+Graph = Roles | LooseRoles
+
 Lookup = Callable[[Tokens], Values]
 _NONE: Names = ()
 
 
-def lookup(key: Key, roles: Mapping[str, Roles], used: frozenset[str], pause: Pause = no_pause) -> Lookup:
+def lookup(key: Key, roles: Mapping[str, Graph], used: frozenset[str], pause: Pause = no_pause) -> Lookup:
     """Returns what reads the values of one key, of which only those in `used` matter."""
     read = read_path(key.request)
     match key.form:
@@ -47,9 +50,11 @@ def lookup(key: Key, roles: Mapping[str, Roles], used: frozenset[str], pause: Pa
         case Form.PREFIX:
             return _prefixes(key.role, read, used)
     graph = roles[key.role]
-    closure: Callable[..., Names] = (
-        graph.within(used, pause) if key.form is Form.ROLE else graph.heirs_within(used, pause)
-    )
+    closure: Callable[..., Names]
+    if key.form is Form.ROLE or isinstance(graph, LooseRoles):
+        closure = graph.within(used, pause)
+    else:
+        closure = graph.heirs_within(used, pause)
     if not key.domains:
         return lambda tokens: closure(value) if isinstance(value := read(tokens), str) else None
     return _within_domains(read, closure, key)

@@ -16,8 +16,7 @@ from typing import NamedTuple
 from gatebook.compiler.closure import Closure, Tokens
 from gatebook.compiler.index import Entry, Index
 from gatebook.compiler.keys import Form, Key
-from gatebook.compiler.lookups import Values, lookup
-from gatebook.compiler.roles import Roles
+from gatebook.compiler.lookups import Graph, Values, lookup
 from gatebook.compiler.split import reads_token
 from gatebook.expression.tree import Path
 from gatebook.pace import Pause, no_pause
@@ -46,7 +45,7 @@ class Planner:
     def __init__(
         self,
         groups: Mapping[str, Sequence[Index]],
-        roles: Mapping[str, Roles],
+        roles: Mapping[str, Graph],
         late_token: str = "",
         pause: Pause = no_pause,
     ) -> None:

@@ -12,26 +12,29 @@ Of a governed set, `p` rules allow or deny, `p2` rules give masks and `p3` rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from gatebook.compiler.decide import Decide, compile_decide
+from gatebook.compiler.lookups import Graph
+from gatebook.compiler.loose_roles import LooseRoles
 from gatebook.compiler.plan import Planner
 from gatebook.compiler.remembered import Remembered
 from gatebook.compiler.roles import Roles
 from gatebook.compiler.section import NOT_UNDERSTOOD, Section, check_matcher, read_rules
 from gatebook.compiler.split import calls_eval, reads_token
 from gatebook.errors import PolicySetRefusedError
+from gatebook.expression.functions import BUILTINS
 from gatebook.expression.tree import Expression
 from gatebook.expression.truth import Functions
 from gatebook.pace import Pause, no_pause, paced
-from gatebook.policy.brought import NOTHING_BROUGHT, Brought
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought, LinkConditions, RolePatterns
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.directory import Directory
-from gatebook.policy.model import EffectKind, Model, Sections
+from gatebook.policy.model import EffectKind, Model, RoleDefinition, Sections
 from gatebook.policy.policy_set import GOVERNED, PolicySet
-from gatebook.values import Finding, Rule
+from gatebook.values import Edge, Finding, Rule
 
 ALLOW, DENY = "allow", "deny"
 EFFECT_FIELD = "eft"
@@ -86,9 +89,11 @@ def compile_program(
     model = policy_set.model
     governed = policy_set.kind == GOVERNED
     edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
-    roles = {key: Roles((edge for edge in edges if edge.gtype == key), pause) for key in model.roles}
+    roles = {key: _graph(model.roles[key], edges, brought, pause) for key in model.roles}
+    brought = brought_to(policy_set, brought)
     given = brought.given()
     functions: Functions = {**{key: graph.linked for key, graph in roles.items()}, **given}
+    loose = frozenset(key for key, graph in roles.items() if isinstance(graph, LooseRoles))
     parts: dict[str, Section] = {}
     findings: list[Finding] = []
     for chosen in sections_of(policy_set, sections):
@@ -99,7 +104,7 @@ def compile_program(
         findings += check_matcher(model, chosen, given) + unread
         matcher, names = model.matchers[chosen.matcher], model.policies[chosen.rules].tokens
         late_token = RESOURCE if governed else ""
-        parts[chosen.rules] = Section(chosen, matcher, names, read, model, functions, given, late_token)
+        parts[chosen.rules] = Section(chosen, matcher, names, read, model, functions, given, loose, late_token)
     if governed and model.effects["e"].kind is not EffectKind.ALLOW_AND_DENY:
         message = f"a set with a catalogue has the effect `{EffectKind.ALLOW_AND_DENY.value}`"
         findings.append(Finding(MODEL_FILE, model.effects["e"].line, 1, NOT_UNDERSTOOD, message))
@@ -107,6 +112,24 @@ def compile_program(
         message = f"policy set `{policy_set.name}` is not understood: {findings[0].message}"
         raise PolicySetRefusedError(message, sorted(findings))
     return _program(policy_set, parts, roles, pause)
+
+
+def brought_to(policy_set: PolicySet, brought: Brought) -> Brought:
+    """Returns what is brought along, with the patterns that a plain set names itself."""
+    named = {
+        key: RolePatterns(*(BUILTINS[it].call if it else None for it in (patterns.names, patterns.domains)))
+        for key, patterns in policy_set.settings.role_patterns.items()
+    }
+    return msgspec.structs.replace(brought, patterns={**named, **brought.patterns})
+
+
+def _graph(role: RoleDefinition, edges: Iterable[Edge], brought: Brought, pause: Pause) -> Graph:
+    own = (edge for edge in edges if edge.gtype == role.key)
+    conditions = brought.conditions.get(role.key, LinkConditions()) if role.parameters else None
+    patterns = brought.patterns.get(role.key)
+    if patterns is None and conditions is None:
+        return Roles(own, pause)
+    return LooseRoles(own, patterns or RolePatterns(), conditions, pause)
 
 
 def sections_of(policy_set: PolicySet, sections: Sections | None = None) -> tuple[Sections, ...]:
@@ -155,7 +178,7 @@ def effect_of(model: Model, key: str = "p") -> Callable[[Rule], str]:
 
 
 def _program(
-    policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Roles], pause: Pause
+    policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Graph], pause: Pause
 ) -> Program:
     model, main = policy_set.model, next(iter(sections.values()))
     effect_kind = model.effects["e"].kind

@@ -63,6 +63,7 @@ class Section(msgspec.Struct, frozen=True):
     model: Model
     functions: Functions
     given: Functions
+    loose: frozenset[str]
     late_token: str
 
     @property
@@ -78,7 +79,7 @@ class Section(msgspec.Struct, frozen=True):
     ) -> tuple[Index, ...]:
         """Compiles the chosen rules, under the parts of the matcher that are kept: one index per alternative."""
         rules = [rule for rule in paced(self.rules, pause) if chosen(rule.bare.rule)]
-        alternatives = split(self.matcher.expression, self.model.roles, keep, self.given)
+        alternatives = split(self.matcher.expression, self.model.roles, keep, loose=self.loose, given=self.given)
         return tuple(self._index(alternative, rules, pause) for alternative in alternatives)
 
     def _index(self, alternative: Alternative, rules: Sequence[ReadRule], pause: Pause) -> Index:

@@ -46,13 +46,16 @@ def split(
     matcher: Expression,
     roles: Mapping[str, RoleDefinition],
     keep: Callable[[Expression], bool] = lambda _: True,
+    *,
+    loose: Iterable[str] = (),
     given: Iterable[str] = (),
 ) -> tuple[Alternative, ...]:
     """Splits a matcher into its alternatives, and leaves out the parts that are not to be kept.
 
-    Of the functions that are `given` nothing is known: they are asked for every request.
+    Of the functions that are `given` nothing is known: they are asked for every request. Relations that are `loose`
+    are asked of what their links lead to.
     """
-    known = Known(roles, frozenset(given))
+    known = Known(roles, frozenset(loose), frozenset(given))
     kept = [[part for part in parts if keep(part)] for parts in alternatives(matcher)]
     spread = [_multiplied(parts, known) for parts in kept]
     if sum(map(len, spread)) > ALTERNATIVES_MAX:
@@ -140,7 +143,7 @@ def _one_of(part: Expression) -> Expression:
 
 def is_static(part: Expression, known: Known) -> bool:
     """Tells whether a part is a function of the rule alone."""
-    steady = (OPERATORS | BUILTINS.keys() | known.roles.keys()) - known.given
+    steady = (OPERATORS | BUILTINS.keys() | known.roles.keys()) - known.given - known.loose
     calls = (node.op for node in walk(part) if isinstance(node, Call))
     return reads_rule(part) and not reads_request(part) and all(op in steady for op in calls)
 

@@ -16,20 +16,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gatebook.compiler.index import Outcome
-from gatebook.compiler.program import ALLOW, DENY, PURPOSE, effect_of, rules_of, sections_of
+from gatebook.compiler.program import ALLOW, DENY, PURPOSE, brought_to, effect_of, rules_of, sections_of
 from gatebook.compiler.roles import reach
 from gatebook.compiler.section import with_conditions
 from gatebook.compiler.split import alternatives, calls_eval, reads_token
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
+from gatebook.expression.given import Given
+from gatebook.expression.operations import conjunction
 from gatebook.expression.parse import parse
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression
 from gatebook.expression.truth import FALSE, TRUE, UNKNOWN, Functions
 from gatebook.expression.truth import evaluate as truth_of
-from gatebook.policy.brought import NOTHING_BROUGHT, Brought
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought, LinkConditions, RolePatterns
 from gatebook.policy.directory import Directory
-from gatebook.policy.model import EffectKind, Sections
+from gatebook.policy.model import EffectKind, RoleDefinition, Sections
 from gatebook.policy.policy_set import GOVERNED, PolicySet
 from gatebook.values import Edge, Effect, Reason, Rule
 
@@ -56,8 +58,9 @@ class Reference:
         """Takes what `compile_program` takes."""
         edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
         self._set, self._model = policy_set, policy_set.model
-        self._links = {gtype: _Links(edge for edge in edges if edge.gtype == gtype) for gtype in self._model.roles}
-        self._functions: Functions = {**self._links, **brought.given()}
+        brought = brought_to(policy_set, brought)
+        links = {role.key: _links(role, edges, brought) for role in self._model.roles.values()}
+        self._functions: Functions = {**links, **brought.given()}
         self._sections = sections_of(policy_set, sections)
         self._effect = effect_of(policy_set.model, self._sections[0].rules)
 
@@ -143,6 +146,14 @@ class Reference:
         return truth if isinstance(truth, bool) else UNKNOWN
 
 
+def _links(role: RoleDefinition, edges: Iterable[Edge], brought: Brought) -> Callable[..., Outcome]:
+    own = [edge for edge in edges if edge.gtype == role.key]
+    if not role.parameters and role.key not in brought.patterns:
+        return _Links(own)
+    conditions = brought.conditions.get(role.key, LinkConditions()) if role.parameters else None
+    return _LooseLinks(own, brought.patterns.get(role.key, RolePatterns()), conditions)
+
+
 class _Links:
     """Tells whether one name inherits another, by walking the graph each time."""
 
@@ -153,3 +164,56 @@ class _Links:
 
     def __call__(self, name: str, parent: str, *domains: str) -> bool:
         return parent in reach(self._links.get(domains, {}), name)
+
+
+class _LooseLinks:
+    """Tells the same where names or domains are patterns, or links hold under conditions.
+
+    A name inherits itself, and what is the parent, or matches it, of a link that counts: of one whose child the
+    name is, or matches, or that an inherited name is a pattern of.
+    """
+
+    def __init__(self, edges: Iterable[Edge], patterns: RolePatterns, conditions: LinkConditions | None) -> None:
+        self._edges, self._conditions = tuple(edges), conditions
+        self._match = Given(patterns.match or (lambda _text, _pattern: False))
+        self._domain_match = Given(patterns.domain_match or (lambda _text, _pattern: False))
+
+    def __call__(self, name: str, parent: str, *domains: str) -> Outcome:
+        if name == parent or self._leads(name, parent, domains, (TRUE,)):
+            return TRUE
+        return UNKNOWN if self._leads(name, parent, domains, (TRUE, UNKNOWN)) else FALSE
+
+    def _leads(self, name: str, parent: str, domains: tuple[str, ...], wanted: tuple[Outcome, ...]) -> bool:
+        inherited: set[str] = set()
+        while True:
+            more = {
+                edge.parent
+                for edge in self._edges
+                if edge.parent not in inherited
+                and self._counts(edge, domains) in wanted
+                and (
+                    self._is(name, edge.child) in wanted
+                    or any(self._is(it, edge.child) in wanted or self._is(edge.child, it) in wanted for it in inherited)
+                )
+            }
+            if not more:
+                return any(self._is(parent, it) in wanted for it in inherited)
+            inherited |= more
+
+    def _is(self, name: str, pattern: str) -> Outcome:
+        return TRUE if name == pattern else _truth(self._match(name, pattern))
+
+    def _counts(self, edge: Edge, domains: tuple[str, ...]) -> Outcome:
+        same = (it == own or _truth(self._domain_match(it, own)) for it, own in zip(domains, edge.domains, strict=True))
+        return conjunction((*same, self._holds(edge)))
+
+    def _holds(self, edge: Edge) -> Outcome:
+        if self._conditions is None:
+            return TRUE
+        key = (edge.child, edge.parent, *edge.domains)
+        condition = self._conditions.of_links.get(key, self._conditions.otherwise)
+        return UNKNOWN if condition is None else _truth(Given(condition)(*edge.parameters))
+
+
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else UNKNOWN

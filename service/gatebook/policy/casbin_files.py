@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gatebook.pace import Pause, no_pause
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
 from gatebook.policy.model import Model
 from gatebook.policy.model_file import parse_model
@@ -28,13 +29,15 @@ class CasbinFiles(msgspec.Struct, frozen=True):
     edges: tuple[Edge, ...]
 
 
-def read_casbin(files: Mapping[str, bytes], pause: Pause = no_pause) -> tuple[CasbinFiles, list[Finding]]:
+def read_casbin(
+    files: Mapping[str, bytes], pause: Pause = no_pause, brought: Brought = NOTHING_BROUGHT
+) -> tuple[CasbinFiles, list[Finding]]:
     """Returns the model, rules and edges of a policy set, and every finding about them, unsorted."""
     if MODEL_FILE not in files:
         finding = Finding(MODEL_FILE, 0, 0, "MISSING_FILE", f"a policy set needs a `{MODEL_FILE}`; add it")
         return CasbinFiles(Model({}, {}, {}, {}, {}), (), ()), [finding]
-    model, findings = parse_model(MODEL_FILE, files[MODEL_FILE])
-    reader = RulesReader(model, pause)
+    model, findings = parse_model(MODEL_FILE, files[MODEL_FILE], brought)
+    reader = RulesReader(model, pause, brought)
     rules: list[Rule] = []
     edges: list[Edge] = []
     paths = rule_files(files)

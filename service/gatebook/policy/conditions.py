@@ -50,13 +50,14 @@ _VALUE_OPERATORS = frozenset(("add", "sub", "mul", "div", "mod", "neg", "list"))
 class Scope(msgspec.Struct, frozen=True):
     """What an expression may speak of: tokens by root (`r`, `p2`) and arguments by function.
 
-    `in_rule` says that the text is a field of a rule, not a matcher.
+    `in_rule` says that the text is a field of a rule, not a matcher. Of `given` functions nothing is known.
     """
 
     requests: Mapping[str, tuple[str, ...]]
     policies: Mapping[str, tuple[str, ...]]
     role_arities: Mapping[str, int]
     in_rule: bool = False
+    given: frozenset[str] = frozenset()
 
 
 def check(text: str, scope: Scope) -> tuple[Expression | None, tuple[Remark, ...]]:
@@ -199,7 +200,7 @@ def _mixed_types(tree: Expression, _: Scope) -> Iterator[Remark]:
 def _functions(tree: Expression, scope: Scope) -> Iterator[Remark]:
     arities = {**ARITIES, **{key: frozenset((arity,)) for key, arity in scope.role_arities.items()}}
     for call in _calls(tree):
-        if call.op == "eval" or call.op in _OPERATOR_NAMES:
+        if call.op == "eval" or call.op in _OPERATOR_NAMES or call.op in scope.given:
             continue
         counts = arities.get(call.op)
         if counts is None:

@@ -193,6 +193,23 @@ def _unreadable_fields(draft: Draft, function: str, path: Path) -> Iterator[Find
             yield Finding(rule.file, rule.line, field_column(rule, position), "UNREADABLE_PATTERN", wrong)
 
 
+def _role_patterns(draft: Draft) -> Iterator[Finding]:
+    """Finds patterns of relations that are not there, and names that are no patterns."""
+    for key, patterns in draft.settings.role_patterns.items():
+        role = draft.model.roles.get(key)
+        if role is None or (patterns.domains and role.arity == 2):  # noqa: PLR2004 - a child and a parent
+            what = "defines no" if role is None else "has no domains in"
+            message = f"`{MODEL_FILE}` {what} `{key}`, of which `role_patterns` speaks; remove it"
+            yield Finding(SETTINGS_FILE, 0, 0, "UNKNOWN_RELATION", message)
+            continue
+        for edge in draft.edges:
+            named = [*((patterns.names, name) for name in (edge.child, edge.parent))]
+            named += [(patterns.domains, domain) for domain in edge.domains]
+            for function, name in named if edge.gtype == key else ():
+                if function and (wrong := complaint(function, name)):
+                    yield Finding(edge.file, edge.line, 1, "UNREADABLE_PATTERN", wrong)
+
+
 LintRule = Callable[[Draft], Iterator[Finding]]
 RULES: tuple[LintRule, ...] = (
     _allow_by_default,
@@ -208,6 +225,7 @@ RULES: tuple[LintRule, ...] = (
     _rules_never_read,
     _empty_fields,
     _unreadable_patterns,
+    _role_patterns,
 )
 
 

@@ -48,11 +48,20 @@ class TokensDefinition(msgspec.Struct, frozen=True):
 
 
 class RoleDefinition(msgspec.Struct, frozen=True):
-    """The definition of a role relation; `arity` is 2, or 3 with a domain."""
+    """The definition of a role relation.
+
+    `arity` is 2, and one more for each domain; `parameters` counts the values that the condition of a link has.
+    """
 
     key: str
     arity: int
     line: int
+    parameters: int = 0
+
+    @property
+    def width(self) -> int:
+        """Returns how many fields a line has."""
+        return self.arity + self.parameters
 
 
 class EffectDefinition(msgspec.Struct, frozen=True):

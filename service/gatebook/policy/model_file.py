@@ -16,10 +16,11 @@ be used to decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.conditions import Scope, check
 from gatebook.policy.model import EffectDefinition, EffectKind, Matcher, Model, RoleDefinition, TokensDefinition
 from gatebook.policy.source import LINE_CHARACTERS_MAX, Line, Passage, Remark, read_lines
@@ -37,7 +38,7 @@ REQUIRED = ("request_definition", "policy_definition", "policy_effect", "matcher
 DEFINITIONS_MAX = 64
 _SECTION_OF = {letter: section for section, letter in SECTIONS.items()}
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_ROLE = re.compile(r"_\s*,\s*_(\s*,\s*_)?")
+_ROLE = re.compile(r"_\s*,\s*_(\s*,\s*_){0,6}(?P<parameters>\s*,\s*\(\s*_(\s*,\s*_){0,7}\s*\))?")
 # A quote that is not closed takes all that follows with it: to look behind it would take quadratic time.
 _STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|['\"].*", re.DOTALL)
 _EFFECT_KEY = re.compile(r"\bp[0-9]*\.")
@@ -52,7 +53,7 @@ class Option(msgspec.Struct, frozen=True):
     line: int
 
 
-def parse_model(file: str, content: bytes) -> tuple[Model, list[Finding]]:
+def parse_model(file: str, content: bytes, brought: Brought = NOTHING_BROUGHT) -> tuple[Model, list[Finding]]:
     """Returns the model and everything that is wrong with it, unsorted."""
     lines, findings = read_lines(file, content)
     reader = _Reader(file, findings)
@@ -60,12 +61,13 @@ def parse_model(file: str, content: bytes) -> tuple[Model, list[Finding]]:
     _require_definitions(file, reader.sections, options, findings)
     requests = _tokens(options, "r", findings)
     policies = _tokens(options, "p", findings)
-    roles = _roles(options, findings)
+    roles = _roles(options, brought.conditions, findings)
     effects = _effects(options, findings)
     scope = Scope(
         requests={key: definition.tokens for key, definition in requests.items()},
         policies={key: definition.tokens for key, definition in policies.items()},
         role_arities={key: role.arity for key, role in roles.items()},
+        given=frozenset(brought.functions),
     )
     matchers = _matchers(options, scope, findings)
     return Model(requests, policies, roles, effects, matchers), findings
@@ -226,7 +228,7 @@ def _tokens(options: list[Option], letter: str, findings: list[Finding]) -> dict
     return definitions
 
 
-def _roles(options: list[Option], findings: list[Finding]) -> dict[str, RoleDefinition]:
+def _roles(options: list[Option], conditions: Container[str], findings: list[Finding]) -> dict[str, RoleDefinition]:
     roles = {}
     for option in options:
         if option.letter != "g":
@@ -234,11 +236,15 @@ def _roles(options: list[Option], findings: list[Finding]) -> dict[str, RoleDefi
         if "#" in option.value.text:
             message = "Casbin takes a comment after a value as part of it; put it into a line of its own"
             findings.append(option.value.finding(Remark(option.value.text.index("#"), "TRAILING_COMMENT", message)))
-        elif not _ROLE.fullmatch(option.value.text):
-            message = f"`{option.value.text}` is not supported; write `_, _`, or `_, _, _` for roles within a domain"
+        elif not (match := _ROLE.fullmatch(option.value.text)):
+            message = f"`{option.value.text}` is no relation; write `_, _`, or `_, _, _` for roles within a domain"
             findings.append(option.value.finding(Remark(0, "MALFORMED_DEFINITION", message)))
-        arity = min(max(option.value.text.partition("(")[0].count("_"), 2), 3)
-        roles[option.key] = RoleDefinition(option.key, arity, option.line)
+        elif match["parameters"] and option.key not in conditions:
+            message = f"links of `{option.key}` hold under conditions, but nobody says which; write `_, _` or `_, _, _`"
+            findings.append(option.value.finding(Remark(0, "MISSING_CONDITION", message)))
+        names, _, parameters = option.value.text.partition("(")
+        arity = max(names.count("_"), 2)
+        roles[option.key] = RoleDefinition(option.key, arity, option.line, parameters.count("_"))
     return roles
 
 

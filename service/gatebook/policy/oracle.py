@@ -101,7 +101,7 @@ def _definitions(theirs: Any, ours: CasbinFiles) -> Iterable[Finding]:  # noqa: 
     expected: dict[str, dict[str, tuple[int, object]]] = {
         "r": {key: (it.line, [f"{key}_{token}" for token in it.tokens]) for key, it in model.requests.items()},
         "p": {key: (it.line, [f"{key}_{token}" for token in it.tokens]) for key, it in model.policies.items()},
-        "g": {key: (it.line, (it.arity, [])) for key, it in model.roles.items()},
+        "g": {key: (it.line, (it.width, it.parameters)) for key, it in model.roles.items()},
         "e": {key: (it.line, it.kind.value.replace("p.", "p_")) for key, it in model.effects.items()},
         "m": {key: (it.line, escape_assertion(it.text)) for key, it in model.matchers.items()},
     }
@@ -120,7 +120,7 @@ def _meaning(section: str, key: str, assertion: Any) -> object:  # noqa: ANN401 
         case "r" | "p":
             return assertion.tokens
         case "g":
-            return assertion.value.count("_"), assertion.params_tokens
+            return assertion.value.count("_"), len(assertion.params_tokens)
         case "e":
             return assertion.value.replace(f"p{key[1:]}_", "p_")
     return assertion.value
@@ -141,7 +141,7 @@ def _edges(theirs: Any, ours: CasbinFiles) -> Iterable[Finding]:  # noqa: ANN401
     for key in ours.model.roles:
         edges = [edge for edge in ours.edges if edge.gtype == key]
         for edge, fields in zip_longest(edges, theirs["g"][key].policy):
-            meant = None if edge is None else [edge.child, edge.parent, *edge.domains]
+            meant = None if edge is None else [edge.child, edge.parent, *edge.domains, *edge.parameters]
             if meant != fields:
                 yield _differently(*_place(edge), f"a `{key}` line", fields, meant)
                 break

@@ -19,6 +19,7 @@ import msgspec
 
 from gatebook.errors import PolicySetRefusedError
 from gatebook.pace import Pause, no_pause
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.bundle import (
     CATALOGUE_FILE,
     DIRECTORY_FOLDER,
@@ -81,7 +82,14 @@ class PolicySet(msgspec.Struct, frozen=True):
         return self.model.sections(self.settings.matcher)
 
 
-def load(files: Mapping[str, bytes], name: str = "", *, accepted: bool = False, pause: Pause = no_pause) -> PolicySet:
+def load(
+    files: Mapping[str, bytes],
+    name: str = "",
+    *,
+    accepted: bool = False,
+    pause: Pause = no_pause,
+    brought: Brought = NOTHING_BROUGHT,
+) -> PolicySet:
     """Reads a policy set from its files.
 
     Args:
@@ -90,6 +98,7 @@ def load(files: Mapping[str, bytes], name: str = "", *, accepted: bool = False, 
         accepted: Whether these very files were accepted by this version already, so that neither the
             findings across files nor Casbin's reading of them need be looked for again.
         pause: Is called after every few lines.
+        brought: What the set may speak of, though its files do not hold it.
 
     Raises:
         PolicySetRefusedError: there are findings of severity error; it carries all findings, sorted.
@@ -106,7 +115,7 @@ def load(files: Mapping[str, bytes], name: str = "", *, accepted: bool = False, 
     subjects, resources = _entities(files, findings)
     findings += _missing_files(files)
     are_parts_valid = not _has_error(findings)
-    casbin, casbin_findings = read_casbin(files, pause)
+    casbin, casbin_findings = read_casbin(files, pause, brought)
     findings += casbin_findings
     findings += [finding for path in policy_test_files(files) for finding in read_policy_tests(path, files[path])[1]]
     edges = casbin.edges

@@ -18,6 +18,7 @@ from itertools import pairwise
 
 from gatebook.expression.tree import Expression
 from gatebook.pace import Pause, no_pause
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.conditions import Scope, check
 from gatebook.policy.model import Model
 from gatebook.policy.source import Line, Remark, walk_lines
@@ -26,7 +27,7 @@ from gatebook.values import Edge, Finding, Rule
 
 FINDINGS_MAX = 1_000
 EFFECTS = ("allow", "deny")
-EDGE_FIELDS = ("child", "parent", "domain")
+EDGE_FIELDS = ("child", "parent", "domain", *(f"domain{number}" for number in range(2, 8)))
 _WATCHED = frozenset(("eft", "priority"))
 """Fields, beside conditions, of which not everything is accepted."""
 _PRIORITY = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -48,15 +49,16 @@ class RulesReader:
     Past `FINDINGS_MAX` findings nothing more is read: the set is refused, and each finding is work.
     """
 
-    def __init__(self, model: Model, pause: Pause = no_pause) -> None:
+    def __init__(self, model: Model, pause: Pause = no_pause, brought: Brought = NOTHING_BROUGHT) -> None:
         """Takes the model that says what the lines consist of, and what to call after some of them."""
         self._model = model
         self._pause = pause
         self._names: dict[str, str] = {}  # each text that stands in many lines is kept once
-        self._scopes = {key: _scope(model, key) for key in model.policies}
+        self._scopes = {key: _scope(model, key, brought) for key in model.policies}
         self._conditions = {key: model.condition_fields(key) for key in model.policies}
+        self._arities = {key: role.arity for key, role in model.roles.items()}
         widths = {key: len(it.tokens) for key, it in model.policies.items()}
-        self._widths = {**{key: role.arity for key, role in model.roles.items()}, **widths}
+        self._widths = {**{key: role.width for key, role in model.roles.items()}, **widths}
         self._watched = {
             key: tuple(at for at, name in enumerate(it.tokens) if name in {*_WATCHED, *self._conditions[key]})
             for key, it in model.policies.items()
@@ -98,7 +100,7 @@ class RulesReader:
         values = tuple(fields)
         watched = self._watched.get(key)
         if watched is None:
-            return Edge(key, values[0], values[1], values[2:], file, line.number) if all(values) else None
+            return self._edge(file, line, key, values) if all(values) else None
         if watched and (key, *[values[at] for at in watched]) not in self._accepted:
             return None
         return Rule(key, values, file, line.number, line.text.rstrip())
@@ -122,17 +124,24 @@ class RulesReader:
             return [_wrong_count(key, text, names, values), *remarks]
         if key in self._model.roles:
             remarks += _empty_fields(spans[1:], values)
-            return remarks or Edge(key, values[0], values[1], values[2:], file, line.number)
+            return remarks or self._edge(file, line, key, values)
         remarks += self._rule_fields(key, spans[1:], values)
         if remarks:
             return remarks
         self._accepted.add((key, *[values[at] for at in self._watched[key]]))
         return Rule(key, values, file, line.number, line.text.rstrip())
 
+    def _edge(self, file: str, line: Line, key: str, values: tuple[str, ...]) -> Edge:
+        arity = self._arities[key]
+        return Edge(key, values[0], values[1], values[2:arity], file, line.number, values[arity:])
+
     def _fields_of(self, key: str) -> tuple[str, ...] | None:
         if key in self._model.policies:
             return self._model.policies[key].tokens
-        return EDGE_FIELDS[: self._model.roles[key].arity] if key in self._model.roles else None
+        if key not in self._model.roles:
+            return None
+        role = self._model.roles[key]
+        return (*EDGE_FIELDS[: role.arity], *(f"parameter{number}" for number in range(1, role.parameters + 1)))
 
     def _rule_fields(self, key: str, spans: list[tuple[int, int]], values: tuple[str, ...]) -> Iterator[Remark]:
         for (start, _), value, name in zip(spans, values, self._model.policies[key].tokens, strict=True):
@@ -191,7 +200,7 @@ def field_column(rule: Rule, position: int) -> int:
     return indent + spans[position + 1][0] + 1
 
 
-def _scope(model: Model, key: str) -> Scope:
+def _scope(model: Model, key: str, brought: Brought) -> Scope:
     matchers = [matcher for matcher in model.matchers.values() if matcher.policy_key == key]
     requests = {matcher.request_key for matcher in matchers if matcher.condition_fields} or {"r"}
     return Scope(
@@ -199,6 +208,7 @@ def _scope(model: Model, key: str) -> Scope:
         policies={key: model.policies[key].tokens},
         role_arities={name: role.arity for name, role in model.roles.items()},
         in_rule=True,
+        given=frozenset(brought.functions),
     )
 
 

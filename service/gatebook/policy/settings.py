@@ -11,6 +11,7 @@ Owns the settings of one policy set:
                         caller states does not count (design section 5.11)
     request             of a plain set: which part of a request supplies which token of the model
     matcher             of a plain set: the matcher that decides, with the request and rules that it speaks of; else `m`
+    role_patterns       of a plain set: which of Casbin's functions match the names, or the domains, of a relation
     acknowledged        hazards of the model that the owners accept by name
 
 Every key may be left out, except that a governed set needs its actions and roles.
@@ -33,13 +34,26 @@ ALLOW_BY_DEFAULT: Final = "allow-by-default"
 HAZARDS: Final = (ALLOW_BY_DEFAULT,)
 """The hazards that can be acknowledged: a policy effect that allows what no rule mentions."""
 
-KEYS: Final = ("name", "owners", "actions", "roles", "zones", "attribute_sources", "request", "matcher", "acknowledged")
+KEYS: Final = (
+    "name",
+    "owners",
+    "actions",
+    "roles",
+    "zones",
+    "attribute_sources",
+    "request",
+    "matcher",
+    "role_patterns",
+    "acknowledged",
+)
+PATTERNS: Final = ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch")
 REQUEST_SOURCES: Final = ("subject", "actor", "resource", "action", "purpose", "context.KEY")
 
 _SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]*")
 _CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RELATION = re.compile(r"g([2-9]|[1-9][0-9])?")
 _MATCHER = re.compile(r"m([2-9]|[1-9][0-9])?")
 _SOURCE = re.compile(r"subject|actor|resource|action|purpose|context\.[A-Za-z_][A-Za-z0-9_]*")
 _ZONE_KEYS = ("datasets", "administrators")
@@ -64,6 +78,13 @@ class Zone(msgspec.Struct, frozen=True):
     administrators: tuple[str, ...]
 
 
+class NamedPatterns(msgspec.Struct, frozen=True):
+    """Which functions match the names, and the domains, of one relation; empty: they are compared."""
+
+    names: str = ""
+    domains: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """The settings of one policy set. The empty ones are those of a set without `gatebook.yaml`."""
 
@@ -76,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True):
     request: Mapping[str, str] = {}
     acknowledged: frozenset[str] = frozenset()
     matcher: str = "m"
+    role_patterns: Mapping[str, NamedPatterns] = {}
 
     @property
     def allow_by_default(self) -> bool:
@@ -117,6 +139,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         attribute_sources=_sources(reader, found.get("attribute_sources")),
         request=_bindings(reader, found.get("request")),
         acknowledged=_acknowledged(reader, found.get("acknowledged")),
+        role_patterns=_role_patterns(reader, found.get("role_patterns"), governed=governed),
         matcher=_matcher(reader, found.get("matcher"), governed=governed),
     )
     if governed and "actions" not in found:
@@ -180,6 +203,21 @@ def _bindings(reader: Reader, node: Node | None) -> Mapping[str, str]:
         elif token is not None:
             bindings[token] = value.text
     return bindings
+
+
+def _role_patterns(reader: Reader, node: Node | None, *, governed: bool | None) -> Mapping[str, NamedPatterns]:
+    patterns: dict[str, NamedPatterns] = {}
+    if node is not None and governed:
+        reader.refuse(node, WRONG_VALUE, "the relations of a set with a catalogue have no patterns; leave it out")
+    for key, value in () if node is None else reader.entries(node, "role_patterns"):
+        relation = reader.name(key, "role_patterns", _RELATION, "g")
+        where = f"role_patterns.{key.text}"
+        fields = reader.fields(value, where, ("names", "domains"))
+        if relation is None or fields is None:
+            continue
+        chosen = {part: reader.choice(found, f"{where}.{part}", PATTERNS) for part, found in fields.items()}
+        patterns[relation] = NamedPatterns(chosen.get("names") or "", chosen.get("domains") or "")
+    return patterns
 
 
 def _matcher(reader: Reader, node: Node | None, *, governed: bool | None) -> str:

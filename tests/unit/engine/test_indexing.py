@@ -22,6 +22,7 @@ p = sub, obj, act, dom, eft
 g = _, _
 g2 = _, _
 g3 = _, _, _
+g4 = _, _, _, _
 [policy_effect]
 e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
 [matchers]
@@ -55,6 +56,9 @@ CASES = {
     "an heir": Case("g(p.sub, r.sub)", "dora, x, x, x", "u#, x, x, x", ANA, "g, dora, ana\n"),
     "a domain of the rule": Case(
         "r.dom == p.dom && g3(r.sub, p.sub, p.dom)", "boss, x, x, hr", "boss#, x, x, hr", ANA, "g3, ana, boss, hr\n"
+    ),
+    "several domains": Case(
+        "g4(r.sub, p.sub, r.dom, r.act)", "boss, x, x, x", "boss#, x, x, x", ANA, "g4, ana, boss, hr, read\n"
     ),
     "a keyMatch": Case("keyMatch(r.obj, p.obj)", "x, /a/*, x, x", "x, /b#/*, x, x", ANA),
     "a keyMatch2": Case("keyMatch2(r.obj, p.obj)", "x, /a/:id, x, x", "x, /b#/:id, x, x", ANA),
