@@ -4,6 +4,7 @@ Owns what is done for each kind of command. All run in bash, with these exceptio
 
     gatebook serve   runs beside the commands that follow, until the next one or the end of the document;
                      its ports are any free ones, and the ports that the document names lead there
+    gatebook witness serve   runs likewise, until the end of the document
     make TARGET      is not run: the target must exist (it makes environments, or is a test run of its own)
     source .venv     is not run: the environment of the tests is that environment already
     export           holds for every command and program that follows
@@ -27,6 +28,9 @@ TIMEOUT_SECONDS = 60
 COLUMNS = 100
 DEFAULT_LISTEN = "127.0.0.1:7443"
 
+_WITNESS = re.compile(r"gatebook witness serve( |$)")
+_WITNESSING = re.compile(r"witness serving .*?listen=(\S+)")
+DEFAULT_WITNESS = "127.0.0.1:7480"
 _SERVE = re.compile(r"gatebook serve( |$)")
 _LISTEN = re.compile(r" --listen (\S+)")
 _METRICS = re.compile(r" --metrics (\S+)")
@@ -52,6 +56,9 @@ class Session:
     http: tuple[str, str] | None = None
     """Where the document says that HTTP is answered, and where it is."""
 
+    witnesses: dict[str, tuple[str, subprocess.Popen[str]]] = field(default_factory=dict)
+    """By the addresses that the document says witnesses have: those that they have, and their processes."""
+
     def __post_init__(self) -> None:
         """Gives the reader the shipped policies and the commands of the environment."""
         shutil.copytree(ROOT / "policies", self.folder / "policies")
@@ -72,6 +79,8 @@ class Session:
         if exported is not None:
             self.environment |= dict(re.findall(r"(\w+)=(\S+)", exported[1]))
             return "", 0
+        if _WITNESS.match(command):
+            return self._witness(command)
         if _SERVE.match(command):
             return self._serve(command)
         return self._finish(["bash", "-euo", "pipefail", "-c", self._redirected(command)])
@@ -94,6 +103,40 @@ class Session:
         code = self.server.wait(TIMEOUT_SECONDS)
         self.server = None
         assert code == 0, f"the server ended with {code}"
+
+    def stop_witnesses(self) -> None:
+        """Presses Ctrl-C where witnesses run."""
+        codes = []
+        for _, process in self.witnesses.values():
+            process.terminate()
+            codes.append(process.wait(TIMEOUT_SECONDS))
+        self.witnesses.clear()
+        assert not any(codes), f"the witnesses ended with {codes}"
+
+    def _witness(self, command: str) -> tuple[str, int]:
+        listen = _LISTEN.search(command)
+        shown = listen[1] if listen else DEFAULT_WITNESS
+        process = self._begin(f"{_LISTEN.sub('', command)} --listen 127.0.0.1:0")
+        printed: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read, args=(process, printed), daemon=True).start()
+        told = ""
+        while (line := printed.get(timeout=TIMEOUT_SECONDS)) is not None:
+            told += line
+            if (witnessing := _WITNESSING.search(line)) is not None:
+                self.witnesses[shown] = (witnessing[1], process)
+                return self._as_shown(told), 0
+        return told, process.wait(TIMEOUT_SECONDS)
+
+    def _begin(self, command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-c", f"exec {self._to_witnesses(command)}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def _require_target(self, target: str) -> tuple[str, int]:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"no target `{target}`"
@@ -124,15 +167,7 @@ class Session:
         command = _METRICS.sub(" --metrics 127.0.0.1:0", command)
         shown_http = _HTTP.search(command)
         command = _HTTP.sub(" --http 127.0.0.1:0", command)
-        self.server = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self.server = self._begin(command)
         printed: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_read, args=(self.server, printed), daemon=True).start()
         told = ""
@@ -154,11 +189,19 @@ class Session:
     def _redirected(self, text: str) -> str:
         for moved in filter(None, (self.metrics, self.http)):
             text = text.replace(*moved)
+        text = self._to_witnesses(text)
         return text.replace(self.shown_listen, self.environment.get("GATEBOOK_TARGET", self.shown_listen))
+
+    def _to_witnesses(self, text: str) -> str:
+        for shown, (actual, _) in self.witnesses.items():
+            text = text.replace(shown, actual)
+        return text
 
     def _as_shown(self, printed: str) -> str:
         target = self.environment.get("GATEBOOK_TARGET")
         for shown, actual in filter(None, (self.metrics, self.http)):
+            printed = printed.replace(actual, shown)
+        for shown, (actual, _) in self.witnesses.items():
             printed = printed.replace(actual, shown)
         return printed.replace(target, self.shown_listen) if target else printed
 

@@ -25,10 +25,13 @@ _HEADING = re.compile(r"#{1,6} +(.*)")
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
-    """A reader, whose server must end well."""
+    """A reader, whose server and witnesses must end well."""
     reader = Session(tmp_path / "reader")
     yield reader
-    reader.stop_server()
+    try:
+        reader.stop_server()
+    finally:
+        reader.stop_witnesses()
 
 
 @every_document

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gatebook.audit.files import Files
 from gatebook.errors import BookRefusedError, VerificationError
+from gatebook.tlog.cosignature import WitnessSigningKey
 from gatebook.tlog.keys import SigningKey
 
 _KEY_FILE_BYTES_MAX = 4_096
@@ -22,16 +23,8 @@ def read_signing_key(path: Path, origin: str) -> SigningKey:
         BookRefusedError: the file may be read by others, cannot be read, or holds no key of this book.
     """
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(_KEY_FILE_BYTES_MAX)
-    except OSError as err:
-        raise BookRefusedError(f"cannot read the signing key `{path}`: {err.strerror}") from err
-    if mode & 0o077:
-        raise BookRefusedError(f"the signing key `{path}` may be read by others: run `chmod 600 {path}`")
-    try:
-        key = SigningKey.parse(text.decode("utf-8"))
-    except (UnicodeDecodeError, VerificationError) as err:
+        key = SigningKey.parse(read_secret(path))
+    except VerificationError as err:
         raise BookRefusedError(f"`{path}` holds no signing key: restore it from a backup") from err
     if key.name != origin:
         message = f"the book is `{key.name}`, not `{origin}`: leave out --origin, or name another --data for a new book"
@@ -39,7 +32,24 @@ def read_signing_key(path: Path, origin: str) -> SigningKey:
     return key
 
 
-def write_signing_key(path: Path, key: SigningKey, files: Files) -> None:
+def read_secret(path: Path) -> str:
+    """Returns the text of a key file.
+
+    Raises:
+        BookRefusedError: the file may be read by others, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_KEY_FILE_BYTES_MAX)
+    except OSError as err:
+        raise BookRefusedError(f"cannot read the signing key `{path}`: {err.strerror}") from err
+    if mode & 0o077:
+        raise BookRefusedError(f"the signing key `{path}` may be read by others: run `chmod 600 {path}`")
+    return text.decode("utf-8", "replace")
+
+
+def write_signing_key(path: Path, key: SigningKey | WitnessSigningKey, files: Files) -> None:
     """Puts the key in its file, durably and readable by its owner alone.
 
     Raises:

@@ -8,7 +8,20 @@ import click
 
 from gatebook import __version__
 
-COMMANDS = ("serve", "check", "plan", "policy", "directory", "audit", "keys", "backup", "restore", "health", "demo")
+COMMANDS = (
+    "serve",
+    "check",
+    "plan",
+    "policy",
+    "directory",
+    "audit",
+    "keys",
+    "backup",
+    "restore",
+    "witness",
+    "health",
+    "demo",
+)
 
 
 class LazyGroup(click.Group):

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from gatebook.config import Config
@@ -38,8 +39,22 @@ async def answering_http(
     Raises:
         ListenError: the address is taken.
     """
+    app = application(service, door, config.limits, config.http_url)
+    async with http_port(app, config.http, tls, shared=config.workers > 1) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def http_port(
+    app: ASGIApp, address: str, tls: TlsFiles | None = None, *, shared: bool = False
+) -> AsyncIterator[str]:
+    """Has an application answer at an address within the block, which others may share; gives the address.
+
+    Raises:
+        ListenError: the address is taken.
+    """
     settings = uvicorn.Config(
-        application(service, door, config.limits, config.http_url),
+        app,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -52,7 +67,7 @@ async def answering_http(
     )
     settings.load()
     state = ServerState()
-    host, _, port = config.http.rpartition(":")
+    host, _, port = address.rpartition(":")
     try:
         listener = await asyncio.get_running_loop().create_server(
             lambda: Connection(settings, state, CONNECTIONS_MAX, tls),
@@ -61,10 +76,10 @@ async def answering_http(
             ssl=None if tls is None else ssl_context(tls, ALPN),
             ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
             backlog=BACKLOG,
-            reuse_port=config.workers > 1 or None,
+            reuse_port=shared or None,
         )
     except OSError as err:
-        raise ListenError(f"cannot listen on {config.http}: is the port taken by another process?") from err
+        raise ListenError(f"cannot listen on {address}: is the port taken by another process?") from err
     try:
         yield f"{host}:{listener.sockets[0].getsockname()[1]}"
     finally:

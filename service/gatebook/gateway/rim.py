@@ -169,9 +169,20 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         BodyTooLargeError: it is over its limit.
         DeadlineExceededError: it did not come in time.
     """
-    headers = request.headers
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise InvalidRequestError("content-type", f"is not {JSON}")
+    return await read_content(request, bytes_max)
+
+
+async def read_content(request: Request, bytes_max: int) -> bytes:
+    """Returns the body of a request of whatever type.
+
+    Raises:
+        InvalidRequestError: it is packed.
+        BodyTooLargeError: it is over its limit.
+        DeadlineExceededError: it did not come in time.
+    """
+    headers = request.headers
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequestError("content-encoding", "is not understood; send the body as it is")
     too_large = BodyTooLargeError(f"body: over {bytes_max} bytes", field="body", limit=str(bytes_max))
