@@ -27,7 +27,7 @@ NAME = "witness.test/w1"
 
 
 class MemoryBook:
-    """A book whose holder does as it pleases: any entries, any history. Roots and proofs are RFC 6962's, transcribed."""
+    """A book whose holder does as it pleases: any entries, any history. Roots and proofs are those of RFC 6962."""
 
     def __init__(self, key: SigningKey, entries: Sequence[bytes]) -> None:
         """Takes the key and the entries."""
