@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from gatebook.compiler.decide import Decide, compile_decide
+from gatebook.compiler.decide import ALLOW, DENY, Decide, compile_decide
 from gatebook.compiler.lookups import Graph
 from gatebook.compiler.loose_roles import LooseRoles
 from gatebook.compiler.plan import Planner
@@ -36,7 +36,6 @@ from gatebook.policy.model import EffectKind, Model, RoleDefinition, Sections
 from gatebook.policy.policy_set import GOVERNED, PolicySet
 from gatebook.values import Edge, Finding, Rule
 
-ALLOW, DENY = "allow", "deny"
 EFFECT_FIELD = "eft"
 SUBJECT, RESOURCE, ACTION, PURPOSE = "sub", "obj", "act", "purpose"
 
@@ -221,5 +220,5 @@ def _program(
         planner=Planner(groups, roles, main.late_token, pause),
         near=Planner(near, roles, pause=pause),
         remembered=Remembered(),
-        decide=None if policy_set.kind == GOVERNED else compile_decide(effect_kind, tokens, groups, roles),
+        decide=None if policy_set.kind == GOVERNED else compile_decide(effect_kind, tokens, groups, roles, effect),
     )

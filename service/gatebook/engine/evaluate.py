@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatebook.compiler.decide import ALLOW, DENY
 from gatebook.compiler.index import Entry, Outcome
 from gatebook.compiler.outcomes import Memo, column_outcomes, outcomes
 from gatebook.compiler.plan import Found, Plan
-from gatebook.compiler.program import ALLOW, DENY, Program
+from gatebook.compiler.program import Program
 from gatebook.compiler.remembered import Remembered, conditions_of
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from gatebook.compiler.decide import ALLOW, DENY
 from gatebook.compiler.index import Outcome
-from gatebook.compiler.program import ALLOW, DENY, PURPOSE, brought_to, effect_of, rules_of, sections_of
+from gatebook.compiler.program import PURPOSE, brought_to, effect_of, rules_of, sections_of
 from gatebook.compiler.roles import reach
 from gatebook.compiler.section import with_conditions
 from gatebook.compiler.split import alternatives, calls_eval, reads_token
