@@ -16,13 +16,14 @@ from gatebook.compiler.index import Blind, Entry, Index, Outcome
 from gatebook.compiler.split import EVAL, Alternative, conjuncts, reads_token, split
 from gatebook.compiler.understand import not_understood, pattern_fields
 from gatebook.expression.functions import complaint
-from gatebook.expression.parse import ParseError, parse
+from gatebook.expression.parse import ParseError
 from gatebook.expression.residual import ROW, reads_row, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.model import Matcher, Model, Sections, walk
+from gatebook.policy.rule_text import read_condition
 from gatebook.values import Finding, Rule
 
 NOT_UNDERSTOOD = "NOT_UNDERSTOOD"
@@ -200,7 +201,7 @@ def with_conditions(expression: Expression, conditions: Mapping[str, Expression]
 def _condition(model: Model, sections: Sections, given: Functions, rule: Rule, text: str) -> Expression | Finding:
     start = max(rule.text.find(text), 0)
     try:
-        tree = parse(text)
+        tree = read_condition(model, text)
     except ParseError as err:
         return Finding(rule.file, rule.line, start + err.offset + 1, NOT_UNDERSTOOD, err.message)
     for offset, message in not_understood(tree, model, sections, given, in_rule=True):

@@ -25,7 +25,6 @@ from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
 from gatebook.expression.given import Given
 from gatebook.expression.operations import conjunction
-from gatebook.expression.parse import parse
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression
 from gatebook.expression.truth import FALSE, TRUE, UNKNOWN, Functions
@@ -34,6 +33,7 @@ from gatebook.policy.brought import NOTHING_BROUGHT, Brought, LinkConditions, Ro
 from gatebook.policy.directory import Directory
 from gatebook.policy.model import EffectKind, RoleDefinition, Sections
 from gatebook.policy.policy_set import GOVERNED, PolicySet
+from gatebook.policy.rule_text import read_condition
 from gatebook.values import Edge, Effect, Reason, Rule
 
 TURNS: Mapping[EffectKind, tuple[tuple[str, ...], ...]] = {
@@ -138,7 +138,7 @@ class Reference:
     ) -> Outcome:
         matcher = self._model.matchers[sections.matcher]
         fields = dict(zip(self._model.policies[rule.ptype].tokens, rule.fields, strict=True))
-        conditions = {field: parse(fields[field]) for field in matcher.condition_fields}
+        conditions = {field: read_condition(self._model, fields[field]) for field in matcher.condition_fields}
         expression = with_conditions(instead or matcher.expression, conditions)
         environment = {sections.request: tokens, rule.ptype: fields}
         if self._set.kind == GOVERNED and tokens["row"] is None:

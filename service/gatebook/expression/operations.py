@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 TEXT_LENGTH_MAX = 65_536
+IN_TEXT = "in text"
+"""The operator `in` of a set that is read as Casbin reads it; no text of ours can write it."""
+
 _INTEGER_MAX = 2**127
 
 
@@ -42,6 +45,13 @@ def contains(item: object, items: object) -> bool | None:
     if equal(item, item) is None or not isinstance(items, (list, tuple)):
         return None
     return disjunction(equal(item, other) for other in items)
+
+
+def contains_or_is_part(item: object, items: object) -> bool | None:
+    """Tells the same as `contains`, and of a text whether `item` is a part of it, as in Python."""
+    if isinstance(items, str):
+        return item in items if isinstance(item, str) else None
+    return contains(item, items)
 
 
 def conjunction(values: Iterable[object]) -> bool | None:
@@ -147,5 +157,6 @@ STRICT: Mapping[str, Callable[..., Any]] = {
     "neg": negative,
     "not": negation,
     "in": contains,
+    IN_TEXT: contains_or_is_part,
 }
 """The operators of which an UNKNOWN operand makes an UNKNOWN result."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gatebook.expression.operations import STRICT
 from gatebook.expression.tokens import ParseError, Token, number, string, tokenize
 from gatebook.expression.tree import Call, Expression, Literal, Path, Span
 
@@ -45,9 +46,7 @@ _BINARY = {
 }
 _CONSTANTS: Mapping[str, bool | None] = {"True": True, "False": False, "None": None}
 _RESERVED = frozenset({"and", "or", "not", "in", "is", "if", "else", "lambda", "for", "await"})
-OPERATORS = frozenset(
-    ("and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "in", "add", "sub", "mul", "div", "mod", "neg", "list")
-)
+OPERATORS = frozenset(("and", "or", "list", *STRICT))
 
 
 def parse(text: str) -> Expression:

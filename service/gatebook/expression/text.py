@@ -5,6 +5,7 @@ Owns the written form: Casbin's operators, single quotes, brackets only where th
 
 from __future__ import annotations
 
+from gatebook.expression.operations import IN_TEXT
 from gatebook.expression.tree import Call, Expression, Literal, Path, Value
 
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _MINUS, _ATOM = range(1, 9)
@@ -16,6 +17,7 @@ _BINARY = {
     "gt": (">", _COMPARISON),
     "ge": (">=", _COMPARISON),
     "in": ("in", _COMPARISON),
+    IN_TEXT: ("in", _COMPARISON),
     "add": ("+", _SUM),
     "sub": ("-", _SUM),
     "mul": ("*", _PRODUCT),
@@ -38,7 +40,7 @@ def _write(expression: Expression) -> tuple[str, int]:
             return ".".join(names), _ATOM
         case Literal(value):
             return _constant(value), _ATOM
-        case Call("not", (Call("in", (left, right)),)):
+        case Call("not", (Call("in" | "in text", (left, right)),)):
             return f"{_bracketed(left, _SUM)} not in {_bracketed(right, _SUM)}", _COMPARISON
         case Call("not", (operand,)):
             return f"!{_bracketed(operand, _MINUS)}", _NOT

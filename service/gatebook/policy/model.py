@@ -113,13 +113,14 @@ class Sections(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """All definitions of a `model.conf`, by key."""
+    """All definitions of a `model.conf`, by key; `as_casbin` tells that its texts are pycasbin's, not ours."""
 
     requests: Mapping[str, TokensDefinition]
     policies: Mapping[str, TokensDefinition]
     roles: Mapping[str, RoleDefinition]
     effects: Mapping[str, EffectDefinition]
     matchers: Mapping[str, Matcher]
+    as_casbin: bool = False
 
     def sections(self, matcher: str = "m") -> Sections:
         """Returns what a matcher decides by: the request and the rules that it speaks of."""
@@ -130,6 +131,12 @@ class Model(msgspec.Struct, frozen=True):
         """Returns the fields of rules of one type that hold conditions."""
         matchers = (matcher for matcher in self.matchers.values() if matcher.policy_key == policy_key)
         return frozenset(field for matcher in matchers for field in matcher.condition_fields)
+
+
+def names_of(model: Model) -> Mapping[str, tuple[str, str]]:
+    """Returns the root and token of each name, as pycasbin writes it: `r_sub`."""
+    definitions = (*model.requests.values(), *model.policies.values())
+    return {f"{it.key}_{token}": (it.key, token) for it in definitions for token in it.tokens}
 
 
 def walk(expression: Expression) -> Iterator[Expression]:

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+import msgspec
 from casbin import Enforcer
 from casbin.core_enforcer import EnforceContext
 from casbin.model import Model as CasbinModel
 from casbin.persist.adapter import load_policy_line
 from casbin.util import escape_assertion
 
-from gatebook.policy.bundle import MODEL_FILE, rule_files
+from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
 from gatebook.policy.casbin_files import CasbinFiles
 from gatebook.values import Edge, Finding, Rule
 
@@ -40,6 +41,59 @@ def compare_reading(files: Mapping[str, bytes], ours: CasbinFiles) -> list[Findi
         except _READING_ERRORS as err:
             return [Finding(MODEL_FILE, 0, 0, "READ_DIFFERENTLY", f"Casbin cannot read these files: {err}")]
     return [*_definitions(theirs, ours), *_rules(theirs, ours), *_edges(theirs, ours)]
+
+
+class CasbinLine(msgspec.Struct, frozen=True):
+    """One line as pycasbin reads it, and where it stands."""
+
+    key: str
+    fields: tuple[str, ...]
+    file: str
+    line: int
+    text: str
+
+
+class CasbinReading(msgspec.Struct, frozen=True):
+    """What pycasbin reads: definitions by key, without its prefixes, and the lines in its order.
+
+    A relation has its number of names and of parameters; effects and matchers are the texts as it rewrites them.
+    """
+
+    requests: Mapping[str, tuple[str, ...]]
+    policies: Mapping[str, tuple[str, ...]]
+    roles: Mapping[str, tuple[int, int]]
+    effects: Mapping[str, str]
+    matchers: Mapping[str, str]
+    rules: tuple[CasbinLine, ...]
+    edges: tuple[CasbinLine, ...]
+
+
+def casbin_reading(files: Mapping[str, bytes], rows: Iterable[Sequence[str]] | None = None) -> CasbinReading:
+    """Returns what pycasbin reads of the files of a set, or of these rows instead of its rule files.
+
+    Raises:
+        ValueError: it cannot read them.
+    """
+    places: _Places = {}
+    try:
+        with _LOCK:
+            model = _read(files, places, rows)
+            return CasbinReading(
+                requests={key: _tokens(key, it) for key, it in (model["r"] or {}).items()},
+                policies={key: _tokens(key, it) for key, it in (model["p"] or {}).items()},
+                roles={key: (len(it.tokens), len(it.params_tokens)) for key, it in (model["g"] or {}).items()},
+                effects={key: it.value for key, it in (model["e"] or {}).items()},
+                matchers={key: it.value for key, it in (model["m"] or {}).items()},
+                rules=_lines(model["p"] or {}, places),
+                edges=_lines(model["g"] or {}, places),
+            )
+    except _READING_ERRORS as err:
+        raise ValueError(str(err)) from err
+
+
+def rewritten(text: str) -> str:
+    """Returns a condition as pycasbin rewrites it."""
+    return str(escape_assertion(text))
 
 
 class Oracle:
@@ -85,15 +139,47 @@ class Oracle:
                 assertion.policy = kept
 
 
-def _read(files: Mapping[str, bytes]) -> Any:  # noqa: ANN401  # casbin has no types
+_Places = dict[int, tuple[str, int, str]]
+"""The file, line and text of each rule and link, by its identity in pycasbin's model."""
+
+
+def _read(
+    files: Mapping[str, bytes], places: _Places | None = None, rows: Iterable[Sequence[str]] | None = None
+) -> Any:  # noqa: ANN401  # casbin has no types
     model = CasbinModel()
     model.load_model_from_text(files[MODEL_FILE].decode())
-    for path in rule_files(files):
-        for line in files[path].split(b"\n"):
-            load_policy_line(line.decode().strip(), model)
+    for path in rule_files(files) if rows is None else ():
+        for number, line in enumerate(files[path].split(b"\n"), 1):
+            text = line.decode().strip()
+            load_policy_line(text, model)
+            if places is not None:
+                _place_last(model, text.partition(",")[0].strip(), (path, number, text), places)
+    for number, (key, *fields) in enumerate(rows or (), 1):
+        if key in (model[key[:1]] or {}):
+            model[key[:1]][key].policy.append(list(fields))
+            _place_last(model, key, (POLICY_FILE, number, ", ".join((key, *fields))), places)
     model.sort_policies_by_subject_hierarchy()
     model.sort_policies_by_priority()
     return model
+
+
+def _place_last(model: Any, key: str, place: tuple[str, int, str], places: _Places | None) -> None:  # noqa: ANN401  # casbin has no types
+    """Notes where the last rule of a type stands, unless the line was none."""
+    assertion = (model[key[:1]] or {}).get(key)
+    if places is not None and assertion is not None and assertion.policy:
+        places.setdefault(id(assertion.policy[-1]), place)
+
+
+def _tokens(key: str, assertion: Any) -> tuple[str, ...]:  # noqa: ANN401  # casbin has no types
+    return tuple(token.removeprefix(f"{key}_") for token in assertion.tokens)
+
+
+def _lines(assertions: Mapping[str, Any], places: _Places) -> tuple[CasbinLine, ...]:
+    return tuple(
+        CasbinLine(key, tuple(fields), *places.get(id(fields), (POLICY_FILE, 0, ", ".join((key, *fields)))))
+        for key, assertion in assertions.items()
+        for fields in assertion.policy
+    )
 
 
 def _definitions(theirs: Any, ours: CasbinFiles) -> Iterable[Finding]:  # noqa: ANN401  # casbin has no types

@@ -89,6 +89,7 @@ def load(
     accepted: bool = False,
     pause: Pause = no_pause,
     brought: Brought = NOTHING_BROUGHT,
+    settings: Settings | None = None,
 ) -> PolicySet:
     """Reads a policy set from its files.
 
@@ -99,6 +100,7 @@ def load(
             findings across files nor Casbin's reading of them need be looked for again.
         pause: Is called after every few lines.
         brought: What the set may speak of, though its files do not hold it.
+        settings: The settings of a set that has no `gatebook.yaml`.
 
     Raises:
         PolicySetRefusedError: there are findings of severity error; it carries all findings, sorted.
@@ -108,7 +110,7 @@ def load(
         raise _refused(findings)  # before any work is done on so much
     findings = check_names(files)
     governed = CATALOGUE_FILE in files
-    settings = _parse(files, SETTINGS_FILE, partial(parse_settings, governed=governed), findings)
+    settings = _parse(files, SETTINGS_FILE, partial(parse_settings, governed=governed), findings) or settings
     purposes = _parse(files, PURPOSES_FILE, parse_purposes, findings)
     actions = settings.actions if settings else None
     catalogue = _parse(files, CATALOGUE_FILE, partial(parse_catalogue, purposes=purposes, actions=actions), findings)
