@@ -3,7 +3,8 @@
 Whoever logs never waits and never fails, since an answer may depend on it:
 
 1. a line is rendered where it is logged and goes into a bounded queue; a thread of its own writes it, and
-   those that wait behind it, at once;
+   those that wait behind it, at once. That thread also renders the lines of a `LateLogger`: of many together
+   each costs a third;
 2. with a full queue, or where a line cannot be written, the line is dropped and counted, and the
    count is told before the next line that gets through;
 3. the end of the process waits `FLUSH_SECONDS` at most for what is left.
@@ -19,6 +20,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 
 import msgspec
@@ -27,10 +30,11 @@ from structlog.typing import Processor
 
 LINES_MAX = 10_000
 """Lines that wait for standard error; more are dropped."""
-LINES_TOGETHER_MAX = 200
+LINES_TOGETHER_MAX = 100
 LINGER_SECONDS = 0.02
 FLUSH_SECONDS = 1.0
 STANDARD_ERROR = 2
+Render = Callable[[], str]
 
 
 class Lines:
@@ -41,7 +45,7 @@ class Lines:
         self._descriptor = descriptor
         self._tell_dropped = tell_dropped
         self._lines_max = lines_max
-        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self._waiting: SimpleQueue[str | Render | threading.Event] = SimpleQueue()
         self._dropped = 0
         self._dropped_total = 0
         self._count_lock = threading.Lock()
@@ -53,10 +57,10 @@ class Lines:
         """Returns how many lines were dropped since the start."""
         return self._dropped_total
 
-    def write(self, text: str) -> None:
-        """Hands in a line, or drops it where too many wait."""
+    def write(self, line: str | Render) -> None:
+        """Hands in a line, or what renders it with its end, or drops it where too many wait."""
         if self._waiting.qsize() < self._lines_max:
-            self._waiting.put(text)
+            self._waiting.put(line)
         else:
             self._drop()
 
@@ -85,15 +89,23 @@ class Lines:
                 # To wake a thread costs more than a line: what follows soon finds it awake, and wakes nobody.
                 time.sleep(LINGER_SECONDS)
 
-    def _take(self, waiting: str | threading.Event) -> tuple[list[str], threading.Event | None]:
+    def _take(self, waiting: str | Render | threading.Event) -> tuple[list[str], threading.Event | None]:
         """Returns the lines that wait, up to whoever waits for them."""
         lines: list[str] = []
         while not isinstance(waiting, threading.Event):
-            lines.append(waiting)
+            lines.append(waiting if isinstance(waiting, str) else self._rendered(waiting))
             if len(lines) == LINES_TOGETHER_MAX or self._waiting.empty():
                 return lines, None
             waiting = self._waiting.get()
         return lines, waiting
+
+    def _rendered(self, render: Render) -> str:
+        """Returns a line, or drops it where it cannot be rendered: nothing that is logged ends this thread."""
+        try:
+            return render()
+        except Exception:  # noqa: BLE001  # whatever it is, the next line is to be written
+            self._drop()
+            return ""
 
     def _write_dropped(self) -> bool:
         """Tells how many lines were dropped, if any; returns whether the next line may follow."""
@@ -134,9 +146,27 @@ class _Forward(logging.Handler):
 
 
 class _Current:
-    """Where the lines of this process go; None until the log is set up."""
+    """Where the lines of this process go, and what renders them late; None until the log is set up."""
 
     lines: Lines | None = None
+    render: Callable[[float, str, dict[str, object]], str] | None = None
+
+
+class LateLogger:
+    """Logs events whose facts nobody changes any more, rendered by the thread that writes them."""
+
+    def __init__(self, name: str) -> None:
+        """Takes the name of a logger, which is used as long as the log is not set up."""
+        self._name = name
+
+    def info(self, event: str, **facts: object) -> None:
+        """Logs an event with facts."""
+        lines, render = _Current.lines, _Current.render
+        if lines is None or render is None:
+            early = structlog.get_logger(self._name)
+            early.info(event, **facts)
+        else:
+            lines.write(partial(render, time.time(), event, facts))
 
 
 def configure_log(*, as_json: bool, worker: int | None = None) -> None:
@@ -162,7 +192,14 @@ def configure_log(*, as_json: bool, worker: int | None = None) -> None:
             line = process(None, "warning", line)  # type: ignore[arg-type]  # each takes what the one before gives
         return str(line)
 
+    def render_late(now: float, event: str, facts: dict[str, object]) -> str:
+        told: object = {**facts, "event": event, "level": "info", "timestamp": iso_time(now)}
+        for process in (*of_worker, to_json if as_json else to_text):
+            told = process(None, "info", told)  # type: ignore[arg-type]  # as above
+        return f"{told}\n"
+
     lines = _Current.lines = Lines(STANDARD_ERROR, tell_dropped)
+    _Current.render = render_late
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         processors=processors,
@@ -179,6 +216,11 @@ def encode_line(event: object) -> str:
         return msgspec.json.encode(event, enc_hook=repr).decode()
     except (ValueError, TypeError, OverflowError):  # such as half a surrogate pair in the name of a file
         return json.dumps(event, default=repr, skipkeys=True)
+
+
+def iso_time(now: float) -> str:
+    """Returns a time as each line has it."""
+    return datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
 
 
 def lines_dropped() -> int:

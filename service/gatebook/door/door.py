@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Callable
 
 import msgspec
-import structlog
 
 from gatebook.audit.sight import Sight
 from gatebook.config import Limits
@@ -25,6 +24,7 @@ from gatebook.door.authority import Authority
 from gatebook.door.caller import Caller, CallerKind, Credentials
 from gatebook.door.trace import NONE, Trace, read_trace
 from gatebook.errors import PermissionDeniedError
+from gatebook.log import LateLogger
 from gatebook.revisions.publisher import Publisher
 from gatebook.tally import COMMITS
 from gatebook.values import Entity
@@ -56,7 +56,7 @@ class Door:
         self.observers: list[Callable[[Finished], None]] = []
         self.traces = False
         """Whether an observer tells traces."""
-        self._log = structlog.get_logger("gatebook.rpc")
+        self._log = LateLogger("gatebook.rpc")
 
     def trace(self, header: str) -> Trace:
         """Returns the trace that a call belongs to: what its header says, or, if somebody traces, one that begins here.

@@ -12,11 +12,10 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 import grpc.aio
@@ -24,9 +23,9 @@ import structlog
 from google.rpc import status_pb2
 
 from gatebook.audit.sight import Sight
-from gatebook.door.caller import Caller, Credentials
+from gatebook.door.caller import Caller, CallerKind, Credentials
 from gatebook.door.door import Door, Finished
-from gatebook.door.trace import HEADER
+from gatebook.door.trace import HEADER, Trace
 from gatebook.errors import DeadlineExceededError, GatebookError, UnauthenticatedError
 from gatebook.revisions.publisher import Publisher
 from gatebook.rpc import status
@@ -84,39 +83,7 @@ class Edge:
         self, method: str, context: ServicerContext | Entered, *, stream: bool = False
     ) -> AbstractAsyncContextManager[Call]:
         """Returns the block of one call; the errors of its body leave as statuses."""
-        return context if isinstance(context, Entered) else self._call(method, context, stream=stream)
-
-    @contextlib.asynccontextmanager
-    async def _call(self, method: str, context: ServicerContext, *, stream: bool) -> AsyncIterator[Call]:
-        began = time.perf_counter()
-        code = grpc.StatusCode.CANCELLED
-        caller_id, kind = NOBODY, None
-        told: dict[str, object] = {}
-        trace = self._door.trace(header_of(context, HEADER))
-        try:
-            caller = await self.identify(context)
-            caller_id, kind = caller.id, caller.kind
-            self._door.permit(caller, method)
-            call = Call(method, caller, trace.trace_id)
-            told = call.told
-            with self._door.admission.call(caller, method, stream=stream):
-                require_time(context)
-                yield call
-            code = grpc.StatusCode.OK
-        except GatebookError as error:
-            code = status.code_of(error)
-            told["reason"] = error.reason
-            if error.cause:
-                told["cause"] = error.cause
-            await abort(context, code, status.to_status(error))
-        except Exception:  # noqa: BLE001  # the one place: a bug becomes INTERNAL and never an answer
-            code = grpc.StatusCode.INTERNAL
-            error_id = secrets.token_hex(4)
-            self._log.exception("bug", method=method, error_id=error_id)
-            hidden = GatebookError("an internal error; the log names its cause", error_id=error_id)
-            await abort(context, code, status.to_status(hidden))
-        finally:
-            self.finish(Finished(method, caller_id, code.name, time.perf_counter() - began, told, kind, trace))
+        return context if isinstance(context, Entered) else Passing(self, self._door, method, context, stream)
 
     def permit_asking(self, call: Call, policy_set: str, request: AccessRequest) -> None:
         """Lets the caller of a call ask a policy set about the subject and actor of a request; see `Door`.
@@ -136,7 +103,13 @@ class Edge:
         Raises:
             UnauthenticatedError: nobody that is known.
         """
-        return await self._door.identify(credentials_of(context))
+        return await self._door.identify(credentials_of(context, headers_of(context)[1]))
+
+    def tell_bug(self, method: str) -> GatebookError:
+        """Logs the bug of ours that is being handled, and returns what the caller is told of it."""
+        error_id = secrets.token_hex(4)
+        self._log.exception("bug", method=method, error_id=error_id)
+        return GatebookError("an internal error; the log names its cause", error_id=error_id)
 
     def may_ask(self, call: Call, policy_set: str, subject: Entity, actor: Entity | None) -> bool:
         """Tells whether the caller of a search may ask about a subject that it would find; see `Door`."""
@@ -203,6 +176,95 @@ class Edge:
         return self._door.admission.answer(call.caller, size_bytes)
 
 
+class Passing(AbstractAsyncContextManager[Call, None]):
+    """The block of one call, from the door on. A class, and no generator, since every call passes here."""
+
+    __slots__ = (
+        "_began",
+        "_caller_id",
+        "_context",
+        "_door",
+        "_edge",
+        "_held",
+        "_kind",
+        "_method",
+        "_stream",
+        "_told",
+        "_trace",
+    )
+    _began: float
+    _trace: Trace
+    _held: AbstractContextManager[None]
+
+    def __init__(self, edge: Edge, door: Door, method: str, context: ServicerContext, stream: bool) -> None:  # noqa: FBT001  # built in one place
+        """Takes the rim and the door, the name of the method and the call of gRPC."""
+        self._edge = edge
+        self._door = door
+        self._method = method
+        self._context = context
+        self._stream = stream
+        self._caller_id = NOBODY
+        self._kind: CallerKind | None = None
+        self._told: dict[str, object] = {}
+
+    async def __aenter__(self) -> Call:
+        """Lets the call in, or ends it."""
+        self._began = time.perf_counter()
+        context, door, method = self._context, self._door, self._method
+        header, authorization = headers_of(context)
+        self._trace = door.trace(header)
+        try:
+            caller = await door.identify(credentials_of(context, authorization))
+            self._caller_id, self._kind = caller.id, caller.kind
+            door.permit(caller, method)
+            call = Call(method, caller, self._trace.trace_id)
+            self._told = call.told
+            held = self._held = door.admission.call(caller, method, stream=self._stream)
+            held.__enter__()
+        except BaseException as error:
+            await self._end(error)
+            raise
+        try:
+            require_time(context)
+        except BaseException as error:
+            held.__exit__(None, None, None)
+            await self._end(error)
+            raise
+        return call
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Lets go of the call, and ends it with a status where it failed."""
+        self._held.__exit__(kind, error, trace)
+        if error is None:
+            self._finish(grpc.StatusCode.OK)
+        else:
+            await self._end(error)
+
+    async def _end(self, error: BaseException) -> None:
+        """Ends the call with the status of an error; where that is no error of ours it only is over."""
+        code = grpc.StatusCode.CANCELLED
+        try:
+            if isinstance(error, GatebookError):
+                code = status.code_of(error)
+                self._told["reason"] = error.reason
+                if error.cause:
+                    self._told["cause"] = error.cause
+                await abort(self._context, code, status.to_status(error))
+            elif isinstance(error, Exception):  # the one place: a bug becomes INTERNAL and never an answer
+                code = grpc.StatusCode.INTERNAL
+                hidden = self._edge.tell_bug(self._method)
+                await abort(self._context, code, status.to_status(hidden))
+        finally:
+            self._finish(code)
+
+    def _finish(self, code: grpc.StatusCode) -> None:
+        spent = time.perf_counter() - self._began
+        told = Finished(self._method, self._caller_id, code.name, spent, self._told, self._kind, self._trace)
+        self._edge.finish(told)
+
+
 def require_valid(caller: Caller) -> None:
     """Requires credentials that still count, where a call may live longer than they do.
 
@@ -213,16 +275,23 @@ def require_valid(caller: Caller) -> None:
         raise UnauthenticatedError("the credentials ran out while the call was under way")
 
 
-def credentials_of(context: ServicerContext) -> Credentials:
+def headers_of(context: ServicerContext) -> tuple[str, tuple[str, ...]]:
+    """Returns the headers that are read of every call: that of its trace, and those that authorise it."""
+    trace = ""
+    authorization: tuple[str, ...] = ()
+    for key, value in context.invocation_metadata() or ():
+        if key == HEADER and not trace:
+            trace = str(value)
+        elif key == "authorization":
+            authorization = (*authorization, value if isinstance(value, str) else "")
+    return trace, authorization
+
+
+def credentials_of(context: ServicerContext, authorization: tuple[str, ...]) -> Credentials:
     """Returns what gRPC saw of the caller."""
-    seen = {key: next(iter(values), b"") for key, values in context.auth_context().items()}
-    encrypted = seen.get("transport_security_type") == b"ssl"
-    authorization = tuple(
-        value if isinstance(value, str) else ""
-        for key, value in context.invocation_metadata() or ()
-        if key == "authorization"
-    )
-    return Credentials(encrypted, seen.get("x509_pem_cert", b""), authorization)
+    seen = context.auth_context()
+    encrypted = next(iter(seen.get("transport_security_type", ())), b"") == b"ssl"
+    return Credentials(encrypted, next(iter(seen.get("x509_pem_cert", ())), b""), authorization)
 
 
 def require_time(context: ServicerContext) -> None:
@@ -236,8 +305,3 @@ async def abort(context: ServicerContext, code: grpc.StatusCode, detail: status_
     """Ends the call with a status and its details (`grpc-status-details-bin`)."""
     metadata = (("grpc-status-details-bin", detail.SerializeToString()),)
     await context.abort(code, detail.message, metadata)
-
-
-def header_of(context: ServicerContext, name: str) -> str:
-    """Returns a header of the call; nothing where there is none."""
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == name), "")

@@ -117,9 +117,12 @@ class Intake(grpc.aio.Server):
 
         async def unary(context: ServicerContext) -> bytes:
             async with self._edge.call(name, context) as call:
-                with contextlib.ExitStack() as held:
-                    request = await self._first(call, context, handler, held)
-                    answer: bytes = write(await serve(request, Entered(call)))
+                raw = await self._whole(call, context)
+                if len(raw) > LARGE_BYTES:
+                    with self._edge.request(call, len(raw)):
+                        answer: bytes = write(await serve(parsed(raw, handler), Entered(call)))
+                else:
+                    answer = write(await serve(parsed(raw, handler), Entered(call)))
                 if len(answer) > LARGE_BYTES:
                     self._watch(call, context, len(answer))
                 return answer
@@ -180,14 +183,19 @@ class Intake(grpc.aio.Server):
 
     async def _first(self, call: Call, context: ServicerContext, handler: Handler, held: contextlib.ExitStack) -> Any:  # noqa: ANN401  # a message of any kind
         """Reads the one request of a call. A large one is counted as long as it is held."""
-        with Request(self.patience, call.caller.id):
-            raw = await context.read()
-        if raw is grpc.aio.EOF:
-            raise InvalidRequestError("request", "there is none")
-        require_time(context)
+        raw = await self._whole(call, context)
         if len(raw) > LARGE_BYTES:
             held.enter_context(self._edge.request(call, len(raw)))
         return parsed(raw, handler)
+
+    async def _whole(self, call: Call, context: ServicerContext) -> bytes:
+        """Returns the bytes of the one request of a call."""
+        with Request(self.patience, call.caller.id):
+            raw: Any = await context.read()
+        if raw is grpc.aio.EOF:
+            raise InvalidRequestError("request", "there is none")
+        require_time(context)
+        return bytes(raw)
 
     async def _messages(self, call: Call, context: ServicerContext, handler: Handler) -> AsyncIterator[Any]:
         """Yields the requests of a stream."""
