@@ -44,6 +44,7 @@ def _case(finding: Finding) -> dict[str, object]:
         "answers": dict(finding.answers),
         "model": LiteralScalarString(finding.model),
         "policy": LiteralScalarString(finding.policy),
+        "matcher": finding.matcher,
         "requests": [
             {
                 "values": list(finding.request),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import casbin
+import casbin.core_enforcer as casbin_core
 import msgspec
 from casbin.persist.adapters import StringAdapter
 from msgspec.structs import replace
@@ -26,7 +27,8 @@ from gatebook.engine.reference import Reference
 from gatebook.engine.verdict import Verdict
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
-from gatebook.policy.model import EffectKind
+from gatebook.policy.brought import Brought
+from gatebook.policy.model import EffectKind, Sections
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Effect
 
@@ -35,6 +37,9 @@ logging.getLogger("casbin").setLevel(logging.CRITICAL)
 Engine = Callable[[Mapping[str, Any]], Verdict]
 """Answers the tokens of a request."""
 
+FIRST = Sections()
+BROUGHT = Brought(functions={"alike": lambda one, other: one[:1] == other[:1]})
+"""What every engine is given besides files."""
 USUAL_LEVELS = 10
 """How deep Casbin walks a role hierarchy, unless it is told otherwise."""
 
@@ -69,7 +74,7 @@ def gatebook_enforcer(model: str, policy: str) -> Enforcer | None:
 
 def compiled(policy_set: PolicySet) -> Engine:
     """Returns the engine under test: what is decided without a reason counts, wherever it parts from the reason."""
-    program = compile_program(policy_set, None)
+    program = compile_program(policy_set, None, brought=BROUGHT)
 
     def answer(tokens: Mapping[str, Any]) -> Verdict:
         verdict = evaluate(program, tokens)
@@ -85,6 +90,7 @@ class Finding(msgspec.Struct, frozen=True):
     between: str
     model: str
     policy: str
+    matcher: str
     request: tuple[str, ...]
     attributes: Mapping[str, Mapping[str, Any]]
     answers: Mapping[str, str]
@@ -107,18 +113,29 @@ class DisagreementError(AssertionError):
 class Comparison:
     """Asks the three about one policy set. Lives for one policy set."""
 
-    def __init__(self, model: str, policy: str, *, build: Callable[[PolicySet], Engine] = compiled) -> None:
-        """Takes the texts of the files; `build` makes the engine under test.
+    def __init__(
+        self,
+        model: str,
+        policy: str,
+        *,
+        matcher: str = "m",
+        build: Callable[[PolicySet], Engine] = compiled,
+    ) -> None:
+        """Takes the texts of the files, and which matcher decides; `build` makes the engine under test.
 
         Raises:
             PolicySetRefusedError: the compiler does not understand the set.
         """
         self.counts: Counter[str] = Counter()
-        self._model, self._policy, self._set = model, policy, plain_set(model, policy)
+        self._model, self._policy, self._set = model, policy, plain_set(model, policy, matcher)
+        self._sections = sections = self._set.sections
+        self._rules = tuple(rule for rule in self._set.rules if rule.ptype == sections.rules)
         self._effect = self._set.model.effects["e"].kind
-        self._engine, self._reference = build(self._set), Reference(self._set)
-        self._tokens = self._set.model.requests["r"].tokens
+        self._engine, self._reference = build(self._set), Reference(self._set, brought=BROUGHT)
+        self._tokens = self._set.model.requests[sections.request].tokens
         self._casbin = casbin_enforcer(model, policy)
+        for name, function in BROUGHT.functions.items():
+            self._casbin.add_function(name, function)
         self._managers = list(self._casbin.rm_map.values())
         self._enforcer = gatebook_enforcer(model, policy)
         self.counts["Enforcer refuses"] = self._enforcer is None
@@ -135,17 +152,17 @@ class Comparison:
         verdict, expected = self._engine(tokens), self._reference.evaluate(tokens)
         if verdict != expected:
             self._part("engine and reference", values, attributes, engine=verdict, reference=expected)
-        said = self._ask_enforcer(tokens.values())
+        theirs = [casbin_token(value, its) for value, its in zip(values, own, strict=True)]
+        said = self._ask_enforcer(theirs)
         if said not in (None, meant := self._meant(expected)):
             self._part("Enforcer and reference", values, attributes, enforcer=said, reference=meant)
-        theirs = [casbin_token(value, its) for value, its in zip(values, own, strict=True)]
         try:
             allowed, rule = self._ask_casbin(theirs)
         except Exception:  # noqa: BLE001  # Casbin raises anything
             self.counts["Casbin raises"] += 1
             return verdict
         answered = Answered(
-            verdict=verdict if self._set.rules else replace(verdict, rules=()),
+            verdict=verdict if self._rules else replace(verdict, rules=()),
             allowed=allowed,
             rule=rule,
             effect=self._effect,
@@ -162,39 +179,46 @@ class Comparison:
             self.counts[named] += 1
         return verdict
 
-    def _ask_enforcer(self, values: Iterable[Named]) -> tuple[bool, bool, list[str]] | None:
-        if self._enforcer is None:
+    def _ask_enforcer(self, values: Sequence[CasbinToken]) -> tuple[bool, bool, list[str]] | None:
+        if self._enforcer is None or self._sections != FIRST:
             return None
-        rvals = tuple(values)
-        return self._enforcer.enforce(*rvals), *self._enforcer.enforce_ex(*rvals)
+        return self._enforcer.enforce(*values), *self._enforcer.enforce_ex(*values)
 
     def _meant(self, verdict: Verdict) -> tuple[bool, bool, list[str]]:
         """Returns what the drop-in is to say where the reference gives a verdict."""
         allowed = verdict.effect is Effect.ALLOW
-        named = verdict.rules[:1] if self._set.rules else ()
+        named = verdict.rules[:1] if self._rules else ()
         return allowed, allowed, [field for rule in named for field in rule.fields]
 
     def _ask_casbin(self, values: Sequence[Any], levels: int = USUAL_LEVELS) -> tuple[bool, tuple[str, ...]]:
         for manager in self._managers:
             _set_levels(manager, levels)
-        allowed, rule = self._casbin.enforce_ex(*values)
+        context = () if self._sections == FIRST else (_casbin_context(self._sections),)
+        allowed, rule = self._casbin.enforce_ex(*context, *values)
         return bool(allowed), tuple(rule)
 
     def _applies(self, fields: tuple[str, ...], tokens: Mapping[str, Any]) -> bool:
-        rule, names = self._set.rules[self._position(fields)], self._set.model.policies["p"].tokens
+        rule, names = self._rules[self._position(fields)], self._set.model.policies[self._sections.rules].tokens
         effect = DENY if self._effect is EffectKind.DENY_OVERRIDE else ALLOW
         deciding = [effect if name == "eft" else field for name, field in zip(names, fields, strict=True)]
-        verdict = Reference(replace(self._set, rules=(replace(rule, fields=tuple(deciding)),))).evaluate(tokens)
+        alone = replace(self._set, rules=(replace(rule, fields=tuple(deciding)),))
+        verdict = Reference(alone, brought=BROUGHT).evaluate(tokens)
         return bool(verdict.rules or verdict.unknown)
 
     def _position(self, fields: tuple[str, ...]) -> int:
-        return next(position for position, rule in enumerate(self._set.rules) if rule.fields == fields)
+        return next(position for position, rule in enumerate(self._rules) if rule.fields == fields)
 
     def _part(
         self, between: str, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]], **answers: object
     ) -> None:
         shown = {who: str(answer) for who, answer in answers.items()}
-        raise DisagreementError(Finding(between, self._model, self._policy, tuple(values), attributes, shown))
+        raise DisagreementError(
+            Finding(between, self._model, self._policy, self._sections.matcher, tuple(values), attributes, shown)
+        )
+
+
+def _casbin_context(sections: Sections) -> casbin_core.EnforceContext:
+    return casbin_core.EnforceContext(sections.request, sections.rules, "e", sections.matcher)
 
 
 def _set_levels(manager: Any, levels: int) -> None:  # noqa: ANN401  # casbin has no types

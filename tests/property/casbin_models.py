@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,10 +20,15 @@ import msgspec
 from hypothesis import strategies as st
 from tests.property.strategies import ATTRIBUTES, EFFECTS, conditions
 
+from gatebook.policy.model import Sections
+
 SUBJECTS = ("ana", "ben", "role1", "role2", "role3", "*")
 ROLES = ("role1", "role2", "role3")
 GROUPS = ("group1", "group2")
 DOMAINS = ("hr", "legal")
+BROUGHT_FUNCTION = "alike"
+"""A function that no file holds."""
+BY_SUBJECT = "subject priority"
 CHAIN_MAX = 12
 """How many links a long chain of roles has, at most: more than Casbin follows."""
 
@@ -83,29 +89,51 @@ UNLIKE = (
     "r.sub.team in (1, 'growth')",
 )
 """Comparisons of different kinds, which Python answers and nobody means."""
+FIRST = Sections()
+SECTIONS = (FIRST, FIRST, FIRST, FIRST, Sections("r2", "p2", "m2"), Sections("r", "p2", "m2"))
+BESIDE = (("p", "ana", "data1", "read"), ("p", "role1", "data2", "write"))
+"""Rules of the first sections, where others decide."""
 ATTRIBUTED = ("sub", "obj")
 """The tokens whose values have attributes."""
 
 
 class Drawn(msgspec.Struct, frozen=True):
-    """A model: the kinds of what its requests and rules hold, and the texts of its definitions."""
+    """A model: the kinds of what its requests and rules hold, and the texts of its definitions.
+
+    `sections` are the keys of what decides; where they are not the first ones, a list of who may do what stands there.
+    """
 
     request: Mapping[str, str]
     rule: Mapping[str, str]
     roles: Mapping[str, int]
     effect: str
     matcher: str
+    sections: Sections = FIRST
 
     @property
     def text(self) -> str:
         """Returns the text of `model.conf`."""
         roles = "".join(f"{key} = {', '.join('_' * arity)}\n" for key, arity in self.roles.items())
+        second = self.sections != FIRST
+        requests = {"r": "sub, obj, act"} if second else {}
+        requests[self.sections.request] = ", ".join(self.request)
+        rules = {"p": "sub, obj, act"} if second else {}
+        rules[self.sections.rules] = ", ".join(self.rule)
+        matchers = {"m": " && ".join(f"r.{token} == p.{token}" for token in ("sub", "obj", "act"))} if second else {}
+        matchers[self.sections.matcher] = self.named(self.matcher)
         return (
-            f"[request_definition]\nr = {', '.join(self.request)}\n"
-            f"[policy_definition]\np = {', '.join(self.rule)}\n"
+            f"[request_definition]\n{_options(requests)}[policy_definition]\n{_options(rules)}"
             + (f"[role_definition]\n{roles}" if roles else "")
-            + f"[policy_effect]\ne = {EFFECTS[self.effect]}\n[matchers]\nm = {self.matcher}\n"
+            + f"[policy_effect]\ne = {EFFECTS[self.effect]}\n[matchers]\n{_options(matchers)}"
         )
+
+    def named(self, text: str) -> str:
+        """Returns an expression over `r` and `p` with the names of the sections that decide."""
+        return re.sub(r"\br\.", f"{self.sections.request}.", re.sub(r"\bp\.", f"{self.sections.rules}.", text))
+
+
+def _options(definitions: Mapping[str, str]) -> str:
+    return "".join(f"{key} = {value}\n" for key, value in definitions.items())
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -119,7 +147,16 @@ class Case(msgspec.Struct, frozen=True):
     @property
     def policy(self) -> str:
         """Returns the text of `policy.csv`."""
-        return "".join(f"{', '.join(line)}\n" for line in (*(("p", *rule) for rule in self.rules), *self.links))
+        sections, conditions = self.model.sections, [kind == "cond" for kind in self.model.rule.values()]
+        named = [
+            tuple(
+                self.model.named(it) if is_condition else it for it, is_condition in zip(rule, conditions, strict=True)
+            )
+            for rule in self.rules
+        ]
+        beside = () if sections == FIRST else BESIDE
+        lines = (*beside, *((sections.rules, *rule) for rule in named), *self.links)
+        return "".join(f"{', '.join(line)}\n" for line in lines)
 
     def requests(self, most: int) -> Iterator[tuple[str, ...]]:
         """Yields at most `most` requests, each once: those near to the rules, then others spread over all there are."""
@@ -167,10 +204,10 @@ def models(draw: st.DrawFn) -> Drawn:
         **({"ip": "net"} if draw(st.integers(0, 5)) == 0 else {}),
     }
     fields = dict(it for it in kinds.items() if it[0] != "home")
-    effect = draw(st.sampled_from((*(it for it in EFFECTS if it != "subject priority"), "both")))
+    effect = draw(st.sampled_from((*EFFECTS, "both")))
     if effect != "allow" or draw(st.booleans()):
         fields["eft"] = "eft"
-    if effect == "priority" and draw(st.booleans()):
+    if draw(st.integers(0, 1 if effect == "priority" else 7)) == 0:
         fields["priority"] = "priority"
     if draw(st.integers(0, 3)) == 0:
         fields["cond"] = "cond"
@@ -180,7 +217,11 @@ def models(draw: st.DrawFn) -> Drawn:
         key: draw(st.sampled_from((2, 3) if domains else (2,)))
         for key in ("g", "g2", "g3")[: draw(st.sampled_from((0, 1, 1, 2, 2, 3)))]
     }
-    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)))
+    if effect == BY_SUBJECT:  # Casbin takes the first field for the subject, and wants roles
+        fields = {"sub": "sub", **fields}
+        roles = {"g": 2, **roles}
+    sections = draw(st.sampled_from(SECTIONS))
+    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)), sections)
 
 
 def _matchers(request: Mapping[str, str], rule: Mapping[str, str], roles: Mapping[str, int]) -> st.SearchStrategy[str]:
@@ -249,6 +290,7 @@ def _odd(token: str, kind: str, request: Mapping[str, str], roles: Mapping[str, 
         f"r.{token} != p.{token}",
         f"r.{token} + '' == p.{token}",
     ]
+    ways.append(f"{BROUGHT_FUNCTION}(r.{token}, p.{token})")
     if kind == "sub":
         ways += ["r.sub == 'root'", "r.sub == r.obj.owner", "r.obj.owner == p.sub", "r.sub.team == p.obj"]
     for role, arity in roles.items():
@@ -292,7 +334,15 @@ def _links(draw: st.DrawFn, model: Drawn) -> tuple[tuple[str, ...], ...]:
             )
             chain = ("ana", *between, ROLES[2])
             links += [(key, *pair, *DOMAINS[: arity - 2]) for pair in itertools.pairwise(chain)]
+    if model.effect == BY_SUBJECT:  # an order has no cycles
+        links = [link for link in links if link[0] != "g" or _rank(link[1]) < _rank(link[2])]
     return tuple(dict.fromkeys(links))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Ranks users below links of a chain, those below roles, and each by its name."""
+    kind = 1 if name.startswith("link") else 2 if name in ROLES else 0
+    return kind, name.removeprefix("link").zfill(len(name))
 
 
 def _values(kind: str) -> tuple[str, ...]:

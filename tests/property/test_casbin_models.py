@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from tests.property.agreement import Comparison, Engine, compiled
+from tests.property.agreement import BROUGHT, Comparison, Engine, compiled
 from tests.property.casbin_models import KINDS, Case, Drawn, cases
 from tests.property.differences import DIFFERENCES
 from tests.property.strategies import ATTRIBUTES, holed, plain_set, strange_values
@@ -29,7 +29,7 @@ SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 def compare(case: Case, requests_max: int, build: Callable[[PolicySet], Engine] = compiled) -> Counter[str]:
     """Asks the three about a drawn model; returns how often what was met."""
     try:
-        comparison = Comparison(case.model.text, case.policy, build=build)
+        comparison = Comparison(case.model.text, case.policy, matcher=case.model.sections.matcher, build=build)
     except PolicySetRefusedError:
         return Counter(refused=1)
     for request in case.requests(requests_max):
@@ -40,8 +40,8 @@ def compare(case: Case, requests_max: int, build: Callable[[PolicySet], Engine] 
 def compare_strange(case: Case, data: st.DataObject) -> Counter[str]:
     """Asks the engine and the reference about a drawn model with whatever a caller may send."""
     try:
-        policy_set = plain_set(case.model.text, case.policy)
-        engine, reference = compiled(policy_set), Reference(policy_set)
+        policy_set = plain_set(case.model.text, case.policy, case.model.sections.matcher)
+        engine, reference = compiled(policy_set), Reference(policy_set, brought=BROUGHT)
     except PolicySetRefusedError:
         return Counter(refused=1)
     for tokens in data.draw(st.lists(_strange_tokens(case.model), min_size=5, max_size=5)):
@@ -77,7 +77,7 @@ def test_strange_values_never_part_them(case: Case, data: st.DataObject) -> None
 def test_vector_is_answered_alike(vector: Path) -> None:
     """What a long run once found, the three answer alike, and each difference is met where it is said to be."""
     case: dict[str, Any] = YAML(typ="safe").load(vector.read_text())
-    comparison = Comparison(case["model"], case["policy"])
+    comparison = Comparison(case["model"], case["policy"], matcher=case.get("matcher", "m"))
 
     for request in case["requests"]:
         verdict = comparison.ask(request["values"], request.get("attributes", {}))

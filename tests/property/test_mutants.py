@@ -40,7 +40,7 @@ def misread(model: Callable[[str], str] = str, policy: Callable[[str], str] = st
         misread_texts = model(texts[0]), policy(texts[1])
         if texts == misread_texts:
             raise UnaffectedError
-        engine = compiled(plain_set(*misread_texts))
+        engine = compiled(plain_set(*misread_texts, policy_set.sections.matcher))
         by_line = {(rule.file, rule.line): rule for rule in policy_set.rules}
 
         def named(found: tuple[Rule, ...]) -> tuple[Rule, ...]:
