@@ -45,6 +45,7 @@ def _case(finding: Finding) -> dict[str, object]:
         "model": LiteralScalarString(finding.model),
         "policy": LiteralScalarString(finding.policy),
         "matcher": finding.matcher,
+        "patterns": msgspec.to_builtins(finding.patterns),
         "requests": [
             {
                 "values": list(finding.request),

@@ -13,12 +13,16 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from tests import planned
 from tests.property import test_casbin_models as models
 from tests.property import test_engine_governed as governed
+from tests.property import test_plans as plans
 from tests.property.casbin_models import cases
 
 REQUESTS_MAX = 250
 """How many requests one model is asked."""
+ROWS = 10
+"""How many rows a plan chooses from, each of which is checked."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -69,6 +73,17 @@ TARGETS: Mapping[str, Target] = {
     "governed, strange values": _GOVERNED(_claim(governed.test_strange_values_never_part_them), governed.STRANGE),
     "governed, unknown rows": _GOVERNED(_claim(governed.test_an_unknown_row_only_narrows), governed.ROWS),
     "governed, nulls": _GOVERNED(_claim(governed.test_nulls_never_open), governed.NULLS),
+    "plans": Target(
+        _claim(plans.test_rows_and_values_are_those_of_checks),
+        (
+            planned.policies(),
+            st.lists(planned.rows, min_size=ROWS, max_size=ROWS),
+            st.lists(st.sampled_from(planned.SHOWN), min_size=1, max_size=5, unique=True),
+            st.booleans(),
+        ),
+        examples=20,
+        requests=ROWS,
+    ),
 }
 TURNS = (*["plain"] * 6, *TARGETS)
 """Which targets take turns: most of the time goes to where all three are compared."""

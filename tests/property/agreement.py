@@ -17,6 +17,7 @@ import msgspec
 from casbin.persist.adapters import StringAdapter
 from msgspec.structs import replace
 from tests.property import differences
+from tests.property.casbin_models import Patterns
 from tests.property.differences import Answered
 from tests.property.strategies import plain_set
 
@@ -27,7 +28,8 @@ from gatebook.engine.reference import Reference
 from gatebook.engine.verdict import Verdict
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
-from gatebook.policy.brought import Brought
+from gatebook.expression.functions import BUILTINS
+from gatebook.policy.brought import Brought, RolePatterns
 from gatebook.policy.model import EffectKind, Sections
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Effect
@@ -37,9 +39,12 @@ logging.getLogger("casbin").setLevel(logging.CRITICAL)
 Engine = Callable[[Mapping[str, Any]], Verdict]
 """Answers the tokens of a request."""
 
+Build = Callable[[PolicySet, Brought], Engine]
+"""Makes an engine of a policy set and what is brought along."""
+
 FIRST = Sections()
 BROUGHT = Brought(functions={"alike": lambda one, other: one[:1] == other[:1]})
-"""What every engine is given besides files."""
+NOTHING: Mapping[str, Patterns] = {}
 USUAL_LEVELS = 10
 """How deep Casbin walks a role hierarchy, unless it is told otherwise."""
 
@@ -72,9 +77,19 @@ def gatebook_enforcer(model: str, policy: str) -> Enforcer | None:
         return None
 
 
-def compiled(policy_set: PolicySet) -> Engine:
+def brought_with(patterns: Mapping[str, Patterns]) -> Brought:
+    """Returns what every engine is given besides files."""
+
+    def function(name: str) -> Any:  # noqa: ANN401  # a function of two texts, or none
+        return BUILTINS[name].call if name else None
+
+    given = {key: RolePatterns(function(it.names), function(it.domains)) for key, it in patterns.items()}
+    return replace(BROUGHT, patterns=given)
+
+
+def compiled(policy_set: PolicySet, brought: Brought) -> Engine:
     """Returns the engine under test: what is decided without a reason counts, wherever it parts from the reason."""
-    program = compile_program(policy_set, None, brought=BROUGHT)
+    program = compile_program(policy_set, None, brought=brought)
 
     def answer(tokens: Mapping[str, Any]) -> Verdict:
         verdict = evaluate(program, tokens)
@@ -91,6 +106,7 @@ class Finding(msgspec.Struct, frozen=True):
     model: str
     policy: str
     matcher: str
+    patterns: Mapping[str, Patterns]
     request: tuple[str, ...]
     attributes: Mapping[str, Mapping[str, Any]]
     answers: Mapping[str, str]
@@ -119,24 +135,25 @@ class Comparison:
         policy: str,
         *,
         matcher: str = "m",
-        build: Callable[[PolicySet], Engine] = compiled,
+        patterns: Mapping[str, Patterns] = NOTHING,
+        build: Build = compiled,
     ) -> None:
-        """Takes the texts of the files, and which matcher decides; `build` makes the engine under test.
+        """Takes the texts of the files, which matcher decides, how relations match, and what makes the engine.
 
         Raises:
             PolicySetRefusedError: the compiler does not understand the set.
         """
         self.counts: Counter[str] = Counter()
-        self._model, self._policy, self._set = model, policy, plain_set(model, policy, matcher)
+        self._model, self._policy, self._patterns = model, policy, patterns
+        self._brought = brought_with(patterns)
+        self._set = plain_set(model, policy, matcher, self._brought)
         self._sections = sections = self._set.sections
         self._rules = tuple(rule for rule in self._set.rules if rule.ptype == sections.rules)
         self._effect = self._set.model.effects["e"].kind
-        self._engine, self._reference = build(self._set), Reference(self._set, brought=BROUGHT)
+        self._engine, self._reference = build(self._set, self._brought), Reference(self._set, brought=self._brought)
         self._tokens = self._set.model.requests[sections.request].tokens
-        self._casbin = casbin_enforcer(model, policy)
-        for name, function in BROUGHT.functions.items():
-            self._casbin.add_function(name, function)
-        self._managers = list(self._casbin.rm_map.values())
+        self._casbin = self._build_casbin()
+        self._managers = [] if self._casbin is None else list(self._casbin.rm_map.values())
         self._enforcer = gatebook_enforcer(model, policy)
         self.counts["Enforcer refuses"] = self._enforcer is None
 
@@ -156,6 +173,9 @@ class Comparison:
         said = self._ask_enforcer(theirs)
         if said not in (None, meant := self._meant(expected)):
             self._part("Enforcer and reference", values, attributes, enforcer=said, reference=meant)
+        if self._casbin is None:
+            self.counts[f"Casbin is not asked: {self._unasked}"] += 1
+            return verdict
         try:
             allowed, rule = self._ask_casbin(theirs)
         except Exception:  # noqa: BLE001  # Casbin raises anything
@@ -179,8 +199,22 @@ class Comparison:
             self.counts[named] += 1
         return verdict
 
+    def _build_casbin(self) -> Any:  # noqa: ANN401  # casbin has no types
+        """Builds Casbin's enforcer, or none where it is not asked."""
+        self._unasked = differences.unasked(
+            self._set.model, frozenset(key for key, it in self._patterns.items() if it.names)
+        )
+        if self._unasked:
+            return None
+        enforcer = casbin_enforcer(self._model, self._policy)
+        for name, function in self._brought.functions.items():
+            enforcer.add_function(name, function)
+        for key, patterns in self._patterns.items():
+            enforcer.add_named_domain_matching_func(key, BUILTINS[patterns.domains].call)
+        return enforcer
+
     def _ask_enforcer(self, values: Sequence[CasbinToken]) -> tuple[bool, bool, list[str]] | None:
-        if self._enforcer is None or self._sections != FIRST:
+        if self._enforcer is None or self._sections != FIRST or self._patterns:
             return None
         return self._enforcer.enforce(*values), *self._enforcer.enforce_ex(*values)
 
@@ -202,7 +236,7 @@ class Comparison:
         effect = DENY if self._effect is EffectKind.DENY_OVERRIDE else ALLOW
         deciding = [effect if name == "eft" else field for name, field in zip(names, fields, strict=True)]
         alone = replace(self._set, rules=(replace(rule, fields=tuple(deciding)),))
-        verdict = Reference(alone, brought=BROUGHT).evaluate(tokens)
+        verdict = Reference(alone, brought=self._brought).evaluate(tokens)
         return bool(verdict.rules or verdict.unknown)
 
     def _position(self, fields: tuple[str, ...]) -> int:
@@ -213,7 +247,16 @@ class Comparison:
     ) -> None:
         shown = {who: str(answer) for who, answer in answers.items()}
         raise DisagreementError(
-            Finding(between, self._model, self._policy, self._sections.matcher, tuple(values), attributes, shown)
+            Finding(
+                between,
+                self._model,
+                self._policy,
+                self._sections.matcher,
+                self._patterns,
+                tuple(values),
+                attributes,
+                shown,
+            )
         )
 
 

@@ -29,6 +29,8 @@ DOMAINS = ("hr", "legal")
 BROUGHT_FUNCTION = "alike"
 """A function that no file holds."""
 BY_SUBJECT = "subject priority"
+NAME_PATTERNS = ("a*", "data*", "role*", "/a/*", "/b/:id")
+DOMAIN_PATTERNS = ("h*", "*")
 CHAIN_MAX = 12
 """How many links a long chain of roles has, at most: more than Casbin follows."""
 
@@ -97,6 +99,16 @@ ATTRIBUTED = ("sub", "obj")
 """The tokens whose values have attributes."""
 
 
+class Patterns(msgspec.Struct, frozen=True):
+    """Which functions match the names and the domains of a relation; nothing: they are what they are."""
+
+    names: str = ""
+    domains: str = ""
+
+
+NO_PATTERNS = Patterns()
+
+
 class Drawn(msgspec.Struct, frozen=True):
     """A model: the kinds of what its requests and rules hold, and the texts of its definitions.
 
@@ -109,6 +121,7 @@ class Drawn(msgspec.Struct, frozen=True):
     effect: str
     matcher: str
     sections: Sections = FIRST
+    patterns: Mapping[str, Patterns] = {}
 
     @property
     def text(self) -> str:
@@ -213,15 +226,29 @@ def models(draw: st.DrawFn) -> Drawn:
         fields["cond"] = "cond"
     if draw(st.integers(0, 2)) == 0:  # the order of the fields means nothing but to the one who forgets that
         fields = {token: fields[token] for token in draw(st.permutations(tuple(fields)))}
+    arities = {0: (2,), 1: (2, 3), 2: (2, 3, 3, 3, 4)}[len(domains)]
     roles = {
-        key: draw(st.sampled_from((2, 3) if domains else (2,)))
-        for key in ("g", "g2", "g3")[: draw(st.sampled_from((0, 1, 1, 2, 2, 3)))]
+        key: draw(st.sampled_from(arities)) for key in ("g", "g2", "g3")[: draw(st.sampled_from((0, 1, 1, 2, 2, 3)))]
     }
     if effect == BY_SUBJECT:  # Casbin takes the first field for the subject, and wants roles
         fields = {"sub": "sub", **fields}
         roles = {"g": 2, **roles}
     sections = draw(st.sampled_from(SECTIONS))
-    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)), sections)
+    patterns = {} if effect == BY_SUBJECT else draw(_patterns(roles))
+    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)), sections, patterns)
+
+
+@st.composite
+def _patterns(draw: st.DrawFn, roles: Mapping[str, int]) -> Mapping[str, Patterns]:
+    """Draws for few relations how they match names, and for some how they match domains."""
+    drawn = {
+        key: Patterns(
+            draw(st.sampled_from(("keyMatch", "keyMatch2"))) if draw(st.integers(0, 11)) == 0 else "",
+            "keyMatch" if arity > 2 and draw(st.integers(0, 3)) == 0 else "",
+        )
+        for key, arity in roles.items()
+    }
+    return {key: patterns for key, patterns in drawn.items() if patterns != NO_PATTERNS}
 
 
 def _matchers(request: Mapping[str, str], rule: Mapping[str, str], roles: Mapping[str, int]) -> st.SearchStrategy[str]:
@@ -304,6 +331,8 @@ def _domains(arity: int, request: Mapping[str, str]) -> tuple[str, ...]:
     """Returns the last argument of a role function, in the order of their usefulness."""
     if arity == 2:
         return ("",)
+    if arity > 3:
+        return (", r.dom, r.home", ", p.dom, r.home", f", '{DOMAINS[0]}', r.dom")
     return (", r.dom", ", p.dom", f", '{DOMAINS[0]}'", *([", r.home"] if "home" in request else []))
 
 
@@ -325,7 +354,9 @@ def _links(draw: st.DrawFn, model: Drawn) -> tuple[tuple[str, ...], ...]:
     for key, arity in model.roles.items():
         nodes = {"g": SUBJECTS[:-1], "g2": KINDS["obj"].rule[:-1], "g3": ("read", "write", "own")}[key]
         parents = {"g": ROLES, "g2": GROUPS, "g3": ("write", "own")}[key]
-        domains = [st.sampled_from(DOMAINS)] * (arity - 2)
+        patterns = model.patterns.get(key, NO_PATTERNS)
+        nodes = (*nodes, *(NAME_PATTERNS if patterns.names else ()))
+        domains = [st.sampled_from((*DOMAINS, *(DOMAIN_PATTERNS if patterns.domains else ())))] * (arity - 2)
         edge = st.tuples(st.just(key), st.sampled_from(nodes), st.sampled_from(parents), *domains)
         links += draw(st.lists(edge, min_size=draw(st.integers(0, 3)), max_size=6, unique=True))
         if key == "g" and draw(st.integers(0, 2)) == 0:
@@ -333,7 +364,7 @@ def _links(draw: st.DrawFn, model: Drawn) -> tuple[tuple[str, ...], ...]:
                 ROLES[:2] if draw(st.booleans()) else [f"link{it}" for it in range(draw(st.integers(7, CHAIN_MAX)))]
             )
             chain = ("ana", *between, ROLES[2])
-            links += [(key, *pair, *DOMAINS[: arity - 2]) for pair in itertools.pairwise(chain)]
+            links += [(key, *pair, *(DOMAINS * 2)[: arity - 2]) for pair in itertools.pairwise(chain)]
     if model.effect == BY_SUBJECT:  # an order has no cycles
         links = [link for link in links if link[0] != "g" or _rank(link[1]) < _rank(link[2])]
     return tuple(dict.fromkeys(links))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from gatebook.engine.verdict import Verdict
-from gatebook.policy.model import EffectKind
+from gatebook.policy.model import EffectKind, Model
 from gatebook.values import Effect
 
 HIERARCHY_LEVELS = 64
@@ -104,6 +104,36 @@ DIFFERENCES = (
         _nothing_decided,
     ),
 )
+
+
+class Unasked(msgspec.Struct, frozen=True):
+    """A kind of model about which Casbin is not asked, and why; engine and reference are compared all the same."""
+
+    name: str
+    reason: str
+    concerns: Callable[[Model, frozenset[str]], bool]
+    """Takes the model, and the relations whose names match as patterns."""
+
+
+DOMAIN_ARITY = 3
+UNASKED = (
+    Unasked(
+        "several-domains",
+        "Casbin refuses links in more than one domain: its role managers raise.",
+        lambda model, _matching: any(role.arity > DOMAIN_ARITY for role in model.roles.values()),
+    ),
+    Unasked(
+        "patterns-of-names",
+        "With a function that matches names, what Casbin answers depends on the order of the links and on what was "
+        "asked before; that it grants what Gatebook grants is tested in `test_loose_roles`.",
+        lambda _model, matching: bool(matching),
+    ),
+)
+
+
+def unasked(model: Model, matching: frozenset[str]) -> str:
+    """Returns the name of the reason for which Casbin is not asked about a model, or nothing."""
+    return next((it.name for it in UNASKED if it.concerns(model, matching)), "")
 
 
 def disagreement(answered: Answered) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from gatebook.errors import PolicySetRefusedError
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.casbin_files import read_casbin
 from gatebook.policy.policy_set import GOVERNED, PLAIN, PolicySet
 from gatebook.policy.settings import Settings
@@ -291,9 +292,10 @@ def policies(draw: st.DrawFn, shape: Shape, rules_max: int = 7) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def plain_set(model: str, policy: str, matcher: str = "m") -> PolicySet:
+def plain_set(model: str, policy: str, matcher: str = "m", brought: Brought = NOTHING_BROUGHT) -> PolicySet:
     """Reads a plain set without linting it, so that every reading of the engine is met."""
-    return _read(PLAIN, {"model.conf": model.encode(), "policy.csv": policy.encode()}, Settings(matcher=matcher))
+    files = {"model.conf": model.encode(), "policy.csv": policy.encode()}
+    return _read(PLAIN, files, Settings(matcher=matcher), brought)
 
 
 GOVERNED_MODEL = """
@@ -398,10 +400,10 @@ def strange_values() -> st.SearchStrategy[Any]:
     )
 
 
-def _read(kind: str, files: Mapping[str, bytes], settings: Settings = USUAL_SETTINGS) -> PolicySet:
-    casbin, findings = read_casbin(files)
-    # Functions that are brought along stand in no file.
-    findings = [it for it in findings if it.severity is Severity.ERROR and it.invariant != "UNKNOWN_FUNCTION"]
-    if findings:
+def _read(
+    kind: str, files: Mapping[str, bytes], settings: Settings = USUAL_SETTINGS, brought: Brought = NOTHING_BROUGHT
+) -> PolicySet:
+    casbin, findings = read_casbin(files, brought=brought)
+    if any(finding.severity is Severity.ERROR for finding in findings):
         raise PolicySetRefusedError(f"what is drawn cannot be read: {findings[0].message}", findings)
     return PolicySet("drawn", kind, "", casbin.model, casbin.rules, casbin.edges, settings, None, None, files, ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from tests.property.agreement import BROUGHT, Comparison, Engine, compiled
-from tests.property.casbin_models import KINDS, Case, Drawn, cases
+from tests.property.agreement import Build, Comparison, brought_with, compiled
+from tests.property.casbin_models import KINDS, Case, Drawn, Patterns, cases
 from tests.property.differences import DIFFERENCES
 from tests.property.strategies import ATTRIBUTES, holed, plain_set, strange_values
 
 from gatebook.engine.reference import Reference
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
-from gatebook.policy.policy_set import PolicySet
 
 REQUESTS_MAX = 60
 VECTORS = sorted((Path(__file__).parents[1] / "vectors/casbin").glob("*.yaml"))
 SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-def compare(case: Case, requests_max: int, build: Callable[[PolicySet], Engine] = compiled) -> Counter[str]:
+def compare(case: Case, requests_max: int, build: Build = compiled) -> Counter[str]:
     """Asks the three about a drawn model; returns how often what was met."""
     try:
-        comparison = Comparison(case.model.text, case.policy, matcher=case.model.sections.matcher, build=build)
+        model = case.model
+        comparison = Comparison(
+            model.text, case.policy, matcher=model.sections.matcher, patterns=model.patterns, build=build
+        )
     except PolicySetRefusedError:
         return Counter(refused=1)
     for request in case.requests(requests_max):
@@ -40,8 +41,9 @@ def compare(case: Case, requests_max: int, build: Callable[[PolicySet], Engine] 
 def compare_strange(case: Case, data: st.DataObject) -> Counter[str]:
     """Asks the engine and the reference about a drawn model with whatever a caller may send."""
     try:
-        policy_set = plain_set(case.model.text, case.policy, case.model.sections.matcher)
-        engine, reference = compiled(policy_set), Reference(policy_set, brought=BROUGHT)
+        brought = brought_with(case.model.patterns)
+        policy_set = plain_set(case.model.text, case.policy, case.model.sections.matcher, brought)
+        engine, reference = compiled(policy_set, brought), Reference(policy_set, brought=brought)
     except PolicySetRefusedError:
         return Counter(refused=1)
     for tokens in data.draw(st.lists(_strange_tokens(case.model), min_size=5, max_size=5)):
@@ -77,7 +79,8 @@ def test_strange_values_never_part_them(case: Case, data: st.DataObject) -> None
 def test_vector_is_answered_alike(vector: Path) -> None:
     """What a long run once found, the three answer alike, and each difference is met where it is said to be."""
     case: dict[str, Any] = YAML(typ="safe").load(vector.read_text())
-    comparison = Comparison(case["model"], case["policy"], matcher=case.get("matcher", "m"))
+    patterns = {key: Patterns(**names) for key, names in case.get("patterns", {}).items()}
+    comparison = Comparison(case["model"], case["policy"], matcher=case.get("matcher", "m"), patterns=patterns)
 
     for request in case["requests"]:
         verdict = comparison.ask(request["values"], request.get("attributes", {}))

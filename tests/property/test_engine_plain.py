@@ -13,6 +13,7 @@ from tests.property.strategies import ATTRIBUTES, REQUESTS, SHAPES, Shape, holed
 
 from gatebook.engine.reference import Reference
 from gatebook.expression.environment import Named
+from gatebook.policy.brought import NOTHING_BROUGHT
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -44,7 +45,7 @@ def test_strange_values_never_part_them(shape: Shape) -> None:
     )
     def check(policy: str, requests: list[dict[str, Any]]) -> None:
         policy_set = plain_set(shape.model, policy)
-        engine, reference = compiled(policy_set), Reference(policy_set)
+        engine, reference = compiled(policy_set, NOTHING_BROUGHT), Reference(policy_set)
         for tokens in requests:
             assert reference.evaluate(tokens) == engine(tokens)
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from msgspec.structs import replace
-from tests.property.agreement import DisagreementError, Engine, compiled
+from tests.property.agreement import Build, DisagreementError, Engine, compiled
 from tests.property.casbin_models import Case, cases
 from tests.property.strategies import plain_set
 from tests.property.test_casbin_models import compare
 
 from gatebook.engine.verdict import Verdict
+from gatebook.policy.brought import Brought
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Edge, Effect, Rule
 
@@ -28,19 +29,16 @@ class UnaffectedError(Exception):
     """The fault makes no difference to a set."""
 
 
-Mutant = Callable[[PolicySet], Engine]
-
-
-def misread(model: Callable[[str], str] = str, policy: Callable[[str], str] = str) -> Mutant:
+def misread(model: Callable[[str], str] = str, policy: Callable[[str], str] = str) -> Build:
     """Returns an engine that reads the files otherwise than they are written, and names the right rules."""
 
-    def build(policy_set: PolicySet) -> Engine:
+    def build(policy_set: PolicySet, brought: Brought) -> Engine:
         files = {path: content.decode() for path, content in policy_set.files.items()}
         texts = files["model.conf"], files["policy.csv"]
         misread_texts = model(texts[0]), policy(texts[1])
         if texts == misread_texts:
             raise UnaffectedError
-        engine = compiled(plain_set(*misread_texts, policy_set.sections.matcher))
+        engine = compiled(plain_set(*misread_texts, policy_set.sections.matcher, brought), brought)
         by_line = {(rule.file, rule.line): rule for rule in policy_set.rules}
 
         def named(found: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -55,14 +53,14 @@ def misread(model: Callable[[str], str] = str, policy: Callable[[str], str] = st
     return build
 
 
-def with_rules(change: Callable[[tuple[Rule, ...]], tuple[Rule, ...]]) -> Mutant:
+def with_rules(change: Callable[[tuple[Rule, ...]], tuple[Rule, ...]]) -> Build:
     """Returns an engine that has other rules, or has them in another order."""
-    return lambda policy_set: compiled(_other(policy_set, rules=change(policy_set.rules)))
+    return lambda policy_set, brought: compiled(_other(policy_set, rules=change(policy_set.rules)), brought)
 
 
-def with_edges(change: Callable[[tuple[Edge, ...]], tuple[Edge, ...]]) -> Mutant:
+def with_edges(change: Callable[[tuple[Edge, ...]], tuple[Edge, ...]]) -> Build:
     """Returns an engine that has other links."""
-    return lambda policy_set: compiled(_other(policy_set, edges=change(policy_set.edges)))
+    return lambda policy_set, brought: compiled(_other(policy_set, edges=change(policy_set.edges)), brought)
 
 
 def in_every_domain(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
@@ -85,9 +83,9 @@ def two_links_up(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
     return tuple(edge for edge in edges if edge in climbed)
 
 
-def unknown_allows(policy_set: PolicySet) -> Engine:
+def unknown_allows(policy_set: PolicySet, brought: Brought) -> Engine:
     """Takes UNKNOWN for true."""
-    engine = compiled(policy_set)
+    engine = compiled(policy_set, brought)
 
     def answer(tokens: Mapping[str, Any]) -> Verdict:
         verdict = engine(tokens)
@@ -96,9 +94,9 @@ def unknown_allows(policy_set: PolicySet) -> Engine:
     return answer
 
 
-def remembers_too_much(policy_set: PolicySet) -> Engine:
+def remembers_too_much(policy_set: PolicySet, brought: Brought) -> Engine:
     """Remembers answers by the subject and object alone."""
-    engine, answers = compiled(policy_set), dict[tuple[str, str], Verdict]()
+    engine, answers = compiled(policy_set, brought), dict[tuple[str, str], Verdict]()
 
     def answer(tokens: Mapping[str, Any]) -> Verdict:
         key = (tokens["sub"], tokens["obj"])
@@ -109,9 +107,9 @@ def remembers_too_much(policy_set: PolicySet) -> Engine:
     return answer
 
 
-def names_another_rule(policy_set: PolicySet) -> Engine:
+def names_another_rule(policy_set: PolicySet, brought: Brought) -> Engine:
     """Answers rightly, and names the first rule whatever it was that decided."""
-    engine = compiled(policy_set)
+    engine = compiled(policy_set, brought)
 
     def answer(tokens: Mapping[str, Any]) -> Verdict:
         verdict = engine(tokens)
@@ -120,7 +118,7 @@ def names_another_rule(policy_set: PolicySet) -> Engine:
     return answer
 
 
-MUTANTS: Mapping[str, Mutant] = {
+MUTANTS: Mapping[str, Build] = {
     "skips denies": misread(policy=lambda text: text.replace(", deny", ", allow")),
     "leaves out the last rule": with_rules(lambda rules: rules[:-1] if len(rules) > 1 else rules),
     "asks the rules backwards": with_rules(lambda rules: rules[::-1]),
@@ -157,7 +155,7 @@ def test_the_engine_itself_is_not() -> None:
         assert_found(compiled, examples=60)
 
 
-def assert_found(mutant: Mutant, examples: int = EXAMPLES_MAX) -> None:
+def assert_found(mutant: Build, examples: int = EXAMPLES_MAX) -> None:
     """Asserts that an engine is found out, by a fixed seed."""
     counts: Counter[str] = Counter()
 
