@@ -21,9 +21,6 @@ class EnforceContext(msgspec.Struct, frozen=True):
         return cls(f"r{suffix}", f"p{suffix}", f"e{suffix}", f"m{suffix}")
 
 
-USUAL = EnforceContext()
-
-
 def context_of(value: object) -> EnforceContext | None:
     """Returns the context that a value is, be it ours or Casbin's; None of any other value."""
     if isinstance(value, EnforceContext):

@@ -12,17 +12,19 @@ Owns the way from a model and rules to answers. Rules:
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from gatebook.enforcer.additions import Additions, Link, called_by
 from gatebook.enforcer.context import EnforceContext
 from gatebook.enforcer.loaded import Loaded, fields_that_decided, is_allowed
 from gatebook.enforcer.roles import RoleQuestions
 from gatebook.enforcer.sources import as_lines, read_model, read_policy
 from gatebook.enforcer.writes import Writes
 from gatebook.engine.explain import explain
+from gatebook.policy.brought import Condition, Match
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, SETTINGS_FILE
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.policy.settings import ALLOW_BY_DEFAULT
@@ -30,6 +32,9 @@ from gatebook.values import NearRule, Rule
 
 _SETTINGS = f"acknowledged: [{ALLOW_BY_DEFAULT}]\n".encode()
 """Who chooses the effect in a model of their own has been warned by its name."""
+
+
+NO_FUNCTIONS: Mapping[str, Callable[..., object]] = {}
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -48,8 +53,16 @@ class Explanation(msgspec.Struct, frozen=True):
 class Enforcer(RoleQuestions, Writes):
     """Decides requests by a model and rules of Casbin's."""
 
-    def __init__(self, model: object, policy: object = None) -> None:
+    def __init__(
+        self,
+        model: object,
+        policy: object = None,
+        *,
+        functions: Mapping[str, Callable[..., object]] = NO_FUNCTIONS,
+    ) -> None:
         """Takes what `casbin.Enforcer` takes: paths, a model of Casbin's, an adapter; or the texts themselves.
+
+        `functions` may be called by matchers and by the conditions of rules; those of matchers can be added later.
 
         Raises:
             PolicySetRefusedError: there are findings of severity error; it carries all findings.
@@ -58,8 +71,8 @@ class Enforcer(RoleQuestions, Writes):
         self._model = read_model(model)
         self._source = (policy, model)
         # Held by who loads; who asks takes the reference that was swapped in last.
-        self._loading = threading.Lock()
-        self._loaded = self._load()
+        self._changing = threading.Lock()
+        self._loaded = self._load(msgspec.structs.replace(called_by(self._model), functions=dict(functions)))
 
     def load_policy(self) -> None:
         """Reads the rules again, and decides by them from then on; or goes on as before, where they are refused.
@@ -68,8 +81,8 @@ class Enforcer(RoleQuestions, Writes):
             PolicySetRefusedError: there are findings of severity error; it carries all findings.
             SourceError: the policy cannot be read.
         """
-        with self._loading:
-            self._loaded = self._load()
+        with self._changing:
+            self._loaded = self._load(self._loaded.additions)
 
     def enforce(self, *rvals: Any) -> bool:  # noqa: ANN401  # a value of a request is anything
         """Tells whether a request, given value by value in the order of the model, is allowed.
@@ -113,10 +126,67 @@ class Enforcer(RoleQuestions, Writes):
         """Tells that a policy is always loaded as a whole."""
         return False
 
-    def _load(self) -> Loaded:
-        return Loaded(self._read())
+    def add_function(self, name: str, func: Callable[..., object]) -> None:
+        """Adds a function that matchers may call; where it raises, or has no answer, it allows nothing."""
+        self._add(lambda additions: additions.with_function(name, func))
 
-    def _read(self) -> PolicySet:
+    def add_named_matching_func(self, ptype: str, fn: Match) -> bool:
+        """Lets names of a relation match as patterns: a link of what matches a name is a link of the name."""
+        self._loaded.links_of(ptype)
+        self._add(lambda additions: additions.with_match(ptype, fn))
+        return True
+
+    def add_named_domain_matching_func(self, ptype: str, fn: Match) -> bool:
+        """Lets domains of a relation match as patterns."""
+        self._loaded.links_of(ptype)
+        self._add(lambda additions: additions.with_domain_match(ptype, fn))
+        return True
+
+    def add_named_link_condition_func(self, ptype: str, user: str, role: str, fn: Condition) -> bool:
+        """Lets a link hold only while a function of its parameters is True; a link without one never holds."""
+        return self._add_condition(ptype, (user, role), fn)
+
+    def add_named_domain_link_condition_func(
+        self, ptype: str, user: str, role: str, domain: str, fn: Condition
+    ) -> bool:
+        """Lets a link in a domain hold only while a function of its parameters is True."""
+        return self._add_condition(ptype, (user, role, domain), fn)
+
+    def set_named_link_condition_func_params(self, ptype: str, user: str, role: str, *params: Any) -> bool:  # noqa: ANN401  # of the function
+        """Gives the condition of a link other parameters than those in the policy."""
+        return self._set_parameters(ptype, (user, role), params)
+
+    def set_named_domain_link_condition_func_params(
+        self,
+        ptype: str,
+        user: str,
+        role: str,
+        domain: str,
+        *params: Any,  # noqa: ANN401  # of the function
+    ) -> bool:
+        """Gives the condition of a link in a domain other parameters than those in the policy."""
+        return self._set_parameters(ptype, (user, role, domain), params)
+
+    def _add_condition(self, ptype: str, link: Link, fn: Condition) -> bool:
+        self._loaded.links_of(ptype)
+        self._add(lambda additions: additions.with_condition(ptype, link, fn))
+        return True
+
+    def _set_parameters(self, ptype: str, link: Link, params: tuple[Any, ...]) -> bool:
+        self._loaded.links_of(ptype)
+        self._add(lambda additions: additions.with_parameters(ptype, link, params))
+        return True
+
+    def _add(self, change: Callable[[Additions], Additions]) -> None:
+        """Compiles what is loaded anew, with something added."""
+        with self._changing:
+            self._loaded = Loaded(self._loaded.policy_set, change(self._loaded.additions))
+
+    def _load(self, additions: Additions) -> Loaded:
+        return Loaded(self._read(additions), additions)
+
+    def _read(self, additions: Additions) -> PolicySet:
         rules = read_policy(*self._source)
         content = rules if isinstance(rules, bytes) else as_lines(rules)
-        return load({MODEL_FILE: self._model, POLICY_FILE: content, SETTINGS_FILE: _SETTINGS})
+        files = {MODEL_FILE: self._model, POLICY_FILE: content, SETTINGS_FILE: _SETTINGS}
+        return load(files, brought=additions.brought())

@@ -69,18 +69,6 @@ _WRITES = {
     "get_model": "ask `get_policy()` and its like for rules; the model is the text that was given",
     "new_model": "give the path or the text of the model to `Enforcer`",
     "configure_logging": "remove the call: an enforcer writes no log",
-    **dict.fromkeys(
-        (
-            "add_function",
-            "add_named_matching_func",
-            "add_named_domain_matching_func",
-            "add_named_link_condition_func",
-            "add_named_domain_link_condition_func",
-            "set_named_link_condition_func_params",
-            "set_named_domain_link_condition_func_params",
-        ),
-        "this version knows Casbin's own functions and no others",
-    ),
     "get_adapter": "keep the adapter where it was made",
     "set_field_index": "name the fields `sub`, `obj`, `act` and `dom` in the model",
 }
