@@ -39,11 +39,15 @@ class LinkConditions(msgspec.Struct, frozen=True):
 
 
 class Brought(msgspec.Struct, frozen=True):
-    """Functions for matchers and conditions by name; patterns and conditions of relations by key."""
+    """Functions for matchers and conditions by name; patterns and conditions of relations by key.
+
+    `awaits` tells whoever loads a set that more may come before it is compiled: what is missing is refused only then.
+    """
 
     functions: Mapping[str, Callable[..., object]] = {}
     patterns: Mapping[str, RolePatterns] = {}
     conditions: Mapping[str, LinkConditions] = {}
+    awaits: bool = False
 
     def given(self) -> Functions:
         """Returns the functions, each made total."""

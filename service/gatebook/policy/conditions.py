@@ -50,7 +50,8 @@ _VALUE_OPERATORS = frozenset(("add", "sub", "mul", "div", "mod", "neg", "list"))
 class Scope(msgspec.Struct, frozen=True):
     """What an expression may speak of: tokens by root (`r`, `p2`) and arguments by function.
 
-    `in_rule` says that the text is a field of a rule, not a matcher. Of `given` functions nothing is known.
+    `in_rule` says that the text is a field of a rule, not a matcher. Of `given` functions nothing is known, and where
+    it `awaits` more, of no other name either.
     """
 
     requests: Mapping[str, tuple[str, ...]]
@@ -58,6 +59,7 @@ class Scope(msgspec.Struct, frozen=True):
     role_arities: Mapping[str, int]
     in_rule: bool = False
     given: frozenset[str] = frozenset()
+    awaits: bool = False
 
 
 def check(text: str, scope: Scope) -> tuple[Expression | None, tuple[Remark, ...]]:
@@ -203,6 +205,8 @@ def _functions(tree: Expression, scope: Scope) -> Iterator[Remark]:
         if call.op == "eval" or call.op in _OPERATOR_NAMES or call.op in scope.given:
             continue
         counts = arities.get(call.op)
+        if counts is None and scope.awaits:
+            continue
         if counts is None:
             yield Remark(
                 call.span.start, "UNKNOWN_FUNCTION", f"unknown function `{call.op}`: {_known_functions(arities)}"

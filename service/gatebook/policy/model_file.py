@@ -16,7 +16,7 @@ be used to decide.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -61,13 +61,14 @@ def parse_model(file: str, content: bytes, brought: Brought = NOTHING_BROUGHT) -
     _require_definitions(file, reader.sections, options, findings)
     requests = _tokens(options, "r", findings)
     policies = _tokens(options, "p", findings)
-    roles = _roles(options, brought.conditions, findings)
+    roles = _roles(options, brought, findings)
     effects = _effects(options, findings)
     scope = Scope(
         requests={key: definition.tokens for key, definition in requests.items()},
         policies={key: definition.tokens for key, definition in policies.items()},
         role_arities={key: role.arity for key, role in roles.items()},
         given=frozenset(brought.functions),
+        awaits=brought.awaits,
     )
     matchers = _matchers(options, scope, findings)
     return Model(requests, policies, roles, effects, matchers), findings
@@ -228,7 +229,7 @@ def _tokens(options: list[Option], letter: str, findings: list[Finding]) -> dict
     return definitions
 
 
-def _roles(options: list[Option], conditions: Container[str], findings: list[Finding]) -> dict[str, RoleDefinition]:
+def _roles(options: list[Option], brought: Brought, findings: list[Finding]) -> dict[str, RoleDefinition]:
     roles = {}
     for option in options:
         if option.letter != "g":
@@ -239,7 +240,7 @@ def _roles(options: list[Option], conditions: Container[str], findings: list[Fin
         elif not (match := _ROLE.fullmatch(option.value.text)):
             message = f"`{option.value.text}` is no relation; write `_, _`, or `_, _, _` for roles within a domain"
             findings.append(option.value.finding(Remark(0, "MALFORMED_DEFINITION", message)))
-        elif match["parameters"] and option.key not in conditions:
+        elif match["parameters"] and not brought.awaits and option.key not in brought.conditions:
             message = f"links of `{option.key}` hold under conditions, but nobody says which; write `_, _` or `_, _, _`"
             findings.append(option.value.finding(Remark(0, "MISSING_CONDITION", message)))
         names, _, parameters = option.value.text.partition("(")

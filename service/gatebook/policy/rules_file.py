@@ -209,6 +209,7 @@ def _scope(model: Model, key: str, brought: Brought) -> Scope:
         role_arities={name: role.arity for name, role in model.roles.items()},
         in_rule=True,
         given=frozenset(brought.functions),
+        awaits=brought.awaits,
     )
 
 
