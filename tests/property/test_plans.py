@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
-from hypothesis import event, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.planned import SHOWN, TYPES, Line, bound, checked, comparable, planned, policies, rows, snapshot_of
+from tests.planned import SHOWN, TYPES, Line, bound, policies, require_same, rows
 
 from gatebook.sql.statement import Statement
-from gatebook.values import Reason
 
 SQL_TYPES = {
     "text": "VARCHAR",
@@ -82,34 +81,9 @@ def test_rows_and_values_are_those_of_checks(
     policy: list[Line], held: list[dict[str, Any]], columns: list[str], allow_partial: bool
 ) -> None:
     """A plan returns the rows that checks of each allow, with the values that masks leave; or less, and says so."""
-    snapshot = snapshot_of(policy)
-    decision, statement = planned(snapshot, columns, "duckdb", allow_partial=allow_partial)
-    expected = {
-        place: {name: comparable(value) for name, value in left.items()}
-        for place, row in enumerate(held)
-        if (left := checked(snapshot, columns, row, allow_partial=allow_partial)) is not None
-    }
-    if not decision.allowed:
-        event(f"denied: {decision.reason.name}")
-        if decision.reason is not Reason.EVALUATION_ERROR:
-            assert expected == {}
-        return
-    store(held)
-    found = {
-        place: {name: comparable(value) for name, value in row.items()} for place, row in selected(statement).items()
-    }
-    event(f"narrowed: {bool(statement.narrowings)}, filtered: {statement.filter is not None}")
-    assert found.keys() <= expected.keys()
-    for place, row in found.items():
-        for name, value in row.items():
-            # A column that a check withholds from a row is null there.
-            due = expected[place].get(name)
-            clear = comparable(held[place][name])
-            assert value == due or (statement.narrowings and (value is None or value != clear)), (
-                place,
-                name,
-                value,
-                due,
-            )
-    if not statement.narrowings:
-        assert found.keys() == expected.keys()
+
+    def run(statement: Statement) -> dict[int, dict[str, Any]]:
+        store(held)
+        return selected(statement)
+
+    require_same(policy, held, columns, "duckdb", run, allow_partial=allow_partial)

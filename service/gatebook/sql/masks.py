@@ -17,6 +17,7 @@ from typing import Final
 from gatebook.policy.dataset import Column
 from gatebook.sql import characters, dialects, terms
 from gatebook.sql.dialects import Dialect
+from gatebook.sql.patterns import portable
 from gatebook.sql.statement import KeyPad
 from gatebook.sql.terms import Node
 from gatebook.sql.times import truncated
@@ -38,9 +39,6 @@ ZEROS: Final[Mapping[str, str]] = {
     "jsonb": "{}",
     "text[]": "[]",
 }
-_CLASS: Final = r"\[\^?(?:[A-Za-z0-9_@](?:-[A-Za-z0-9])?)+\]|\\d"
-_SAME_EVERYWHERE: Final = re.compile(rf"(?:{_CLASS})(?:\+|\{{[1-9][0-9]?\}})?|[A-Za-z0-9@ _]+")
-"""Patterns that RE2, Java and PostgreSQL read alike: one class, perhaps repeated, or a text."""
 _NEVER_EMPTY: Final = re.compile(r"(?!.*(?:[*?|^$]|\{0|\{,|\\[bBAzZ])).+", re.DOTALL)
 """Patterns of which each match has a character, so that it does not matter how RE2 goes on after an empty one."""
 
@@ -52,8 +50,7 @@ def refuse_mask(mask: Mask, column: Column, dialect: Dialect) -> str:
             return "a custom mask is the enforcer's own, and has no SQL"
         case MaskKind.REGEX:
             pattern = str(mask.parameters["pattern"])
-            accepted = _NEVER_EMPTY if dialect.name == dialects.DUCKDB else _SAME_EVERYWHERE
-            if not accepted.fullmatch(pattern):
+            if _pattern(pattern, dialect) is None:
                 return f"the pattern `{pattern}` of its mask may mean something else in `{dialect.name}`"
         case MaskKind.BAND | MaskKind.CONSTANT if column.type == "numeric":
             text = str(mask.parameters["step" if mask.kind is MaskKind.BAND else "value"])
@@ -206,12 +203,19 @@ def _replaced(node: Node, pattern: Node, replacement: Node, dialect: Dialect) ->
 
 
 def _regex(node: Node, mask: Mask, dialect: Dialect) -> Node:
-    pattern, replacement = str(mask.parameters["pattern"]), str(mask.parameters["replacement"])
-    if dialect.name != dialects.DUCKDB:
-        pattern = pattern.replace("\\d", "[0-9]")
+    pattern, replacement = _pattern(str(mask.parameters["pattern"]), dialect), str(mask.parameters["replacement"])
+    if pattern is None:
+        raise RuntimeError("a mask that was refused is written")
     if dialect.name in (dialects.TRINO, dialects.SPARK):
         replacement = replacement.replace("$", "\\$")
     return _replaced(node, terms.value(pattern, "text"), terms.value(replacement, "text"), dialect)
+
+
+def _pattern(pattern: str, dialect: Dialect) -> str | None:
+    """Returns a pattern as a dialect reads it; nothing where it might mean something else."""
+    if dialect.name == dialects.DUCKDB and _NEVER_EMPTY.fullmatch(pattern):
+        return pattern  # the engine is RE2 itself
+    return portable(pattern, longest=dialect.name == dialects.POSTGRES)
 
 
 def _partial(node: Node, mask: Mask, dialect: Dialect) -> Node:

@@ -56,9 +56,10 @@ class Items(msgspec.Struct, frozen=True):
 
 
 class Json(msgspec.Struct, frozen=True):
-    """A JSON value, of whatever kind each row has."""
+    """A JSON value, of whatever kind each row has; `text` is what it is as a text, without quotes."""
 
     node: Node
+    text: Node
 
 
 Known = Text | Number | Truth | Moment | Texts | Items | Json
@@ -106,16 +107,27 @@ def column_value(name: str, column_type: str, dialect: Dialect, numbers: Numbers
         case "text[]":
             return Texts(_without_nulls(node, dialect))
         case "jsonb":
-            return Json(node) if dialect.looks_into_json else None
+            return _json(node, dialect) if dialect.looks_into_json else None
         case _:
             return None
 
 
+def _json(node: Node, dialect: Dialect) -> Json:
+    if dialect.name == dialects.POSTGRES:
+        # It has a function for the text of what is within, and none for the text of the whole.
+        return Json(node, terms.call("jsonb_extract_path_text", terms.call("jsonb_build_array", node), "0"))
+    return Json(node, terms.call("json_extract_string", node, "$"))
+
+
 def member(json: Json, name: str, dialect: Dialect) -> Json:
     """Returns what an object has under a name, which is a word."""
-    if dialect.name == POSTGRES:
-        return Json(terms.call("jsonb_extract_path", json.node, name))
-    return Json(terms.call("json_extract", json.node, f"$.{name}"))
+    if dialect.name == dialects.POSTGRES:
+        return Json(
+            terms.call("jsonb_extract_path", json.node, name), terms.call("jsonb_extract_path_text", json.node, name)
+        )
+    return Json(
+        terms.call("json_extract", json.node, f"$.{name}"), terms.call("json_extract_string", json.node, f"$.{name}")
+    )
 
 
 def json_as(kind: type[Known], json: Json, dialect: Dialect, numbers: Numbers) -> Known | None:
@@ -125,13 +137,11 @@ def json_as(kind: type[Known], json: Json, dialect: Dialect, numbers: Numbers) -
         return None
     if dialect.name == POSTGRES:
         is_kind = terms.binary("=", terms.call("jsonb_typeof", json.node), terms.text(names[0]))
-        content = terms.call("jsonb_extract_path_text", json.node)
     else:
         found = terms.call("json_type", json.node)
         types = [terms.text(name) for name in ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "DOUBLE")]
         is_kind = terms.among(found, types) if kind is Number else terms.binary("=", found, terms.text(names[1]))
-        content = terms.call("json_extract_string", json.node, "$")
-    text = terms.known(is_kind, content)
+    text = terms.known(is_kind, json.text)
     if kind is Text:
         return Text(text)
     if kind is Truth:

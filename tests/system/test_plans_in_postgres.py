@@ -1,0 +1,159 @@
+"""What the SQL of a plan returns is what checks of the rows allow, on a real PostgreSQL.
+
+Needs PostgreSQL 13 or newer. It runs as the user `postgres` where the tests run as root, which it refuses to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.planned import SHOWN, TYPES, Line, bound, policies, require_same, rows
+
+from gatebook.sql.statement import Statement
+
+T = TypeVar("T")
+START_SECONDS = 30
+SQL_TYPES = {"text[]": "text[]", "numeric": "numeric(20, 4)", "bool": "boolean"}
+
+
+def program(name: str) -> str:
+    """Returns the path of a program of PostgreSQL, which Debian keeps beside the path."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip(f"needs `{name}`: install the Debian package postgresql")
+    return found
+
+
+@pytest.fixture(scope="module")
+def socket() -> Iterator[Path]:
+    """A PostgreSQL that listens on a socket in a folder of its own, and nowhere else."""
+    as_postgres = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="gatebook-", dir="/tmp") as name:  # a socket's path is short
+        folder = Path(name)
+        if as_postgres:
+            shutil.chown(folder, "postgres")
+        data = folder / "data"
+        made = [
+            program("initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale",
+            "C.UTF-8",
+            "-A",
+            "trust",
+        ]
+        subprocess.run([*as_postgres, *made, "--no-sync"], check=True, capture_output=True, cwd=folder)
+        served = [program("postgres"), "-D", str(data), "-k", name, "-c", "listen_addresses=", "-c", "fsync=off"]
+        with subprocess.Popen([*as_postgres, *served], cwd=folder, stderr=subprocess.DEVNULL) as process:
+            try:
+                asyncio.run(reached(folder, process))
+                yield folder
+            finally:
+                process.terminate()
+                process.wait(START_SECONDS)
+
+
+async def reached(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """Waits until the server answers."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            await (await asyncpg.connect(host=str(folder), user="postgres")).close()
+        except (OSError, asyncpg.PostgresError):
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise RuntimeError("PostgreSQL did not start")
+
+
+class Store:
+    """A table of things in PostgreSQL, for tests that know nothing of asyncio."""
+
+    def __init__(self, folder: Path) -> None:
+        """Connects, and makes the table."""
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._run(asyncpg.connect(host=str(folder), user="postgres"))
+        definitions = [f'"{name}" {SQL_TYPES.get(of, of)}' for name, of in TYPES.items()]
+        self._run(self._connection.execute("SET TimeZone = 'America/New_York'"))
+        self._run(self._connection.execute(f"CREATE TEMP TABLE things (place int, {', '.join(definitions)})"))
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._run(self._connection.close())
+        self._loop.close()
+
+    def hold(self, held: Sequence[Mapping[str, Any]]) -> None:
+        """Makes these rows the content of the table."""
+        self._run(self._connection.execute("DELETE FROM things"))
+        holders = ", ".join(f"${position}" for position in range(1, len(TYPES) + 2))
+        made = [[place, *[stored(row[name], of) for name, of in TYPES.items()]] for place, row in enumerate(held)]
+        self._run(self._connection.executemany(f"INSERT INTO things VALUES ({holders})", made))  # noqa: S608  # numbers
+
+    def selected(self, statement: Statement) -> dict[int, dict[str, Any]]:
+        """Runs a plan; returns the rows by their places."""
+        shown = [f'{sql} AS "{name}"' for name, sql in statement.columns.items()]
+        where = f" WHERE {statement.filter_sql}" if statement.filter_sql else ""
+        query = f"SELECT {', '.join((*shown, 'place'))} FROM things{where}"  # noqa: S608  # that is what is tested
+        found = [dict(row) for row in self._run(self._connection.fetch(query, *bound(statement.parameters)))]
+        return {row.pop("place"): {name: fetched(row[name], TYPES[name]) for name in row} for row in found}
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+
+def stored(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
+    """Returns a value as the driver takes it."""
+    return json.dumps(value) if of == "jsonb" and value is not None else value
+
+
+def fetched(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
+    """Returns a value of the driver as the rows have it."""
+    return json.loads(value) if of == "jsonb" and value is not None else value
+
+
+@pytest.fixture(scope="module")
+def store(socket: Path) -> Iterator[Store]:
+    """A table of things."""
+    made = Store(socket)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@settings(max_examples=300, deadline=dt.timedelta(seconds=30))
+@given(
+    policies(),
+    st.lists(rows, min_size=6, max_size=14),
+    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=5, unique=True),
+    st.booleans(),
+)
+def test_rows_and_values_are_those_of_checks(
+    store: Store, policy: list[Line], held: list[dict[str, Any]], columns: list[str], allow_partial: bool
+) -> None:
+    """A plan returns the rows that checks of each allow, with the values that masks leave; or less, and says so."""
+
+    def selected(statement: Statement) -> dict[int, dict[str, Any]]:
+        store.hold(held)
+        return store.selected(statement)
+
+    require_same(policy, held, columns, "postgres", selected, allow_partial=allow_partial)
