@@ -387,6 +387,22 @@ def test_questions_that_make_no_sense(ask: Callable[[Enforcer], object]) -> None
         ask(Enforcer(RBAC / "model.conf", RBAC / "policy.csv"))
 
 
+def test_who_is_not_strict_gets_casbins_reading() -> None:
+    """Rules that are refused can be had as Casbin reads them, with a warning for each finding."""
+    text = (RBAC / "model.conf").read_text()
+    policy = "p, ana, data1, read # a comment\np2, ben, data1, read\np, chidi, data1, read\ng, x, y\ng, y, x\n"
+    with pytest.raises(PolicySetRefusedError):
+        Enforcer(text, policy)
+    read = casbin.Model()
+    read.load_model_from_text(text)
+    ours, theirs = Enforcer(text, policy, strict=False), casbin.Enforcer(read, StringAdapter(policy))
+    requests = list(itertools.product(("ana", "ben", "chidi"), ("data1", "data2"), ("read", "read # a comment")))
+
+    assert theirs.batch_enforce(requests) == ours.batch_enforce(requests)
+    assert theirs.get_policy() == ours.get_policy()
+    assert {"TRAILING_COMMENT", "UNKNOWN_RULE_TYPE"} <= {warning.invariant for warning in ours.warnings}
+
+
 SECTIONS = """
 [request_definition]
 r = sub, obj, act

@@ -21,18 +21,13 @@ from gatebook.enforcer.additions import Additions, Link, called_by
 from gatebook.enforcer.context import EnforceContext
 from gatebook.enforcer.loaded import Loaded, fields_that_decided, is_allowed
 from gatebook.enforcer.roles import RoleQuestions
-from gatebook.enforcer.sources import as_lines, read_model, read_policy
+from gatebook.enforcer.sources import read_model, read_policy
 from gatebook.enforcer.writes import Writes
 from gatebook.engine.explain import explain
 from gatebook.policy.brought import Condition, Match
-from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, SETTINGS_FILE
-from gatebook.policy.policy_set import PolicySet, load
-from gatebook.policy.settings import ALLOW_BY_DEFAULT
-from gatebook.values import NearRule, Rule
-
-_SETTINGS = f"acknowledged: [{ALLOW_BY_DEFAULT}]\n".encode()
-"""Who chooses the effect in a model of their own has been warned by its name."""
-
+from gatebook.policy.library import load_plain
+from gatebook.policy.policy_set import PolicySet
+from gatebook.values import Finding, NearRule, Rule
 
 NO_FUNCTIONS: Mapping[str, Callable[..., object]] = {}
 
@@ -58,11 +53,13 @@ class Enforcer(RoleQuestions, Writes):
         model: object,
         policy: object = None,
         *,
+        strict: bool = True,
         functions: Mapping[str, Callable[..., object]] = NO_FUNCTIONS,
     ) -> None:
         """Takes what `casbin.Enforcer` takes: paths, a model of Casbin's, an adapter; or the texts themselves.
 
         `functions` may be called by matchers and by the conditions of rules; those of matchers can be added later.
+        What Casbin reads otherwise than it looks is refused, or read as Casbin does if not `strict` (`warnings`).
 
         Raises:
             PolicySetRefusedError: there are findings of severity error; it carries all findings.
@@ -70,9 +67,15 @@ class Enforcer(RoleQuestions, Writes):
         """
         self._model = read_model(model)
         self._source = (policy, model)
+        self._strict = strict
         # Held by who loads; who asks takes the reference that was swapped in last.
         self._changing = threading.Lock()
         self._loaded = self._load(msgspec.structs.replace(called_by(self._model), functions=dict(functions)))
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Returns what is odd in the model and rules; where not `strict`, also what would be refused."""
+        return self._loaded.policy_set.warnings
 
     def load_policy(self) -> None:
         """Reads the rules again, and decides by them from then on; or goes on as before, where they are refused.
@@ -187,6 +190,4 @@ class Enforcer(RoleQuestions, Writes):
 
     def _read(self, additions: Additions) -> PolicySet:
         rules = read_policy(*self._source)
-        content = rules if isinstance(rules, bytes) else as_lines(rules)
-        files = {MODEL_FILE: self._model, POLICY_FILE: content, SETTINGS_FILE: _SETTINGS}
-        return load(files, brought=additions.brought())
+        return load_plain(self._model, rules, strict=self._strict, brought=additions.brought())

@@ -72,11 +72,6 @@ def read_policy(policy: object, model: object) -> bytes | list[Row]:
     raise SourceError("the policy is given as the path of a file, as its text, or as an adapter with `load_policy`")
 
 
-def as_lines(rows: Iterable[Row]) -> bytes:
-    """Writes rows as the text that reads as them."""
-    return "".join(f"{', '.join(row)}\n" for row in rows).encode()
-
-
 def _read_text(source: str | os.PathLike[str], *, is_text: bool) -> bytes:
     if is_text:
         return str(source).encode()
