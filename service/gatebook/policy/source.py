@@ -23,7 +23,7 @@ LINE_CHARACTERS_MAX = 16_384
 SUSPECTS_MAX = 100
 """How many odd characters of one file are reported."""
 
-PIECE_BYTES = 8_192
+PIECE_BYTES = 4_096
 """How much of a file is looked at without a pause."""
 
 _PLAIN = b"\t\n" + bytes(range(0x20, 0x7F))

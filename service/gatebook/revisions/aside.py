@@ -27,7 +27,7 @@ from gatebook.values import Finding, TestFailure
 ASIDE_BYTES = 256 * 1024
 """A smaller set is judged in no time worth a process."""
 SECONDS_MAX = 600.0
-NICENESS = 10
+NICENESS = 19
 RETRY_SECONDS = 5.0
 COMMAND = (sys.executable, "-P", "-m", "gatebook.revisions.aside")
 

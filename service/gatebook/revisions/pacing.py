@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-WORK_SECONDS = 0.001
+WORK_SECONDS = 0.0005
 PAUSE_SECONDS = 0.001
 TELL_SECONDS = 2.0
 """How often long work is told."""
