@@ -9,7 +9,7 @@ Keys that read the late token (the resource, of which one request may have many)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -65,6 +65,10 @@ class Planner:
         # Functions of the indexes, and no methods: a ring would keep an old revision.
         self._make = partial(_make, self._groups)
         self._remembered = lru_cache(maxsize=PLANS_MAX)(self._make)
+
+    def indexes(self) -> Iterator[Index]:
+        """Yields the indexes that it asks."""
+        return (index for indexes in self._groups.values() for index, _ in indexes)
 
     def read(self, tokens: Tokens) -> tuple[Values, ...]:
         """Reads the keys that do not depend on the late token."""

@@ -21,7 +21,7 @@ from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Revision
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, weakref=True):
     """One policy set under one directory, ready to decide.
 
     `resources` and `actions` are the names that the policy set itself uses: only they may stand in

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from gatebook.errors import DirectoryRefusedError
+from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import digest
 from gatebook.policy.source import read_lines
 from gatebook.policy.subject_files import FINDINGS_MAX, Subject, read_csv, read_json_lines
@@ -55,8 +56,8 @@ class Directory(msgspec.Struct, frozen=True):
                 yield Edge("g", subject.id, group, file=subject.file, line=subject.line)
 
 
-def load_directory(files: Mapping[str, bytes]) -> Directory:
-    """Reads a directory snapshot from its files.
+def load_directory(files: Mapping[str, bytes], pause: Pause = no_pause) -> Directory:
+    """Reads a directory snapshot from its files; `pause` is called after every few subjects.
 
     Raises:
         DirectoryRefusedError: there is a finding; it carries every one, sorted.
@@ -71,7 +72,7 @@ def load_directory(files: Mapping[str, bytes]) -> Directory:
             continue
         lines, unreadable = read_lines(file, files[file])
         findings += unreadable
-        for subject in read(file, lines, findings):
+        for subject in paced(read(file, lines, findings), pause):
             _add(subjects, subject, findings)
             if len(subjects) > SUBJECTS_MAX:
                 message = f"a directory has at most {SUBJECTS_MAX:,} subjects"

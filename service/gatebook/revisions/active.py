@@ -28,6 +28,7 @@ from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.revisions.pacing import Pacer, few_collections
+from gatebook.revisions.remains import is_large, retire
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
 
@@ -67,6 +68,16 @@ class Revisions:
         self.lease_until = math.inf
         """Until when this state may decide, by the monotonic clock. A worker that follows another has leases."""
         self._mask_master = mask_master
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def swap(self, state: State) -> None:
+        """Replaces the state. What was active and is no more is freed once it is read no more."""
+        before, self.state = self.state, state
+        for name, snapshot in before.snapshots.items():
+            if snapshot is not state.snapshots.get(name) and is_large(snapshot):
+                task = asyncio.create_task(retire(snapshot))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
 
     @property
     def leased(self) -> bool:
@@ -144,6 +155,18 @@ class Revisions:
         """
         return await asyncio.to_thread(self._read, files, name, Pacer(step="read", policy_set=name), accepted=True)
 
+    async def read_directory(self, files: Mapping[str, bytes]) -> Directory:
+        """Reads a directory, aside.
+
+        Raises:
+            DirectoryRefusedError: it has findings.
+        """
+        return await asyncio.to_thread(self._read_directory, files, Pacer(step="read directory"))
+
+    def _read_directory(self, files: Mapping[str, bytes], pause: Pause) -> Directory:
+        with few_collections():
+            return load_directory(files, pause)
+
     def _read(self, files: Mapping[str, bytes], name: str, pause: Pause, *, accepted: bool) -> PolicySet:
         with few_collections():
             return load(files, name, accepted=accepted, pause=pause)
@@ -205,7 +228,9 @@ class Revisions:
         directory = None
         if revision is not None:
             known = revision == now.directory_revision
-            directory = now.directory if known else load_directory(self.store.get_directory(revision.digest))
+            beside: Pause = Pacer(step="read directory") if beside_calls else no_pause
+            stored = {} if known else self.store.get_directory(revision.digest)
+            directory = now.directory if known else self._read_directory(stored, beside)
         sets, snapshots = {}, {}
         for name, activation in newest.items():
             old = now.snapshots.get(name)

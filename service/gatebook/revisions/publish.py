@@ -16,9 +16,11 @@ import msgspec
 
 from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.recorder import Recorder, Written
+from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import DirectoryRefusedError, InvalidRequestError
 from gatebook.policy import bundle, gatebook_set
-from gatebook.policy.directory import load_directory
+from gatebook.policy.directory import Directory
+from gatebook.policy.policy_set import PolicySet
 from gatebook.policy.settings import is_set_name
 from gatebook.revisions.active import Activation, Revisions, State
 from gatebook.revisions.aside import is_large, validate_aside
@@ -120,24 +122,30 @@ class Publishing:
             snapshot = await self._revisions.build(policy_set, revision)
             event = self._event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
             written = await self._recorder.record_policy(event, publisher.id)
-            # The commit point: from here on the revision is active, here and after a restart.
-            state = self._revisions.state
-            snapshots = {**state.snapshots, **({} if snapshot is None else {policy_set.name: snapshot})}
-            self._revisions.state = State(
-                snapshots,
+            self._activate(policy_set, snapshot, revision, written, request_id)
+            await self.followers.settle(len(self._revisions.state.activations))
+        return Published(revision, changed=True, findings=found.findings, tests_run=found.tests_run, written=written)
+
+    def _activate(
+        self, policy_set: PolicySet, snapshot: Snapshot | None, revision: Revision, written: Written, request_id: str
+    ) -> None:
+        # The commit point is behind: from here on the revision is active, here and after a restart.
+        state = self._revisions.state
+        self._revisions.swap(
+            State(
+                {**state.snapshots, **({} if snapshot is None else {policy_set.name: snapshot})},
                 {**state.policy_sets, policy_set.name: policy_set},
                 state.directory,
                 state.directory_revision,
                 (_activation(policy_set.name, revision, written, request_id), *state.activations),
             )
-            await self.followers.settle(len(self._revisions.state.activations))
-        return Published(revision, changed=True, findings=found.findings, tests_run=found.tests_run, written=written)
+        )
 
     async def _publish_directory(self, files: Mapping[str, bytes], publisher: Publisher, request_id: str) -> Published:
         async with self._turn:
             publisher.require(gatebook_set.DIRECTORY)
             try:
-                directory = await asyncio.to_thread(load_directory, files)
+                directory = await self._revisions.read_directory(files)
             except DirectoryRefusedError as refused:
                 event = PolicyEvent(
                     step=entry_pb2.POLICY_STEP_REFUSED, revision=Revision("", 0), findings=refused.findings
@@ -160,16 +168,25 @@ class Publishing:
             )
             written = await self._recorder.record_policy(event, publisher.id)
             # The commit point: from here on the directory is active, here and after a restart.
-            state = self._revisions.state
-            self._revisions.state = State(
+            self._activate_directory(
+                directory, snapshots, revision, _activation(DIRECTORY, revision, written, request_id)
+            )
+            await self.followers.settle(len(self._revisions.state.activations))
+        return Published(revision, changed=True, subjects=subjects, written=written)
+
+    def _activate_directory(
+        self, directory: Directory, snapshots: Mapping[str, Snapshot], revision: Revision, activation: Activation
+    ) -> None:
+        state = self._revisions.state
+        self._revisions.swap(
+            State(
                 {**state.snapshots, **snapshots},
                 state.policy_sets,
                 directory,
                 revision,
-                (_activation(DIRECTORY, revision, written, request_id), *state.activations),
+                (activation, *state.activations),
             )
-            await self.followers.settle(len(self._revisions.state.activations))
-        return Published(revision, changed=True, subjects=subjects, written=written)
+        )
 
     async def _judge(self, files: Mapping[str, bytes], name: str, publisher: Publisher | None = None) -> Validation:
         name = declared_name(files, name)

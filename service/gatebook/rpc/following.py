@@ -80,7 +80,7 @@ class Following:
                 folding.cancel()
 
     async def _fold(self, call: Any, told: tuple[Activation, ...]) -> None:  # noqa: ANN401  # grpc's call
-        self._revisions.state = await asyncio.to_thread(self._revisions.folded, told, beside_calls=True)
+        self._revisions.swap(await asyncio.to_thread(self._revisions.folded, told, beside_calls=True))
         self._folded = len(told)
         await self._tell(call)
 

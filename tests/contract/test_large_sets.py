@@ -1,0 +1,221 @@
+"""Large policy sets: judged aside, built beside the checks, swapped at once, freed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from tests.serving import POLICIES, RunningServer, serving
+
+from gatebook.config import Config
+from gatebook.policy import bundle
+from gatebook.revisions.aside import ASIDE_BYTES
+from gatebook.revisions.publisher import THE_SERVICE
+from gatebook.revisions.validate import validate
+from gatebook.server import publish_folders
+from gatebook.service import open_service
+from gatebook.v1 import access_service_pb2, types_pb2
+from gatebook.v1 import policy_service_pb2 as pb
+from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
+from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
+
+LINES = 20_000
+PUBLISHES = 4
+CHECKERS = 4
+WAIT_SECONDS = 120
+PART_BYTES = 100_000
+MODEL = b"""[request_definition]
+r = sub, obj, act
+[policy_definition]
+p = sub, obj, act, eft
+[role_definition]
+g = _, _
+[policy_effect]
+e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
+[matchers]
+m = g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act
+"""
+
+
+def large(number: int, *more: str) -> dict[str, bytes]:
+    """Returns a set of many lines, whose revisions of even number deny what those of odd number allow."""
+    lines = [f"p, group{rule}, data{rule // 10}, read, allow" for rule in range(LINES // 10)]
+    lines += [f"g, user{user}, group{user // 10}" for user in range(LINES - LINES // 10)]
+    lines += [f"p, user7, data0, write, {'allow' if number % 2 else 'deny'}", f"p, nobody{number}, data0, read, allow"]
+    return {"model.conf": MODEL, "policy.csv": "\n".join([*lines, *more, ""]).encode()}
+
+
+def uploaded(files: dict[str, bytes], *, validate_only: bool = False) -> Iterator[pb.UploadPolicySetRequest]:
+    """Yields a set in parts."""
+    yield pb.UploadPolicySetRequest(part=pb.PublishPolicySetRequest(policy_set="large", validate_only=validate_only))
+    for path, content in files.items():
+        for start in range(0, len(content), PART_BYTES):
+            part = pb.PolicyFile(path=path, content=content[start : start + PART_BYTES], continues=start > 0)
+            yield pb.UploadPolicySetRequest(part=pb.PublishPolicySetRequest(files=[part]))
+
+
+def publish(channel: grpc.Channel, files: dict[str, bytes]) -> pb.PublishPolicySetResponse:
+    """Publishes a set in parts."""
+    stub = PolicyServiceStub(channel)
+    return stub.UploadPolicySet(uploaded(files), timeout=WAIT_SECONDS).published
+
+
+def check(channel: grpc.Channel) -> types_pb2.Decision:
+    """Asks what every revision answers otherwise than the one before it."""
+    access = types_pb2.AccessRequest(
+        subject=types_pb2.Subject(id="user7"),
+        action=types_pb2.Action(name="write"),
+        resource=types_pb2.Resource(id="data0"),
+    )
+    request = access_service_pb2.CheckAccessRequest(policy_set="large", access=access)
+    return AccessServiceStub(channel).CheckAccess(request, timeout=WAIT_SECONDS).decision
+
+
+@contextmanager
+def checking(server: RunningServer, seen: list[list[types_pb2.Decision]]) -> Iterator[None]:
+    """Asks from several connections all the time within the block; `seen` has the answers of each in order."""
+    over = threading.Event()
+
+    def ask(answers: list[types_pb2.Decision]) -> None:
+        with grpc.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            while not over.is_set():
+                answers.append(check(channel))
+
+    seen += [[] for _ in range(CHECKERS)]
+    threads = [threading.Thread(target=ask, args=(answers,)) for answers in seen]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(WAIT_SECONDS)
+
+
+def fits(decision: types_pb2.Decision) -> bool:
+    """Tells whether an answer is that of the revision that it names."""
+    allowed = decision.effect == types_pb2.EFFECT_ALLOW
+    return allowed == bool(decision.policy_revision.number % 2) and decision.HasField("receipt")
+
+
+def test_checks_go_on_while_large_sets_are_published(tmp_path: Path) -> None:
+    """Every answer is that of the one revision that it names, none older than before, and none waits for a build."""
+    seen: list[list[types_pb2.Decision]] = []
+    meanwhile = []
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as server, server.channel() as channel:
+        publish(channel, large(1))
+        with checking(server, seen):
+            for number in range(2, 2 + PUBLISHES):
+                before = sum(map(len, seen))
+                response = publish(channel, large(number))
+                answered = [decision for answers in seen for decision in answers]
+                meanwhile.append(sum(map(len, seen)) - before)
+                assert (response.revision.number, response.changed) == (number, True)
+                assert check(channel).policy_revision.number == number
+                assert all(decision.policy_revision.number <= number for decision in answered)
+    numbers = [[decision.policy_revision.number for decision in answers] for answers in seen]
+
+    assert all(fits(decision) for answers in seen for decision in answers)
+    assert [sorted(it) for it in numbers] == numbers
+    # A publish takes a process and a build; whoever waited for either would have been answered once in the meantime.
+    assert min(meanwhile) > 2 * CHECKERS
+
+
+def test_a_large_draft_is_refused_with_every_finding(tmp_path: Path) -> None:
+    """What another process finds wrong is what is found in this one; nothing changes, and the reason is told."""
+    draft = large(1, "p, group1, data1, read, alow", "g, group1, group2", "g, group2, group1", "q, x")
+    found = validate(draft, "large")
+    parts = [pb.PolicyFile(path=path, content=content) for path, content in draft.items()]
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as server, server.channel() as channel:
+        policies = PolicyServiceStub(channel)
+        checked = policies.ValidatePolicySet(pb.ValidatePolicySetRequest(policy_set="large", files=parts))
+        with pytest.raises(grpc.RpcError) as refused:
+            publish(channel, draft)
+        with pytest.raises(grpc.RpcError) as unknown:
+            check(channel)
+    metadata: dict[str, bytes] = dict(refused.value.trailing_metadata())  # type: ignore[arg-type]  # pairs, in fact
+    info, failure = error_details_pb2.ErrorInfo(), error_details_pb2.PreconditionFailure()
+    details = status_pb2.Status.FromString(metadata["grpc-status-details-bin"]).details
+
+    assert sum(map(len, draft.values())) > ASIDE_BYTES
+    assert found.findings
+    assert [(it.file, it.line, it.invariant) for it in found.findings] == [
+        (it.file, it.line, it.invariant) for it in checked.findings
+    ]
+    assert found.digest == checked.digest
+    assert details[0].Unpack(info)
+    assert details[1].Unpack(failure)
+    assert info.reason == "POLICY_SET_REFUSED"
+    assert {it.invariant for it in found.findings} == {violation.type for violation in failure.violations}
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_parts_are_put_together_as_they_were_cut(tmp_path: Path) -> None:
+    """What comes in parts is the same set; a part that continues another file, and a path named twice, are refused."""
+    files = large(1)
+    wrong = {
+        "continues": [pb.PolicyFile(path="model.conf", content=MODEL), pb.PolicyFile(path="a.csv", continues=True)],
+        "twice": [pb.PolicyFile(path="model.conf", content=MODEL), pb.PolicyFile(path="model.conf", content=MODEL)],
+        "many": [pb.PolicyFile(path=f"tests/{number}.yaml") for number in range(bundle.FILES_MAX + 1)],
+    }
+    codes = {}
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as server, server.channel() as channel:
+        policies = PolicyServiceStub(channel)
+        rehearsed = policies.UploadPolicySet(uploaded(files, validate_only=True), timeout=WAIT_SECONDS).published
+        response = publish(channel, files)
+        for name, parts in wrong.items():
+            request = pb.UploadPolicySetRequest(part=pb.PublishPolicySetRequest(policy_set="large", files=parts))
+            with pytest.raises(grpc.RpcError) as refused:
+                policies.UploadPolicySet(iter([request]), timeout=WAIT_SECONDS)
+            codes[name] = refused.value.code()
+
+    assert not rehearsed.changed
+    assert bundle.digest(files) == response.revision.digest
+    invalid, exhausted = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert {"continues": invalid, "twice": invalid, "many": exhausted} == codes
+
+
+def test_every_worker_builds_beside_its_own_checks(tmp_path: Path) -> None:
+    """Whichever worker takes the parts of a set, every worker answers by it once the publish is answered."""
+    seen: list[list[types_pb2.Decision]] = []
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev", "--workers", "2") as server:
+        with server.channel() as channel:
+            publish(channel, large(1))
+        with checking(server, seen):
+            for number in (2, 3):
+                with grpc.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                    publish(channel, large(number))
+                for _ in range(10):
+                    options = [("grpc.use_local_subchannel_pool", 1)]
+                    with grpc.insecure_channel(server.target, options=options) as channel:
+                        assert check(channel).policy_revision.number == number
+
+    assert all(fits(decision) for answers in seen for decision in answers)
+    assert {1, 2, 3} >= {decision.policy_revision.number for answers in seen for decision in answers}
+
+
+async def test_old_revisions_are_freed(tmp_path: Path) -> None:
+    """Of many revisions, only the one that is active is kept."""
+    loop = asyncio.get_running_loop()
+    gone: list[asyncio.Event] = []
+    config = Config(policies=(POLICIES / "basic",), data=tmp_path / "data", dev=True)
+    async with open_service(config) as service, asyncio.timeout(WAIT_SECONDS):
+        await publish_folders(service, config)
+        for number in range(1, PUBLISHES + 2):
+            await service.publishing.publish(large(number), "large", THE_SERVICE)
+            gone.append(asyncio.Event())
+            told = weakref.finalize(service.revisions.snapshot("large"), loop.call_soon_threadsafe, gone[-1].set)
+            told.atexit = False
+        for event in gone[:-1]:
+            await event.wait()
+
+        assert not gone[-1].is_set()
+        assert service.revisions.snapshot("large").policy_revision.number == len(gone)
