@@ -56,7 +56,7 @@ test-long: $(READY) ## run the tests that take minutes each
 	$(BIN)/python -m pytest -q -m long --timeout 1800 --ignore tests/system --ignore tests/bench
 
 .PHONY: test-system
-test-system: $(READY) build/envoy/.ready build/spark/.ready ## run the tests that need Debian packages or root
+test-system: $(READY) build/envoy/.ready build/spark/.ready build/trino/.ready ## run the tests that need Debian packages or root
 	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
 	  echo 'tests/system holds no test: nothing to run'; \
 	else $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/system; fi
@@ -129,6 +129,13 @@ check-layers: $(READY) ## who imports whom, and which dependency
 check-proto: $(PROTO_READY) $(BUF) build/spark/.ready: requirements/spark.txt
 	@if [ ! -x build/spark/bin/python ]; then "$$($(FIND_PYTHON))" -m venv build/spark; fi
 	build/spark/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/spark.txt
+	@touch $@
+
+# Trino in one process; the versions of what it needs are those that its own parent names, and Maven checks their hashes.
+build/trino/.ready: tests/system/trino/pom.xml
+	@command -v mvn >/dev/null || { echo 'Trino comes with Maven: install the Debian package maven' >&2; exit 1; }
+	mvn --quiet --batch-mode --strict-checksums --file tests/system/trino/pom.xml \
+	  org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory=$(CURDIR)/build/trino/lib
 	@touch $@
 
 build/googleapis/google/rpc/status.proto ## buf: lint and compatibility; generated code up to date

@@ -20,9 +20,9 @@ STOP_SECONDS = 30
 class Engine:
     """Runs plans in a process that answers each line of JSON with a line `answer {...}`; see `spark_engine.py`."""
 
-    def __init__(self, command: Sequence[str], quote: str, micros: str, environment: Mapping[str, str]) -> None:
-        """Takes the command, the sign that names are quoted with, and what makes microseconds of a time (`{}`)."""
-        self._quote, self._micros = quote, micros
+    def __init__(self, command: Sequence[str], quote: str, time: str, environment: Mapping[str, str]) -> None:
+        """Takes the command, the sign that names are quoted with, and what is shown of a time (`{}`)."""
+        self._quote, self._time = quote, time
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -50,16 +50,18 @@ class Engine:
         """Runs a plan over rows; returns those that it selects by their places."""
         shown = [f"{self._shown(name, sql)} AS {self._quoted(name)}" for name, sql in statement.columns.items()]
         where = f" WHERE {statement.filter_sql}" if statement.filter_sql else ""
-        asked = {
+        query = f"SELECT {', '.join((*shown, 'place'))} FROM things{where}"  # noqa: S608  # that is what is tested
+        found = self._answer(self.asked(held, query, bound(statement.parameters)))
+        return {row.pop("place"): {name: fetched(row[name], TYPES[name]) for name in row} for row in found}
+
+    def asked(self, held: Sequence[Mapping[str, Any]], query: str, values: Sequence[Any]) -> dict[str, Any]:
+        """Returns what the program is asked."""
+        return {
             "types": TYPES,
             "rows": [as_sent(row) for row in held],
-            "sql": f"SELECT {', '.join((*shown, 'place'))} FROM things{where}",  # noqa: S608  # that is what is tested
-            "parameters": [
-                {"hex": value.hex()} if isinstance(value, bytes) else value for value in bound(statement.parameters)
-            ],
+            "sql": query,
+            "parameters": [{"hex": value.hex()} if isinstance(value, bytes) else value for value in values],
         }
-        found = self._answer(asked)
-        return {row.pop("place"): {name: fetched(row[name], TYPES[name]) for name in row} for row in found}
 
     def _answer(self, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         assert self._process.stdin is not None
@@ -76,7 +78,7 @@ class Engine:
         raise AssertionError("the engine ended")
 
     def _shown(self, name: str, sql: str) -> str:
-        return self._micros.format(sql) if TYPES[name] == "timestamptz" else sql
+        return self._time.format(sql) if TYPES[name] == "timestamptz" else sql
 
     def _quoted(self, name: str) -> str:
         return f"{self._quote}{name}{self._quote}"
@@ -90,6 +92,8 @@ def fetched(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
         case "numeric":
             return Decimal(value)
         case "timestamptz":
+            if isinstance(value, str):
+                return dt.datetime.fromisoformat(value.replace(" UTC", "+00:00"))
             return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=value)
         case "date":
             return dt.date.fromisoformat(value)

@@ -140,6 +140,7 @@ def store(socket: Path) -> Iterator[Store]:
         made.close()
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=300, deadline=dt.timedelta(seconds=30))
 @given(
     policies(),

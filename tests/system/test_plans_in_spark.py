@@ -1,6 +1,6 @@
 """What the SQL of a plan returns is what checks of the rows allow, on a real Spark.
 
-Needs Java 17 or newer (the Debian package default-jre-headless) and `make build/spark/.ready`.
+Needs Java 17 or newer (the Debian package default-jdk-headless) and `make build/spark/.ready`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PYTHON = ROOT / "build/spark/bin/python"
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A Spark that runs plans."""
     if not PYTHON.exists() or shutil.which("java") is None:
-        pytest.skip("needs Java and pyspark: install default-jre-headless, and call `make build/spark/.ready`")
+        pytest.skip("needs Java and pyspark: install default-jdk-headless, and call `make build/spark/.ready`")
     folder = tmp_path_factory.mktemp("warehouse")
     environment = {**os.environ, "PYSPARK_PYTHON": str(PYTHON), "SPARK_LOCAL_IP": "127.0.0.1"}
     program = str(Path(__file__).with_name("spark_engine.py"))
@@ -33,6 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     policies(),
