@@ -88,8 +88,8 @@ def compile_program(
     model = policy_set.model
     governed = policy_set.kind == GOVERNED
     edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
-    roles = {key: _graph(model.roles[key], edges, brought, pause) for key in model.roles}
     brought = brought_to(policy_set, brought)
+    roles = {key: _graph(model.roles[key], edges, brought, pause) for key in model.roles}
     given = brought.given()
     functions: Functions = {**{key: graph.linked for key, graph in roles.items()}, **given}
     loose = frozenset(key for key, graph in roles.items() if isinstance(graph, LooseRoles))

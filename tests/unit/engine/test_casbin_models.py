@@ -16,12 +16,15 @@ from ruamel.yaml import YAML
 from gatebook.compiler.program import compile_program
 from gatebook.engine.evaluate import evaluate
 from gatebook.engine.reference import Reference
+from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.functions import BUILTINS
 from gatebook.policy.brought import Brought, LinkConditions, RolePatterns
+from gatebook.policy.bundle import read_folder
 from gatebook.policy.library import load_plain
-from gatebook.policy.policy_set import PolicySet
+from gatebook.policy.policy_set import PolicySet, load
 from gatebook.values import Effect
 
+CASES_FOLDER = Path(__file__).parents[2] / "cases/casbin"
 CASES: list[dict[str, Any]] = YAML(typ="safe").load(
     (Path(__file__).parents[2] / "cases/casbin_models.yaml").read_text(encoding="utf-8")
 )["cases"]
@@ -116,3 +119,47 @@ def test_answers_of_a_model(case: dict[str, Any]) -> None:
             assert program.decide(tuple(values)) in (None, verdict.effect is Effect.ALLOW), values
         if enforcer is not None:
             assert (otherwise or expected) == asked(enforcer, context, values), values
+
+
+@pytest.mark.parametrize(
+    ("folder", "values", "expected"),
+    [
+        ("role_patterns", ("ana", "hr", "/book/1", "read"), Effect.ALLOW),
+        ("role_patterns", ("ana", "legal", "/book/1", "read"), Effect.DENY),
+        ("role_patterns", ("ana", "hr", "/book/1/2", "read"), Effect.DENY),
+        ("role_patterns", ("ben", "legal", "/book/2", "write"), Effect.ALLOW),
+        ("role_patterns", ("ben", "legal", "books", "write"), Effect.ALLOW),
+        ("second_matcher", ("ana", "data1"), Effect.ALLOW),
+        ("second_matcher", ("ana", "data2"), Effect.DENY),
+    ],
+)
+def test_settings_of_a_set_decide(folder: str, values: tuple[str, ...], expected: Effect) -> None:
+    """Patterns and the matcher that `gatebook.yaml` names are those of every program of the set."""
+    policy_set = load(read_folder(CASES_FOLDER / folder), folder)
+    program = compile_program(policy_set, None)
+    tokens = dict(zip(program.tokens, values, strict=True))
+
+    assert expected is evaluate(program, tokens).effect
+    assert Reference(policy_set).evaluate(tokens) == evaluate(program, tokens)
+
+
+@pytest.mark.parametrize(
+    ("settings", "invariant"),
+    [
+        ("matcher: m3", "UNKNOWN_MATCHER"),
+        ("matcher: hello", "WRONG_VALUE"),
+        ("role_patterns: {g2: {names: keyMatch}}", "UNKNOWN_RELATION"),
+        ("role_patterns: {g: {domains: keyMatch}}", "UNKNOWN_RELATION"),
+        ("role_patterns: {g: {names: mine}}", "WRONG_VALUE"),
+        ("role_patterns: {g: {names: regexMatch}}", "UNREADABLE_PATTERN"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: str, invariant: str) -> None:
+    """A matcher, relation or function that is not there, and a name that is no pattern, refuse the set."""
+    files = {**read_folder(CASES_FOLDER / "rbac"), "gatebook.yaml": settings.encode()}
+    files["policy.csv"] += b"g, (ana, auditor\n".replace(b"(", b"*")
+
+    with pytest.raises(PolicySetRefusedError) as refused:
+        load(files)
+
+    assert invariant in {finding.invariant for finding in refused.value.findings}
