@@ -65,7 +65,7 @@ class Session:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEBOOK_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         terminal = {"PATH": path, "COLUMNS": str(COLUMNS), "GATEBOOK_LOG": "text", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
-        self.environment = {**kept, **terminal}
+        self.environment = {**kept, **terminal, "XDG_STATE_HOME": str(self.folder.parent / "state")}
 
     def run(self, command: str) -> tuple[str, int]:
         """Runs a command; returns what it printed and how it ended."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -95,11 +96,13 @@ def serving(data: Path, policies: Sequence[Path] = (), *arguments: str) -> Itera
 
 
 def gatebook(
-    *arguments: str, check: bool = False, cwd: Path = ROOT, seconds: float = 120
+    *arguments: str, check: bool = False, cwd: Path = ROOT, seconds: float = 120, state: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the command line and returns what it printed."""
+    """Runs the command line and returns what it printed; without `state` it remembers nothing of earlier runs."""
     environment = {**{k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}, "COLUMNS": "160"}
     command = [sys.executable, "-m", "gatebook", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=check, cwd=cwd, env=environment, timeout=seconds
-    )
+    with tempfile.TemporaryDirectory() as nothing:
+        environment["XDG_STATE_HOME"] = str(state or nothing)
+        return subprocess.run(
+            command, capture_output=True, text=True, check=check, cwd=cwd, env=environment, timeout=seconds
+        )

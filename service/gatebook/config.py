@@ -1,7 +1,8 @@
 """The settings of a server, and the limits of its calls.
 
 Owns the environment: no other module reads it. A server is told everything on its command line; of the
-environment only `GATEBOOK_TARGET` (whom the commands ask) and `GATEBOOK_LOG` count. Limits are constants of
+environment only `GATEBOOK_TARGET` (whom the commands ask), `GATEBOOK_LOG` and, for what the commands remember,
+`XDG_STATE_HOME` count. Limits are constants of
 a deployment; those of the book are in `audit.limits`, and a bound that one module alone needs stands in it.
 """
 
@@ -165,6 +166,12 @@ def home_of(config: Config) -> Path:
 def setting(name: str, default: str = "", environ: Mapping[str, str] | None = None) -> str:
     """Returns the setting `GATEBOOK_<NAME>` of the environment, or the default."""
     return (os.environ if environ is None else environ).get(f"GATEBOOK_{name.upper()}", default)
+
+
+def state_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Returns the folder for what commands remember (XDG Base Directory Specification)."""
+    stated = Path((os.environ if environ is None else environ).get("XDG_STATE_HOME", ""))
+    return (stated if stated.is_absolute() else Path.home() / ".local" / "state") / "gatebook"
 
 
 def require_loopback(address: str, option: str = "listen") -> None:

@@ -253,3 +253,16 @@ class VerificationError(GatebookError):
         """Takes what is wrong and the first bad index."""
         super().__init__(message, **({} if index is None else {"index": str(index)}))
         self.index = index
+
+
+class ContradictionError(VerificationError):
+    """What is shown does not continue what was signed before; `checkpoints` are the two signed notes that show it.
+
+    With two roots for one size the notes alone convict the key. Otherwise the holder of the key can only
+    clear itself with a history that holds both, which what was shown does not.
+    """
+
+    def __init__(self, message: str, index: int | None, checkpoints: tuple[bytes, bytes]) -> None:
+        """Takes what is wrong, the first entry that is not vouched for, and the notes kept and shown."""
+        super().__init__(message, index)
+        self.checkpoints = checkpoints

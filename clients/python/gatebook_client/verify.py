@@ -13,9 +13,11 @@ Needs the package cryptography: `pip install gatebook[verify]`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.message import DecodeError
 
-from gatebook.errors import VerificationError
+from gatebook.errors import ContradictionError, VerificationError
 from gatebook.v1 import audit_service_pb2 as audit_pb2
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook_client.decision import Decision
@@ -23,11 +25,15 @@ from gatebook_client.decision import Decision
 try:
     from gatebook.tlog import merkle
     from gatebook.tlog.checkpoint import Checkpoint
+    from gatebook.tlog.cosignature import WitnessKey
     from gatebook.tlog.keys import VerifierKey
+    from gatebook.tlog.note import parse_note
+    from gatebook.tlog.policy import any_of
     from gatebook.tlog.proof import Proof, open_checkpoint
     from gatebook.tlog.proof import verify_proof as verify_tlog_proof
     from gatebook.tlog.receipt import Receipt
     from gatebook.tlog.receipt import verify_receipt as verify_tlog_receipt
+    from gatebook_client.memory import CheckpointMemory
 except ModuleNotFoundError as err:
     if (err.name or "").partition(".")[0] != "cryptography":
         raise
@@ -36,6 +42,8 @@ except ModuleNotFoundError as err:
 
 __all__ = [
     "Checkpoint",
+    "CheckpointMemory",
+    "ContradictionError",
     "VerificationError",
     "proof_file",
     "verify_checkpoint",
@@ -70,13 +78,23 @@ def verify_receipt(decision: Decision | types_pb2.Decision, verifier_key: str) -
     return entry
 
 
-def verify_checkpoint(note: str | bytes, verifier_key: str) -> Checkpoint:
-    """Returns the checkpoint in a note, after checking origin and signature.
+def verify_checkpoint(
+    note: str | bytes, verifier_key: str, *, witnesses: Sequence[str] = (), witnesses_needed: int | None = None
+) -> Checkpoint:
+    """Returns the checkpoint in a note, after checking origin, signature, and the cosignatures of witnesses.
+
+    Args:
+        note: the checkpoint.
+        verifier_key: the key of the book.
+        witnesses: the keys of witnesses that must have cosigned it.
+        witnesses_needed: how many of them must have; None means all.
 
     Raises:
-        VerificationError: the note is malformed, of another origin, or not signed by the key.
+        VerificationError: the note is malformed, of another origin, not signed by the key, or too few cosigned it.
     """
-    return open_checkpoint(_as_bytes(note), VerifierKey.parse(verifier_key))
+    checkpoint = open_checkpoint(_as_bytes(note), VerifierKey.parse(verifier_key))
+    any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require(parse_note(_as_bytes(note)))
+    return checkpoint
 
 
 def verify_inclusion(
@@ -142,13 +160,24 @@ def proof_file(proof: audit_pb2.GetInclusionProofResponse, *, checkpoint: str | 
     return Proof(proof.index, tuple(proof.hashes), _as_bytes(checkpoint or proof.checkpoint)).format()
 
 
-def verify_proof_file(content: bytes, entry: bytes, verifier_key: str) -> Checkpoint:
+def verify_proof_file(
+    content: bytes,
+    entry: bytes,
+    verifier_key: str,
+    *,
+    witnesses: Sequence[str] = (),
+    witnesses_needed: int | None = None,
+) -> Checkpoint:
     """Checks a `tlog-proof@v1` text for an entry's exact bytes, offline; returns its checkpoint.
 
+    Witnesses are as in `verify_checkpoint`.
+
     Raises:
-        VerificationError: the text is malformed, its checkpoint is not the key's, or the entry is not there.
+        VerificationError: the text is malformed, its checkpoint is not the key's or has too few cosignatures, or the
+            entry is not there.
     """
-    return verify_tlog_proof(content, merkle.leaf_hash(entry), VerifierKey.parse(verifier_key))
+    policy = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed)
+    return verify_tlog_proof(content, merkle.leaf_hash(entry), VerifierKey.parse(verifier_key), policy)
 
 
 def _receipt(receipt: types_pb2.Receipt) -> Receipt:

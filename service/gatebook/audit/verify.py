@@ -5,7 +5,8 @@ Owns the answer to "is this what was written?" for every byte of a `<data>/book`
 1. the checkpoint is signed by the key, under the key's own origin;
 2. every entry hashes to its leaf, every tile holds the right hashes, and all lead to the signed root;
 3. no file is missing, none is there that no size of the book has, and none has a byte too many;
-4. the book extends each remembered checkpoint, and holds every receipt's entry at its index.
+4. the book extends each remembered checkpoint, and holds every receipt's entry at its index;
+5. where witnesses are needed, enough of them cosigned its checkpoint, or one that it extends.
 
 What fails is named by the first index that is not vouched for. Two roots say that two histories
 differ but not where: then that is the end of what the largest remembered checkpoint confirms.
@@ -20,17 +21,19 @@ from pathlib import Path
 from gatebook.audit.recovery import Replay
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.verify_tiles import TileVerifier
-from gatebook.errors import BookCorruptError, BookRefusedError, VerificationError
+from gatebook.errors import BookCorruptError, BookRefusedError, ContradictionError, VerificationError
 from gatebook.tlog.checkpoint import Checkpoint
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.merkle import leaf_hash
-from gatebook.tlog.note import NOTE_BYTES_MAX
+from gatebook.tlog.note import NOTE_BYTES_MAX, parse_note
+from gatebook.tlog.policy import NOBODY, Cosigned, WitnessPolicy
 from gatebook.tlog.proof import open_checkpoint
 from gatebook.tlog.receipt import Receipt, verify_receipt
 
 Progress = Callable[[int, int], None]
 """Is told how many entries are checked, and of how many."""
 
+CHECKPOINT, WITNESSED = "checkpoint", "witnessed"
 NO_WITNESS = (
     "no witness and no remembered checkpoint: this shows tampering by everyone but the holder of the signing key, "
     "and does not show that an old copy of the whole book was put back"
@@ -38,9 +41,27 @@ NO_WITNESS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A checkpoint with the note that states it."""
+
+    note: bytes
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class _Witnessed:
+    """A checkpoint that enough witnesses cosigned."""
+
+    seen: Seen
+    cosigned: tuple[Cosigned, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What was verified. Every entry below `size` is what was signed."""
 
+    note: bytes
+    """The checkpoint, verbatim."""
     origin: str
     size: int
     root: bytes
@@ -49,6 +70,10 @@ class Report:
     remembered_size: int
     """The largest remembered checkpoint that the book extends; 0 where none was given."""
     receipts: int
+    witnessed_size: int
+    """The size of the checkpoint that enough witnesses cosigned; 0 where none are needed."""
+    cosigned: tuple[Cosigned, ...]
+    """Who cosigned it, and when."""
     unsigned_entries: int
     """Entries found beyond the checkpoint: in tiles of a publication under way, or in the write-ahead log."""
     warnings: tuple[str, ...]
@@ -60,26 +85,33 @@ def verify_book(
     *,
     remembered: Sequence[bytes] = (),
     receipts: Sequence[Receipt] = (),
+    witnesses: WitnessPolicy | None = None,
     wal: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Verifies a copied book directory and says what it is.
 
-    Takes the verifier key from somewhere else than the copy, checkpoints that were seen earlier
-    (signed notes), receipts, and the write-ahead log where the whole data directory was copied.
+    Takes the verifier key from somewhere else than the copy, checkpoints that were seen earlier (signed notes),
+    receipts, which witnesses must have cosigned, and the write-ahead log where the whole data directory was copied.
 
     Raises:
+        ContradictionError: the book does not continue a checkpoint that was remembered or witnessed.
         VerificationError: the book is not what was signed, remembered or promised; `index` is the first
             entry that is not vouched for, where one is known.
     """
-    checkpoint = _checkpoint(book, key)
+    note = _read_note(book, CHECKPOINT)
+    checkpoint = open_checkpoint(note, key)
     _check_vkey(book, key)
+    witnessed = _witnessed(book, note, key, witnesses)
     known = _remembered(remembered, key)
     promised = _promised(receipts, key)
-    tiles = TileVerifier(book, checkpoint.size, {each.size for each in known}, promised)
+    seen = sorted([*known, *([witnessed.seen] if witnessed else [])], key=lambda each: each.checkpoint.size)
+    tiles = TileVerifier(book, checkpoint.size, {each.checkpoint.size for each in seen}, promised)
     tiles.verify(progress or _nobody)
-    confirmed = _check_history(checkpoint, known, tiles.roots)
-    unsigned, warnings = tiles.verify_files(), [] if known else [NO_WITNESS]
+    _check_history(Seen(note, checkpoint), seen, tiles.roots)
+    unsigned, warnings = tiles.verify_files(), [] if seen else [NO_WITNESS]
+    if witnessed and (later := checkpoint.size - witnessed.seen.checkpoint.size):
+        warnings.append(f"the last {later} entries are not yet witnessed: the key of the book alone vouches for them")
     if wal is not None:
         unsigned = _verify_wal(wal, book, checkpoint, promised, warnings)
     elif unsigned:
@@ -88,13 +120,16 @@ def verify_book(
         index = min(promised)
         raise VerificationError(f"there is a receipt for entry {index}, but the book ends before it", index)
     return Report(
+        note=note,
         origin=checkpoint.origin,
         size=checkpoint.size,
         root=checkpoint.root,
         entry_bytes=tiles.entry_bytes,
         files=tiles.files,
-        remembered_size=confirmed,
+        remembered_size=known[-1].checkpoint.size if known else 0,
         receipts=len(receipts),
+        witnessed_size=witnessed.seen.checkpoint.size if witnessed else 0,
+        cosigned=witnessed.cosigned if witnessed else (),
         unsigned_entries=unsigned,
         warnings=tuple(warnings),
     )
@@ -104,13 +139,26 @@ def _nobody(_done: int, _total: int) -> None:
     """Is told of the progress when nobody wants to know."""
 
 
-def _checkpoint(book: Path, key: VerifierKey) -> Checkpoint:
+def _read_note(book: Path, name: str) -> bytes:
     try:
-        with (book / "checkpoint").open("rb") as file:
-            note = file.read(NOTE_BYTES_MAX + 1)
+        with (book / name).open("rb") as file:
+            return file.read(NOTE_BYTES_MAX + 1)
     except OSError as err:
-        raise VerificationError(f"cannot read the checkpoint in `{book}`: {err.strerror}") from err
-    return open_checkpoint(note, key)
+        raise VerificationError(f"cannot read the {name} in `{book}`: {err.strerror}") from err
+
+
+def _witnessed(book: Path, note: bytes, key: VerifierKey, witnesses: WitnessPolicy | None) -> _Witnessed | None:
+    """Returns the newest checkpoint in the copy that enough witnesses cosigned, if any are needed."""
+    if witnesses is None or witnesses.quorum == NOBODY:
+        return None
+    try:
+        return _Witnessed(Seen(note, open_checkpoint(note, key)), witnesses.require(parse_note(note)))
+    except VerificationError:
+        if not (book / WITNESSED).exists():
+            raise
+    # The newest checkpoint may have been copied before its cosignatures came: then this one has them.
+    earlier = _read_note(book, WITNESSED)
+    return _Witnessed(Seen(earlier, open_checkpoint(earlier, key)), witnesses.require(parse_note(earlier)))
 
 
 def _check_vkey(book: Path, key: VerifierKey) -> None:
@@ -120,8 +168,8 @@ def _check_vkey(book: Path, key: VerifierKey) -> None:
         raise VerificationError(f"`{path}` is not the key that the book is verified with")
 
 
-def _remembered(notes: Sequence[bytes], key: VerifierKey) -> list[Checkpoint]:
-    return sorted((open_checkpoint(note, key) for note in notes), key=lambda checkpoint: checkpoint.size)
+def _remembered(notes: Sequence[bytes], key: VerifierKey) -> list[Seen]:
+    return sorted((Seen(note, open_checkpoint(note, key)) for note in notes), key=lambda seen: seen.checkpoint.size)
 
 
 def _promised(receipts: Sequence[Receipt], key: VerifierKey) -> dict[int, bytes]:
@@ -134,21 +182,21 @@ def _promised(receipts: Sequence[Receipt], key: VerifierKey) -> dict[int, bytes]
     return promised
 
 
-def _check_history(checkpoint: Checkpoint, known: Iterable[Checkpoint], roots: Mapping[int, bytes]) -> int:
-    """Returns up to where remembered checkpoints confirm the book, once it leads to its own signed root."""
-    confirmed = 0
-    for each in known:
+def _check_history(shown: Seen, known: Iterable[Seen], roots: Mapping[int, bytes]) -> None:
+    """Checks that the book continues what was seen of it, and leads to its own signed root."""
+    checkpoint, confirmed = shown.checkpoint, 0
+    for seen in known:
+        each, evidence = seen.checkpoint, (seen.note, shown.note)
         if each.size > checkpoint.size:
             message = f"the book ends at {checkpoint.size}, but a checkpoint of size {each.size} was signed"
-            raise VerificationError(message, checkpoint.size)
+            raise ContradictionError(message, checkpoint.size, evidence)
         if roots[each.size] != each.root:
             message = f"the entries from {confirmed} on are not those that were signed at size {each.size}"
-            raise VerificationError(message, confirmed)
+            raise ContradictionError(message, confirmed, evidence)
         confirmed = each.size
     if roots[checkpoint.size] != checkpoint.root:
         message = f"the entries from {confirmed} on do not lead to the root that is signed"
         raise VerificationError(message, confirmed)
-    return confirmed
 
 
 def _verify_wal(wal: Path, book: Path, checkpoint: Checkpoint, promised: dict[int, bytes], warnings: list[str]) -> int:

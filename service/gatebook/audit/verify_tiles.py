@@ -26,7 +26,7 @@ from gatebook.tlog.tiles import (
     tile_count,
 )
 
-_NOT_TILES = frozenset({"checkpoint", "vkey"})
+_NOT_TILES = frozenset({"checkpoint", "vkey", "witnessed"})
 _FOLDERS_DEEP_MAX = 12
 
 

@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from gatebook.cli.audit_checkpoint import checkpoint
 from gatebook.cli.audit_filter import filter_options, origin_option
 from gatebook.cli.audit_text import COLUMNS, facts, row
 from gatebook.cli.audit_verify import verify
@@ -189,24 +190,30 @@ def show(*, entry: str, origin: str, target: str, as_json: bool) -> None:
 @audit.command()
 @click.argument("index", type=click.IntRange(min=0))
 @click.option("--size", type=click.IntRange(min=1), default=None, help="Prove it in the tree of this size.")
+@click.option("--witnessed", is_flag=True, help="Prove it in the newest tree that enough witnesses cosigned.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the proof to this file.")
 @origin_option
 @target_option
 @json_option
-def proof(*, index: int, size: int | None, out: Path | None, origin: str, target: str, as_json: bool) -> None:
+def proof(
+    *, index: int, size: int | None, witnessed: bool, out: Path | None, origin: str, target: str, as_json: bool
+) -> None:
     """Prove that entry INDEX is in the book: prints a C2SP tlog-proof@v1.
 
     The hashes are checked against the checkpoint first. Who receives the proof checks the signature of the
     checkpoint as well, with the verifier key of the book.
     """
     with channel(target) as opened:
+        stub = AuditServiceStub(opened)
+        if witnessed:
+            size = witnessed_size(stub, index, origin)
         request = pb.GetInclusionProofRequest(index=index, size=size or 0, origin=origin)
-        answer = AuditServiceStub(opened).GetInclusionProof(request, timeout=ASK_TIMEOUT_SECONDS)
+        answer = stub.GetInclusionProof(request, timeout=ASK_TIMEOUT_SECONDS)
     if not answer.checkpoint:
-        fail(f"only the newest checkpoint is kept, and it is not of size {answer.size}: leave out --size", NO)
+        fail(f"only the newest checkpoints are kept, and none is of size {answer.size}: leave out --size", NO)
     try:
-        checkpoint = parse_checkpoint(answer.checkpoint.partition("\n\n")[0] + "\n")
-        verify_inclusion(index, checkpoint.size, answer.leaf_hash, answer.hashes, checkpoint.root)
+        covering = parse_checkpoint(answer.checkpoint.partition("\n\n")[0] + "\n")
+        verify_inclusion(index, covering.size, answer.leaf_hash, answer.hashes, covering.root)
     except VerificationError as error:
         fail(f"the server sent a proof that does not hold: {error.message}", NO)
     text = Proof(index, tuple(answer.hashes), answer.checkpoint.encode()).format()
@@ -218,6 +225,18 @@ def proof(*, index: int, size: int | None, out: Path | None, origin: str, target
         click.echo(text, nl=False)
     else:
         click.echo(f"entry {index} is in the book of {answer.size} entries: {out}")
+
+
+def witnessed_size(stub: AuditServiceStub, index: int, origin: str) -> int:
+    """Returns the size of the newest checkpoint that is witnessed; ends the command where that is too small."""
+    asked = pb.GetCheckpointRequest(refresh=True, origin=origin)
+    note = stub.GetCheckpoint(asked, timeout=ASK_TIMEOUT_SECONDS).witnessed_checkpoint
+    if not note:
+        fail("no checkpoint of this book is witnessed: start the server with --witness, or leave out --witnessed", NO)
+    covering = parse_checkpoint(note.partition("\n\n")[0] + "\n")
+    if covering.size <= index:
+        fail(f"the newest witnessed checkpoint has size {covering.size}: ask again in a second", NO)
+    return covering.size
 
 
 @audit.command()
@@ -278,3 +297,4 @@ def books(*, target: str, as_json: bool) -> None:
 
 
 audit.add_command(verify)
+audit.add_command(checkpoint)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ import click
 from google.protobuf import json_format
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gatebook.audit.keyfile import sync_directory
 from gatebook.audit.verify import Report, verify_book
 from gatebook.audit.verify_copy import Copy, verify_meaning
 from gatebook.audit.verify_entries import EntryReport
-from gatebook.cli.output import COULD_NOT_ASK, NO, fail, json_option, stderr, stdout
+from gatebook.cli.memory import memory_of, memory_options, policy_of, read_key_text, witness_options
+from gatebook.cli.output import COULD_NOT_ASK, NO, fail, json_option, stderr, stdout, told_time
 from gatebook.errors import BookCorruptError, GatebookError, VerificationError
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt
@@ -28,39 +28,53 @@ from gatebook.v1 import types_pb2
 @click.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
-@click.option(
-    "--checkpoint",
-    "remembered",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Remember the newest checkpoint in this file; a book that does not continue it is refused.",
-)
+@memory_options
+@witness_options
 @click.option(
     "--receipts",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Receipts that the book must keep: JSON lines, each a Receipt.",
 )
 @json_option
-def verify(*, path: Path, vkey: str, remembered: Path | None, receipts: Path | None, as_json: bool) -> None:
+def verify(  # noqa: PLR0913  # each is an option
+    *,
+    path: Path,
+    vkey: str,
+    remember: Path | None,
+    forget: bool,
+    witness_keys: tuple[str, ...],
+    witnesses_needed: int | None,
+    witness_policy: Path | None,
+    receipts: Path | None,
+    as_json: bool,
+) -> None:
     """Check every byte of the book at PATH: a copied `book` directory, or a whole data directory.
 
-    Needs no server. Get the verifier key from somewhere else than the copy. Exits 1 and names the first bad
-    entry when the book is not what was written.
+    Needs no server. Get the verifier key from somewhere else than the copy, and those of witnesses too. Remembers the
+    newest checkpoint of each book. Exits 1 and names the first bad entry when the book is not what was written, or does
+    not continue what is remembered; then it prints both signed checkpoints.
 
     \b
-    gatebook audit verify copy/book --vkey gatebook.vkey --checkpoint seen.checkpoint
+    gatebook audit verify copy/book --vkey gatebook.vkey --witness w1.vkey
     """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
     copy = Copy.at(path)
     try:
         key = VerifierKey.parse(read_key_text(vkey))
-        seen = [remembered.read_bytes()] if remembered is not None and remembered.exists() else []
+        memory = memory_of(key, remember, forget=forget)
+        witnesses = policy_of(key, witness_keys, witnesses_needed, witness_policy)
         promised = read_receipts(receipts) if receipts is not None else []
         with told_progress(quiet=as_json) as stage:
             report = verify_book(
-                copy.book, key, remembered=seen, receipts=promised, wal=copy.wal, progress=stage("bytes")
+                copy.book,
+                key,
+                remembered=memory.notes(),
+                receipts=promised,
+                witnesses=witnesses,
+                wal=copy.wal,
+                progress=stage("bytes"),
             )
             entries = verify_meaning(copy, report, stage("entries"))
-        if remembered is not None:
-            remember((copy.book / "checkpoint").read_bytes(), remembered)
+        warning = memory.put(report.note)
     except VerificationError as error:
         told_failure(error, as_json=as_json)
     except GatebookError as error:
@@ -69,13 +83,9 @@ def verify(*, path: Path, vkey: str, remembered: Path | None, receipts: Path | N
         fail(f"cannot read `{error.filename}`: {error.strerror}", COULD_NOT_ASK)
     else:
         others = sorted(str(book.parent) for book in path.glob("workers/*/book"))
+        if warning:
+            report = dataclasses.replace(report, warnings=(*report.warnings, warning))
         told_success(report, entries, others, as_json=as_json)
-
-
-def read_key_text(vkey: str) -> str:
-    """Returns the verifier key itself, which holds a `+` and is no path."""
-    path = Path(vkey)
-    return path.read_text(encoding="utf-8") if path.is_file() or "+" not in vkey else vkey
 
 
 def read_receipts(path: Path) -> list[Receipt]:
@@ -97,17 +107,6 @@ def read_receipts(path: Path) -> list[Receipt]:
     return found
 
 
-def remember(checkpoint: bytes, path: Path) -> None:
-    """Puts the checkpoint in place of the one remembered, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(checkpoint)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.absolute().parent)
-
-
 @contextmanager
 def told_progress(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Shows a bar for each stage on a terminal."""
@@ -123,9 +122,13 @@ def told_progress(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int
 
 def told_failure(error: VerificationError | BookCorruptError, *, as_json: bool) -> None:
     """Says what is wrong and where, and ends the command."""
+    evidence = [note.decode("utf-8", "replace") for note in getattr(error, "checkpoints", ())]
     if as_json:
-        click.echo(json.dumps({"verified": False, "error": error.message, "first_bad_index": error.index}))
+        told = {"verified": False, "error": error.message, "first_bad_index": error.index}
+        click.echo(json.dumps(told | ({"evidence": evidence} if evidence else {}), ensure_ascii=False))
         sys.exit(NO)
+    for name, note in zip(("kept", "shown"), evidence, strict=False):
+        click.echo(f"the checkpoint that was {name}:\n{note}", err=True)
     where = "" if error.index is None else f" (first bad index: {error.index})"
     fail(f"NOT VERIFIED: {error.message}{where}", NO)
 
@@ -143,6 +146,8 @@ def told_success(report: Report, entries: EntryReport, others: Sequence[str], *,
             "kinds": entries.kinds,
             "people": entries.people,
             "remembered_size": report.remembered_size,
+            "witnessed_size": report.witnessed_size,
+            "cosigned": {each.name: told_time(each.seconds) for each in report.cosigned},
             "receipts": report.receipts,
             "unsigned_entries": report.unsigned_entries,
             "warnings": report.warnings,
@@ -173,6 +178,9 @@ def facts(report: Report, entries: EntryReport) -> Sequence[tuple[str, str]]:
     ]
     if report.remembered_size:
         found.append(("continues", f"the remembered checkpoint of size {report.remembered_size}"))
+    if report.cosigned:
+        names = ", ".join(f"{each.name} at {told_time(each.seconds)}" for each in report.cosigned)
+        found.append(("witnessed", f"up to {report.witnessed_size} by {names}"))
     if report.receipts:
         found.append(("receipts", f"all {report.receipts} are kept"))
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -90,6 +91,14 @@ def table(*columns: str, rows: Iterable[Iterable[str]], title: str | None = None
 def counted(number: int, noun: str) -> str:
     """Returns a number of things in words, such as `1 error` or `2 errors`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def told_time(seconds: int) -> str:
+    """Returns a time in POSIX seconds in words, in UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s after 1970"
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from gatebook.backup.restore import Restored, release, restore_backup, verify_held
-from gatebook.cli.audit_verify import read_key_text, told_failure, told_progress
+from gatebook.cli.audit_verify import told_failure, told_progress
+from gatebook.cli.memory import read_key_text
 from gatebook.cli.output import COULD_NOT_ASK, NO, USAGE, fail, json_option, stdout
 from gatebook.errors import (
     BookCorruptError,

@@ -6,13 +6,12 @@ import base64
 import json
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gatebook.cli.output import USAGE, errors_told, fail, json_option, stdout, table
+from gatebook.cli.output import USAGE, errors_told, fail, json_option, stdout, table, told_time
 from gatebook.config import setting
 from gatebook.errors import GatebookError, InvalidRequestError, VerificationError
 from gatebook.tlog.keys import VerifierKey
@@ -96,11 +95,6 @@ def status(*, data: Path, as_json: bool) -> None:
         for each in contradictions:
             click.echo(f"TWO HISTORIES: {each.origin} signed two roots for size {each.size}: see --json", err=True)
     sys.exit(1 if contradictions else 0)
-
-
-def told_time(seconds: int) -> str:
-    """Returns a time in words."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @witness.command("serve")

@@ -10,7 +10,8 @@ from gatebook.tlog import base64
 from gatebook.tlog.checkpoint import SIZE_MAX, Checkpoint, parse_checkpoint
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.merkle import PROOF_HASHES_MAX, verify_inclusion
-from gatebook.tlog.note import NOTE_BYTES_MAX
+from gatebook.tlog.note import NOTE_BYTES_MAX, parse_note
+from gatebook.tlog.policy import WitnessPolicy
 
 _FIRST_LINE = "c2sp.org/tlog-proof@v1"
 _INDEX = re.compile(r"index (0|[1-9][0-9]{0,18})")
@@ -67,15 +68,17 @@ def parse_proof(proof: bytes) -> Proof:
     return Proof(int(match[1]), hashes, checkpoint, extra)
 
 
-def verify_proof(proof: bytes, leaf: bytes, key: VerifierKey) -> Checkpoint:
+def verify_proof(proof: bytes, leaf: bytes, key: VerifierKey, witnesses: WitnessPolicy | None = None) -> Checkpoint:
     """Returns the checkpoint of a proof, after checking that it covers the entry with this leaf hash.
 
     Raises:
-        VerificationError: the proof is malformed, its checkpoint is not signed by the key or is that
-            of another origin, or the entry is not where it says.
+        VerificationError: the proof is malformed, its checkpoint is not signed by the key, is that of another
+            origin or has too few cosignatures, or the entry is not where it says.
     """
     parsed = parse_proof(proof)
     checkpoint = open_checkpoint(parsed.checkpoint, key)
+    if witnesses is not None:
+        witnesses.require(parse_note(parsed.checkpoint))
     verify_inclusion(parsed.index, checkpoint.size, leaf, parsed.hashes, checkpoint.root)
     return checkpoint
 

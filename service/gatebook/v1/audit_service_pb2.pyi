@@ -417,22 +417,28 @@ class GetCheckpointResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    WITNESSED_CHECKPOINT_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.str
     """The checkpoint: a C2SP signed note, verbatim."""
     verifier_key: _builtins.str
     """The verifier key of the book, in C2SP form."""
     size: _builtins.int
     """The size in the checkpoint."""
+    witnessed_checkpoint: _builtins.str
+    """The newest checkpoint that enough witnesses cosigned: a C2SP signed note, verbatim. Empty where the server has no
+    witnesses, or none has been cosigned yet. It may be a little older than `checkpoint`.
+    """
     def __init__(
         self,
         *,
         checkpoint: _builtins.str = ...,
         verifier_key: _builtins.str = ...,
         size: _builtins.int = ...,
+        witnessed_checkpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "size", b"size", "verifier_key", b"verifier_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "size", b"size", "verifier_key", b"verifier_key", "witnessed_checkpoint", b"witnessed_checkpoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,7 +559,7 @@ class GetConsistencyProofResponse(_message.Message):
     new_size: _builtins.int
     """The larger size."""
     checkpoint: _builtins.str
-    """The newest checkpoint, when `new_size` is its size; else empty."""
+    """The newest or the newest witnessed checkpoint, when `new_size` is its size; else empty."""
     @_builtins.property
     def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The hashes of the proof."""

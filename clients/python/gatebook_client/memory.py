@@ -1,0 +1,102 @@
+"""What a caller remembers of a book: the newest checkpoint that it verified, in a file of its own.
+
+Owns trust on first use. The first checkpoint that the key of the book has signed is believed; every later one must
+continue it, so that a book that is put back, cut, or shown to this caller only is found out. Rules:
+
+1. what does not continue raises `ContradictionError` with both signed notes, and what is remembered stays;
+2. the file holds a signed note, whole or not at all, and is checked again whenever it is read;
+3. where witnesses are named, a checkpoint without enough cosignatures is not believed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatebook.tlog.checkpoint import Checkpoint
+from gatebook.tlog.cosignature import WitnessKey
+from gatebook.tlog.history import needs_proof, require_continued
+from gatebook.tlog.keys import VerifierKey
+from gatebook.tlog.note import NOTE_BYTES_MAX, parse_note
+from gatebook.tlog.policy import any_of
+from gatebook.tlog.proof import open_checkpoint
+from gatebook.v1 import audit_service_pb2 as audit_pb2
+
+
+class CheckpointMemory:
+    """Remembers one book. One thread uses it at a time."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        verifier_key: str,
+        *,
+        witnesses: Sequence[str] = (),
+        witnesses_needed: int | None = None,
+    ) -> None:
+        """Takes the file, the key of the book, and whose cosignatures are needed: all of these, or so many.
+
+        Raises:
+            VerificationError: a key is malformed, or what is remembered is not signed by it.
+        """
+        self._path = Path(path)
+        self._key = VerifierKey.parse(verifier_key)
+        self._witnesses = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed)
+        self._kept = b""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                self._kept = file.read(NOTE_BYTES_MAX + 1)
+            open_checkpoint(self._kept, self._key)
+
+    @property
+    def size(self) -> int:
+        """The size that is remembered; 0 where nothing is."""
+        return open_checkpoint(self._kept, self._key).size if self._kept else 0
+
+    def wants_proof(self, answer: audit_pb2.GetCheckpointResponse) -> int:
+        """Returns the new size of the consistency proof from `size` that `take` needs; 0 where it needs none.
+
+        Raises:
+            ContradictionError: the book does not continue what is remembered, whatever is proved.
+            VerificationError: the checkpoint is not signed, or has too few cosignatures.
+        """
+        note = self._chosen(answer)
+        if not self._kept or not needs_proof(self._kept, note, self._key):
+            return 0
+        return open_checkpoint(note, self._key).size
+
+    def take(
+        self, answer: audit_pb2.GetCheckpointResponse, proof: audit_pb2.GetConsistencyProofResponse | None = None
+    ) -> Checkpoint:
+        """Returns the checkpoint of an answer and remembers it durably, once it continues what is remembered.
+
+        Raises:
+            ContradictionError: it does not, or that is not proved; both notes are in the error.
+            VerificationError: the checkpoint is not signed, or has too few cosignatures.
+            OSError: it cannot be remembered.
+        """
+        note = self._chosen(answer)
+        shown = open_checkpoint(note, self._key)
+        if self._kept:
+            require_continued(self._kept, note, self._key, [] if proof is None else list(proof.hashes))
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+        with temporary.open("wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        self._kept = note
+        return shown
+
+    def _chosen(self, answer: audit_pb2.GetCheckpointResponse) -> bytes:
+        """Returns the newest checkpoint of an answer with enough cosignatures."""
+        newest = answer.checkpoint.encode()
+        for note in (newest, answer.witnessed_checkpoint.encode()):
+            if note:
+                open_checkpoint(note, self._key)
+                cosigned = {each.name for each in self._witnesses.cosigners(parse_note(note))}
+                if self._witnesses.satisfied_by(cosigned):
+                    return note
+        self._witnesses.require(parse_note(newest))
+        return newest

@@ -1,0 +1,132 @@
+"""`gatebook audit checkpoint`: asks a server for its newest checkpoint, verifies and remembers it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from gatebook.cli.audit_filter import origin_option
+from gatebook.cli.audit_verify import told_failure
+from gatebook.cli.memory import Memory, memory_of, memory_options, policy_of, read_key_text, witness_options
+from gatebook.cli.output import ASK_TIMEOUT_SECONDS, COULD_NOT_ASK, channel, fail, json_option, target_option, told_time
+from gatebook.errors import GatebookError, VerificationError
+from gatebook.tlog.history import needs_proof, require_continued
+from gatebook.tlog.keys import VerifierKey
+from gatebook.tlog.note import parse_note
+from gatebook.tlog.policy import NOBODY, WitnessPolicy
+from gatebook.tlog.proof import open_checkpoint
+from gatebook.v1 import audit_service_pb2 as pb
+from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
+
+
+@click.command()
+@click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
+@memory_options
+@witness_options
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the checkpoint to this file.")
+@origin_option
+@target_option
+@json_option
+def checkpoint(  # noqa: PLR0913  # each is an option
+    *,
+    vkey: str,
+    remember: Path | None,
+    forget: bool,
+    witness_keys: tuple[str, ...],
+    witnesses_needed: int | None,
+    witness_policy: Path | None,
+    out: Path | None,
+    origin: str,
+    target: str,
+    as_json: bool,
+) -> None:
+    """Ask for the newest checkpoint, verify that it continues the one remembered, and remember it.
+
+    Needs no copy of the book, and no entry: what is needed is a proof of a few hashes. With witnesses it is the newest
+    checkpoint that enough of them cosigned. Exits 1 when the book does not continue, and prints both checkpoints.
+
+    \b
+    gatebook audit checkpoint --vkey gatebook.vkey
+    """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
+    try:
+        key = VerifierKey.parse(read_key_text(vkey))
+        witnesses = policy_of(key, witness_keys, witnesses_needed, witness_policy)
+        memory = memory_of(key, remember, forget=forget)
+        with channel(target) as opened:
+            note, kept_size = advance(AuditServiceStub(opened), key, witnesses, memory, origin)
+        cosigned = witnesses.cosigners(parse_note(note)) if witnesses else ()
+        warning = memory.put(note)
+        if out is not None:
+            out.write_bytes(note)
+    except VerificationError as error:
+        told_failure(error, as_json=as_json)
+    except GatebookError as error:
+        fail(error.message, COULD_NOT_ASK)
+    except OSError as error:
+        fail(f"cannot use `{error.filename}`: {error.strerror}", COULD_NOT_ASK)
+    else:
+        shown = open_checkpoint(note, key)
+        times = {each.name: told_time(each.seconds) for each in cosigned}
+        if as_json:
+            fields = {
+                "verified": True,
+                "origin": shown.origin,
+                "size": shown.size,
+                "remembered_size": kept_size,
+                "cosigned": times,
+                "checkpoint": note.decode(),
+                "warnings": [warning] if warning else [],
+            }
+            click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+            return
+        click.echo(f"VERIFIED checkpoint of {shown.size} entries of {shown.origin}")
+        if kept_size:
+            click.echo(f"  continues    the remembered checkpoint of size {kept_size}")
+        for name, time in times.items():
+            click.echo(f"  witnessed    by {name} at {time}")
+        if warning:
+            click.echo(f"  note         {warning}")
+
+
+def advance(
+    stub: AuditServiceStub, key: VerifierKey, witnesses: WitnessPolicy | None, memory: Memory, origin: str
+) -> tuple[bytes, int]:
+    """Returns the newest checkpoint, verified against what is remembered, and the size of that.
+
+    Raises:
+        VerificationError: it is not signed, has too few cosignatures, or does not continue.
+        OSError: what is remembered cannot be read.
+    """
+    answer = stub.GetCheckpoint(pb.GetCheckpointRequest(origin=origin), timeout=ASK_TIMEOUT_SECONDS)
+    note = chosen(answer, witnesses)
+    shown = open_checkpoint(note, key)
+    for kept in memory.notes():
+        size = open_checkpoint(kept, key).size
+        hashes: list[bytes] = []
+        if needs_proof(kept, note, key):
+            request = pb.GetConsistencyProofRequest(old_size=size, new_size=shown.size, origin=origin)
+            hashes = list(stub.GetConsistencyProof(request, timeout=ASK_TIMEOUT_SECONDS).hashes)
+        require_continued(kept, note, key, hashes)
+        return note, size
+    return note, 0
+
+
+def chosen(answer: pb.GetCheckpointResponse, witnesses: WitnessPolicy | None) -> bytes:
+    """Returns the newest checkpoint of an answer that has enough cosignatures.
+
+    Raises:
+        VerificationError: none has.
+    """
+    newest = answer.checkpoint.encode()
+    if witnesses is None or witnesses.quorum == NOBODY:
+        return newest
+    try:
+        witnesses.require(parse_note(newest))
+    except VerificationError:
+        if not answer.witnessed_checkpoint:
+            raise
+        newest = answer.witnessed_checkpoint.encode()
+        witnesses.require(parse_note(newest))
+    return newest
