@@ -11,10 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib
 from datetime import datetime
-from types import ModuleType
 
 import msgspec
 
@@ -33,6 +30,7 @@ from gatebook.authorize import (
 )
 from gatebook.engine.decision import Denial, denied, expiry, references, vocabulary
 from gatebook.engine.judged import judge_columns
+from gatebook.engine.recall import Recall
 from gatebook.engine.row_obligations import ForRows, oblige_rows
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import InvalidRequestError
@@ -70,8 +68,9 @@ async def plan_access(recorder: Recorder, snapshot: Snapshot, question: Question
         BookUnavailableError, OverloadedError: as `authorize`.
     """
     require_plannable(snapshot, question)
-    await asyncio.to_thread(_prepare)  # what writes SQL is slow to import, and so imported by the first plan
-    decision, statement = plan(snapshot, question, recorder.now(), dialect)
+    # In a thread, since a large plan takes as long as many checks. What a snapshot remembers is the event loop's own.
+    apart = msgspec.structs.replace(snapshot, recall=Recall())
+    decision, statement = await asyncio.to_thread(plan, apart, question, recorder.now(), dialect)
     [answer] = await write(recorder, [as_decided(question, decision)], question.caller)
     # Past the commit point: the plan is durably in the book, and may be told.
     return Planned(answer, statement)
@@ -98,7 +97,9 @@ def _oblige(
     snapshot: Snapshot, question: Question, found: Resolved, dialect: Dialect
 ) -> tuple[ForRows, Statement] | Denial:
     """Asks the rules, and says in SQL what they leave to each row; or says why no row may be had."""
-    compiling, masks = _prepare()
+    from gatebook.sql.compile import compile_statement  # noqa: PLC0415  # slow to import, and few servers plan
+    from gatebook.sql.masks import refuse_mask  # noqa: PLC0415  # as above
+
     request, catalogue = question.request, snapshot.policy_set.catalogue
     read = facts(snapshot, question, found)
     judged = judge_columns(
@@ -121,13 +122,13 @@ def _oblige(
         key_id=snapshot.mask_key_ids[request.purpose],
         mask_tags=frozenset() if catalogue is None else catalogue.mask_tags,
         allow_partial=request.allow_partial,
-        refuse=lambda mask, column: masks.refuse_mask(mask, column, dialect),
+        refuse=lambda mask, column: refuse_mask(mask, column, dialect),
     )
     obliged = for_rows.obliged
     if obliged.failed is not None:
         ruled_out = tuple([each.rule for one in judged for each in one.ruling])
         return Denial(obliged.failed, obliged.message, obliged.columns, ruled_out)
-    statement = compiling.compile_statement(found.dataset.columns, obliged.columns, for_rows.filter, dialect)
+    statement = compile_statement(found.dataset.columns, obliged.columns, for_rows.filter, dialect)
     if statement is None:
         message = f"which rows are allowed cannot be said in `{dialect.name}`: check the rows one by one"
         return Denial(Reason.EVALUATION_ERROR, message, obliged.columns)
@@ -163,13 +164,3 @@ def _allowed(
 
 def _as_plan(decision: Decision, dialect: Dialect) -> Decision:
     return msgspec.structs.replace(decision, plan_dialect=dialect.name)
-
-
-@functools.cache
-def _prepare() -> tuple[ModuleType, ModuleType]:
-    """Returns what writes SQL."""
-    compiling = importlib.import_module("gatebook.sql.compile")
-    characters = importlib.import_module("gatebook.sql.characters")
-    for name in ("upper_case", "other_letters", "digits", "address"):
-        getattr(characters, name)()
-    return compiling, importlib.import_module("gatebook.sql.masks")

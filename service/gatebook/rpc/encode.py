@@ -75,12 +75,15 @@ def expression(node: tree.Expression) -> types_pb2.Expression:
 
 
 def expression_value(value: tree.Value) -> types_pb2.Value:
-    """Returns a literal as a message; null is a message with no field set."""
+    """Returns a literal as a message; null is a message with no field set.
+
+    A whole number beyond 64 bits, which no message holds and no column either, is null: unknown, and so masked or denied.
+    """
     match value:
         case bool():
             return types_pb2.Value(bool_value=value)
         case int():
-            return types_pb2.Value(int_value=value)
+            return types_pb2.Value(int_value=value) if -(1 << 63) <= value < 1 << 63 else types_pb2.Value()
         case float():
             return types_pb2.Value(double_value=value)
         case str():
