@@ -11,8 +11,10 @@ from typing import Any
 
 import duckdb
 import pytest
+import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlglot import exp
 from tests.plan_cases import TABLE, answer, asked
 
 from gatebook.v1 import access_service_pb2 as pb
@@ -157,6 +159,31 @@ def open_plan(columns: Mapping[str, str], conditional: Mapping[str, Any] | None 
         "parameters": None,
     }
     return plan(change, {"columns": list(columns)})
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_groups_are_one_statement_in_every_dialect(dialect: str) -> None:
+    """In each dialect groups are one select of one table, for another parser too, with every parameter in its place."""
+    quoted = DIALECTS[dialect].quoted
+    response = answer({**GROUPED, "masks_sql": {name: quoted(name) for name in ("subject_id", "ts")}})
+    response.masks_sql["key_text"], response.people_types[:] = "NULL", ["text"]
+    marks = {"dollar": ("$1", "$2"), "named": (":p1", ":p2"), "qmark": ("?", "?")}[DIALECTS[dialect].style]
+    condition = f"{quoted('subject_id')} = {marks[0]} AND {quoted('level')} >= {marks[1]}"
+    response.decision.row_filter.sql[dialect] = condition
+    found = read_plan(response, read_decision(response.decision, asked()), DATASET, DIALECTS[dialect])
+    measures: dict[str, Measure] = {
+        "n": ("count", "*"),
+        "mean": ("average", "key_text"),
+        "who": ("distinct", "subject_id"),
+    }
+
+    sql, parameters = found.aggregate(by=["ts"], measures=measures, where=[("ts", ">=", 7)])
+
+    [parsed] = sqlglot.parse(sql, dialect=dialect)
+    assert isinstance(parsed, exp.Select)
+    assert ["ts", "n", "mean", "who"] == parsed.named_selects
+    assert ["keystroke_events"] == [table.name for table in parsed.find_all(exp.Table) if table.db]
+    assert ["ana", 3, 7] == (list(parameters.values()) if isinstance(parameters, dict) else parameters)
 
 
 STORED = [
