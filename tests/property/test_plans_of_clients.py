@@ -128,8 +128,16 @@ def test_a_statement_leaves_what_checks_leave(
     if statement.narrowings:
         assert len(found) <= len(expected)
         return
-    due = [{name: comparable(row.get(name)) for name in plan.columns} for row in expected]
+    due = [{name: comparable(left_as_json(row.get(name), TYPES[name])) for name in plan.columns} for row in expected]
     assert due == found
+
+
+def left_as_json(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
+    """Returns what a mask left of JSON as a value: the client leaves a text where it got one."""
+    try:
+        return json.loads(value) if of == "jsonb" and isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def run(plan: plans.Plan, statement: Statement, held: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

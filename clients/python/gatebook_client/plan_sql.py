@@ -19,6 +19,7 @@ from gatebook.v1 import types_pb2
 from gatebook_client.decision import LOCAL_MESSAGES, Decision
 from gatebook_client.dialects import Dialect
 from gatebook_client.fragments import Fragment, read_fragment, refused
+from gatebook_client.outcome import Column
 from gatebook_client.parameters import require_known
 from gatebook_client.refusal import EnforcementError
 
@@ -40,17 +41,17 @@ def read_sql(response: access_pb2.PlanAccessResponse, decision: Decision, dialec
     Raises:
         EnforcementError: something about it is in doubt.
     """
-    names = decision.allowed_columns
-    if not names or set(names) != set(response.masks_sql) or len(response.parameters) > PARAMETERS_MAX:
+    outcomes = {outcome.name: outcome for outcome in decision.columns if outcome.allowed}
+    if not outcomes or outcomes.keys() != set(response.masks_sql) or len(response.parameters) > PARAMETERS_MAX:
         raise EnforcementError("CLIENT_PLAN_COLUMNS", "the SQL of the plan is not about the columns that are allowed")
     for parameter in response.parameters:
         require_known(parameter)
     columns: dict[str, Fragment] = {}
     first = 1
-    for name in names:
+    for name, outcome in outcomes.items():
         columns[name] = read_fragment(response.masks_sql[name], dialect, first)
         first += len(columns[name].placeholders)
-        _check_column(name, columns[name], decision)
+        _check_column(outcome, columns[name])
     condition = _read_condition(response.decision.row_filter, dialect, first)
     first += 0 if condition is None else len(condition.placeholders)
     if first != len(response.parameters) + 1:
@@ -58,10 +59,10 @@ def read_sql(response: access_pb2.PlanAccessResponse, decision: Decision, dialec
     return Sql(columns, condition, tuple(response.parameters))
 
 
-def _check_column(name: str, fragment: Fragment, decision: Decision) -> None:
+def _check_column(outcome: Column, fragment: Fragment) -> None:
     """Refuses a column that stands for another, or a masked one that is selected as it is."""
-    masked = any(mask.kind != "NONE" for mask in decision.masks.get(name, ()))
-    if fragment.column and (masked or fragment.column != name):
+    masked = any(mask.kind != "NONE" for mask in outcome.masks)
+    if fragment.column and (masked or fragment.column != outcome.name):
         raise refused("does not do what the decision says")
 
 
