@@ -21,7 +21,8 @@ from tests.property.casbin_models import Patterns
 from tests.property.differences import Answered
 from tests.property.strategies import plain_set
 
-from gatebook.compiler.program import ALLOW, DENY, compile_program
+from gatebook.compiler.decide import ALLOW, DENY
+from gatebook.compiler.program import compile_program
 from gatebook.enforcer import Enforcer
 from gatebook.engine.evaluate import evaluate
 from gatebook.engine.reference import Reference
@@ -69,12 +70,18 @@ def casbin_enforcer(model: str, policy: str) -> casbin.Enforcer:
     return casbin.Enforcer(read, StringAdapter(policy or "# none"))
 
 
-def gatebook_enforcer(model: str, policy: str) -> Enforcer | None:
+def gatebook_enforcer(model: str, policy: str, brought: Brought) -> Enforcer | None:
     """Builds the drop-in for Casbin's enforcer, where it does not refuse a policy that others read."""
     try:
-        return Enforcer(model, policy or "# none\n")
+        enforcer = Enforcer(model, policy or "# none\n", functions=brought.functions)
     except PolicySetRefusedError:
         return None
+    for key, patterns in brought.patterns.items():
+        if patterns.match is not None:
+            enforcer.add_named_matching_func(key, patterns.match)
+        if patterns.domain_match is not None:
+            enforcer.add_named_domain_matching_func(key, patterns.domain_match)
+    return enforcer
 
 
 def brought_with(patterns: Mapping[str, Patterns]) -> Brought:
@@ -148,13 +155,14 @@ class Comparison:
         self._brought = brought_with(patterns)
         self._set = plain_set(model, policy, matcher, self._brought)
         self._sections = sections = self._set.sections
+        self._context = () if sections == FIRST else (_casbin_context(sections),)
         self._rules = tuple(rule for rule in self._set.rules if rule.ptype == sections.rules)
         self._effect = self._set.model.effects["e"].kind
         self._engine, self._reference = build(self._set, self._brought), Reference(self._set, brought=self._brought)
         self._tokens = self._set.model.requests[sections.request].tokens
         self._casbin = self._build_casbin()
         self._managers = [] if self._casbin is None else list(self._casbin.rm_map.values())
-        self._enforcer = gatebook_enforcer(model, policy)
+        self._enforcer = gatebook_enforcer(model, policy, self._brought)
         self.counts["Enforcer refuses"] = self._enforcer is None
 
     def ask(self, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> Verdict:
@@ -214,9 +222,10 @@ class Comparison:
         return enforcer
 
     def _ask_enforcer(self, values: Sequence[CasbinToken]) -> tuple[bool, bool, list[str]] | None:
-        if self._enforcer is None or self._sections != FIRST or self._patterns:
+        if self._enforcer is None:
             return None
-        return self._enforcer.enforce(*values), *self._enforcer.enforce_ex(*values)
+        rvals = (*self._context, *values)
+        return self._enforcer.enforce(*rvals), *self._enforcer.enforce_ex(*rvals)
 
     def _meant(self, verdict: Verdict) -> tuple[bool, bool, list[str]]:
         """Returns what the drop-in is to say where the reference gives a verdict."""
@@ -227,8 +236,7 @@ class Comparison:
     def _ask_casbin(self, values: Sequence[Any], levels: int = USUAL_LEVELS) -> tuple[bool, tuple[str, ...]]:
         for manager in self._managers:
             _set_levels(manager, levels)
-        context = () if self._sections == FIRST else (_casbin_context(self._sections),)
-        allowed, rule = self._casbin.enforce_ex(*context, *values)
+        allowed, rule = self._casbin.enforce_ex(*self._context, *values)
         return bool(allowed), tuple(rule)
 
     def _applies(self, fields: tuple[str, ...], tokens: Mapping[str, Any]) -> bool:

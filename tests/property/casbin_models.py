@@ -31,6 +31,7 @@ BROUGHT_FUNCTION = "alike"
 BY_SUBJECT = "subject priority"
 NAME_PATTERNS = ("a*", "data*", "role*", "/a/*", "/b/:id")
 DOMAIN_PATTERNS = ("h*", "*")
+RULES_MAX = 8
 CHAIN_MAX = 12
 """How many links a long chain of roles has, at most: more than Casbin follows."""
 
@@ -196,17 +197,28 @@ class Case(msgspec.Struct, frozen=True):
         yield from (every[number * step % len(every)] for number in range(min(most, len(every))))
 
 
+class Choices(msgspec.Struct, frozen=True):
+    """What of a model may be chosen, and how often one relation of so many matches names as patterns."""
+
+    effects: tuple[str, ...] = (*EFFECTS, "both")
+    sections: tuple[Sections, ...] = SECTIONS
+    patterned: int = 12
+
+
+USUAL_CHOICES = Choices()
+
+
 @st.composite
-def cases(draw: st.DrawFn, rules_max: int = 8) -> Case:
+def cases(draw: st.DrawFn, choices: Choices = USUAL_CHOICES) -> Case:
     """Draws a model with its rules."""
-    model = draw(models())
-    rules = draw(_rules(model, rules_max))
+    model = draw(models(choices))
+    rules = draw(_rules(model, RULES_MAX))
     attributes = draw(st.fixed_dictionaries(dict.fromkeys(ATTRIBUTED, ATTRIBUTES)))
     return Case(model, rules, draw(_links(model)), attributes)
 
 
 @st.composite
-def models(draw: st.DrawFn) -> Drawn:
+def models(draw: st.DrawFn, choices: Choices = USUAL_CHOICES) -> Drawn:
     """Draws a model."""
     domains = draw(st.sampled_from(((), (), ("dom",), ("dom",), ("dom", "home"))))
     kinds = {
@@ -217,7 +229,7 @@ def models(draw: st.DrawFn) -> Drawn:
         **({"ip": "net"} if draw(st.integers(0, 5)) == 0 else {}),
     }
     fields = dict(it for it in kinds.items() if it[0] != "home")
-    effect = draw(st.sampled_from((*EFFECTS, "both")))
+    effect = draw(st.sampled_from(choices.effects))
     if effect != "allow" or draw(st.booleans()):
         fields["eft"] = "eft"
     if draw(st.integers(0, 1 if effect == "priority" else 7)) == 0:
@@ -233,18 +245,18 @@ def models(draw: st.DrawFn) -> Drawn:
     if effect == BY_SUBJECT:  # Casbin takes the first field for the subject, and wants roles
         fields = {"sub": "sub", **fields}
         roles = {"g": 2, **roles}
-    sections = draw(st.sampled_from(SECTIONS))
-    patterns = {} if effect == BY_SUBJECT else draw(_patterns(roles))
+    sections = draw(st.sampled_from(choices.sections))
+    patterns = {} if effect == BY_SUBJECT else draw(_patterns(roles, choices.patterned))
     return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)), sections, patterns)
 
 
 @st.composite
-def _patterns(draw: st.DrawFn, roles: Mapping[str, int]) -> Mapping[str, Patterns]:
+def _patterns(draw: st.DrawFn, roles: Mapping[str, int], often: int) -> Mapping[str, Patterns]:
     """Draws for few relations how they match names, and for some how they match domains."""
     drawn = {
         key: Patterns(
-            draw(st.sampled_from(("keyMatch", "keyMatch2"))) if draw(st.integers(0, 11)) == 0 else "",
-            "keyMatch" if arity > 2 and draw(st.integers(0, 3)) == 0 else "",
+            draw(st.sampled_from(("keyMatch", "keyMatch2"))) if draw(st.integers(1, often)) == 1 else "",
+            "keyMatch" if arity > 2 and draw(st.integers(1, 4)) == 1 else "",
         )
         for key, arity in roles.items()
     }
