@@ -5,7 +5,8 @@ Owns the way from the event loop to the book and back, and promises:
 1. The entries of one call stand together, in order. A call is answered when all are durable.
 2. All calls that wait share one group and one `fdatasync`; a call that comes alone waits for nobody.
 3. What waits is bounded by count and bytes. More is refused at once, and nothing of it is written.
-4. The calls of a group are answered with one wake-up of the event loop.
+4. The calls of a group are answered with one wake-up of the event loop, and those of one turn of the event
+   loop wake the thread once, at its end.
 5. Where there is no space, the calls fail and the writer goes on. After a failed write or sync all
    waiting calls fail, and then the process ends with `EXIT_BOOK_FAILED`: what the page cache shows
    after that is not what the disk holds, and only a new start finds out.
@@ -72,6 +73,7 @@ class BookWriter:
         self._limits = book.limits
         self._on_failure = on_failure
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._submitted: list[_Call] = []  # in this turn of the event loop
         self._held: _Call | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="book-writer", daemon=True)
@@ -126,8 +128,15 @@ class BookWriter:
         self._waiting_entries += len(entries)
         self._waiting_bytes += size_bytes
         call = _Call(entries, size_bytes, self._loop.create_future())
-        self._queue.put(call)
+        if not self._submitted:
+            self._loop.call_soon(self._hand_over)
+        self._submitted.append(call)
         return call.future
+
+    def _hand_over(self) -> None:
+        calls, self._submitted = self._submitted, []
+        for call in calls:
+            self._queue.put(call)
 
     def _measure(self, entries: Sequence[bytes]) -> int:
         """Returns how many bytes the records of the entries take."""
@@ -146,6 +155,7 @@ class BookWriter:
         """Writes what waits, answers it, and ends the thread. More is refused from now on."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._queue.put(None)
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join)
@@ -252,6 +262,7 @@ class BookWriter:
         self._closing = True
         if self._held is not None:
             calls.append(self._held)
+        self._hand_over()
         while not self._queue.empty():
             call = self._queue.get_nowait()
             if call is not None:
