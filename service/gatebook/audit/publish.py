@@ -17,6 +17,7 @@ where disk and memory differ, it stops for good; that is logged, and the process
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sqlite3
 import threading
@@ -88,6 +89,7 @@ class Publisher:
             BookUnavailableError: not everything is published; the next start does it.
         """
         self._stopping.set()
+        self._book.wal.space_taken.set()
         if self._thread.is_alive():
             self._thread.join()
         self.publish_now()
@@ -173,17 +175,31 @@ class Publisher:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.wait(self._interval_seconds) and not self._book.failure:
+            while not self._stopped_within(self._interval_seconds) and not self._book.failure:
                 self._cycle()
         finally:
             if not self._stopping.is_set() and not self._book.failure:
                 self._fail("the publisher has ended")
 
+    def _stopped_within(self, seconds: float) -> bool:
+        """Waits, and meanwhile makes space as soon as some was taken; returns whether this is the end."""
+        taken = self._book.wal.space_taken
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
+            if taken.wait(left):
+                taken.clear()
+                if not self._stopping.is_set() and not self._book.trouble:
+                    self._make_space()
+        return self._stopping.is_set()
+
+    def _make_space(self) -> None:
+        # Not lost: what cannot be made is asked for again, and refused, before the next group.
+        with contextlib.suppress(GatebookError):
+            self._book.wal.make_space()
+
     def _cycle(self) -> None:
         try:
             self.publish_now()
-            self._book.wal.make_space()
         except GatebookError:
-            # Not lost: the book knows its trouble, so that nothing is written and health shows it; and
-            # space that cannot be made is asked for again, and refused, before the next group.
-            return
+            return  # not lost: the book knows its trouble, so that nothing is written and health shows it
+        self._make_space()

@@ -28,6 +28,8 @@ from gatebook.audit.wal_run import Run
 from gatebook.errors import BookCorruptError, BookFailedError, BookUnavailableError, OverloadedError
 from gatebook.tally import BYTES, COUNTS, SECONDS, Distribution
 
+FILL_BYTES = 256 * 1024
+"""What is filled and synced at once while nobody waits for it: a sync of a whole segment holds up those of groups."""
 SEGMENT_SUFFIX = ".wal"
 TEMPORARY_SUFFIX = ".new"
 
@@ -79,6 +81,9 @@ class Wal:
         self._places = places
         self._spare: Segment | None = None
         self._retired: Path | None = None
+        self._hurried = False  # while the thread that appends waits for the spare
+        self.space_taken = threading.Event()
+        """Is set when the spare came into use, and another one is to be made soon."""
         self._next_sequence = base.sequence + 1
         self._bytes = base.size
         self.sync_seconds = Distribution(SECONDS)  # these three belong to the thread that appends
@@ -103,7 +108,11 @@ class Wal:
             return
         if self._bytes > self._limits.unpublished_bytes_max:
             raise OverloadedError("the write-ahead log is full: publishing does not keep up")
-        self.make_space()
+        self._hurried = True
+        try:
+            self.make_space()
+        finally:
+            self._hurried = False
         with self._spare_lock, self._lock:
             spare, self._spare = self._spare, None
         if spare is None:
@@ -126,6 +135,7 @@ class Wal:
             raise BookFailedError(f"cannot begin a segment of the write-ahead log: {err.strerror}") from err
         with self._lock:
             self._segments.append(spare)
+        self.space_taken.set()
 
     def append(self, entries: Sequence[bytes], first_index: int, root_after: bytes) -> None:
         """Writes a group for which space is reserved, and makes it durable.
@@ -177,8 +187,12 @@ class Wal:
             self._files.rename(retired, temporary)
         descriptor = self._files.open(temporary, os.O_RDWR | os.O_CREAT)
         try:
-            self._files.allocate(descriptor, self._limits.segment_bytes)
-            self._files.zero_fill(descriptor, 0, self._limits.segment_bytes)
+            size = self._limits.segment_bytes
+            self._files.allocate(descriptor, size)
+            for start in range(0, size, FILL_BYTES):
+                self._files.zero_fill(descriptor, start, min(start + FILL_BYTES, size))
+                if not self._hurried:
+                    self._files.sync_content(descriptor)
             self._files.sync(descriptor)
             self._files.rename(temporary, path)
             self._files.sync_directory(self._folder)

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,3 +290,22 @@ def test_the_thread_does_not_stop_unseen(tmp_path: Path) -> None:
     with pytest.raises(BookFailedError):
         publish.close()
     book.close()
+
+
+def test_the_next_segment_is_there_before_it_is_needed(tmp_path: Path) -> None:
+    """When a segment comes into use the publisher makes the next at once, and does not wait for its turn."""
+    book = open_book(tmp_path)
+    publish = Publisher(book, interval_seconds=3_600, on_failure=unending)
+    publish.start()
+    while len(list((tmp_path / "wal").glob("*.wal"))) < 2:
+        book.append_group(some_entries(book.size, 40))
+    end = time.monotonic() + 30
+    while len(list((tmp_path / "wal").glob("*.wal"))) < 3:
+        assert time.monotonic() < end, "no segment was made"
+        time.sleep(0.005)
+
+    assert 0 == book.signed.checkpoint.size
+    publish.close()
+    entries = book.read(0, book.size)
+    book.close()
+    check_log(tmp_path, entries, len(entries))
