@@ -112,6 +112,28 @@ def test_what_was_dropped_is_told() -> None:
     assert [b"dropped 7\n", b"0\n", b"1\n", b"2\n"] == kept
 
 
+def test_a_line_that_cannot_be_rendered_is_dropped() -> None:
+    """What the thread that writes renders comes in its turn; what it cannot render is told, and the next lines come."""
+    read_end, write_end = os.pipe()
+    lines = Lines(write_end, "dropped {}".format)
+
+    def fail() -> str:
+        raise ValueError
+
+    for line in ("first\n", lambda: "second\n", fail, lambda: "third\n"):
+        lines.write(line)
+    assert lines.drain(10)
+    lines.write("fourth\n")
+    assert lines.drain(10)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as reader:
+        told = reader.read().splitlines()
+
+    assert [b"first", b"second", b"third", b"fourth"] == [line for line in told if line != b"dropped 1"]
+    assert b"dropped 1" in told
+    assert 1 == lines.dropped
+
+
 @pytest.mark.parametrize("odd", ["\ud800", 1 << 70, float("nan"), object, {1: b"a"}])
 def test_every_event_can_be_rendered(odd: object) -> None:
     """Logging never raises, whatever it is told."""
