@@ -69,6 +69,7 @@ _GOVERNED = partial(Target, examples=20, requests=len(governed.questions({}, {},
 TARGETS: Mapping[str, Target] = {
     "plain": Target(partial(models.compare, requests_max=REQUESTS_MAX), (cases(),), examples=60),
     "plain, strange values": Target(models.compare_strange, (cases(), st.data()), examples=60),
+    "plain, untidy files": Target(models.compare_untidy, (cases(), st.data()), examples=60),
     "governed": _GOVERNED(_claim(governed.test_compiled_equals_reference_equals_casbin), governed.COMPLETE),
     "governed, strange values": _GOVERNED(_claim(governed.test_strange_values_never_part_them), governed.STRANGE),
     "governed, unknown rows": _GOVERNED(_claim(governed.test_an_unknown_row_only_narrows), governed.ROWS),

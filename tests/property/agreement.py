@@ -31,8 +31,10 @@ from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
 from gatebook.expression.functions import BUILTINS
 from gatebook.policy.brought import Brought, RolePatterns
+from gatebook.policy.library import load_plain
 from gatebook.policy.model import EffectKind, Sections
 from gatebook.policy.policy_set import PolicySet
+from gatebook.policy.settings import Settings
 from gatebook.values import Effect
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
@@ -70,10 +72,10 @@ def casbin_enforcer(model: str, policy: str) -> casbin.Enforcer:
     return casbin.Enforcer(read, StringAdapter(policy or "# none"))
 
 
-def gatebook_enforcer(model: str, policy: str, brought: Brought) -> Enforcer | None:
+def gatebook_enforcer(model: str, policy: str, brought: Brought, *, strict: bool) -> Enforcer | None:
     """Builds the drop-in for Casbin's enforcer, where it does not refuse a policy that others read."""
     try:
-        enforcer = Enforcer(model, policy or "# none\n", functions=brought.functions)
+        enforcer = Enforcer(model, policy or "# none\n", functions=brought.functions, strict=strict)
     except PolicySetRefusedError:
         return None
     for key, patterns in brought.patterns.items():
@@ -143,9 +145,12 @@ class Comparison:
         *,
         matcher: str = "m",
         patterns: Mapping[str, Patterns] = NOTHING,
+        strict: bool = True,
         build: Build = compiled,
     ) -> None:
         """Takes the texts of the files, which matcher decides, how relations match, and what makes the engine.
+
+        Files that are not read strictly may be untidy.
 
         Raises:
             PolicySetRefusedError: the compiler does not understand the set.
@@ -153,7 +158,14 @@ class Comparison:
         self.counts: Counter[str] = Counter()
         self._model, self._policy, self._patterns = model, policy, patterns
         self._brought = brought_with(patterns)
-        self._set = plain_set(model, policy, matcher, self._brought)
+        self._set = (
+            plain_set(model, policy, matcher, self._brought)
+            if strict
+            else replace(
+                load_plain(model.encode(), policy.encode(), strict=False, brought=self._brought),
+                settings=Settings(matcher=matcher),
+            )
+        )
         self._sections = sections = self._set.sections
         self._context = () if sections == FIRST else (_casbin_context(sections),)
         self._rules = tuple(rule for rule in self._set.rules if rule.ptype == sections.rules)
@@ -162,7 +174,7 @@ class Comparison:
         self._tokens = self._set.model.requests[sections.request].tokens
         self._casbin = self._build_casbin()
         self._managers = [] if self._casbin is None else list(self._casbin.rm_map.values())
-        self._enforcer = gatebook_enforcer(model, policy, self._brought)
+        self._enforcer = gatebook_enforcer(model, policy, self._brought, strict=strict)
         self.counts["Enforcer refuses"] = self._enforcer is None
 
     def ask(self, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> Verdict:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from tests.property.agreement import Build, Comparison, brought_with, compiled
-from tests.property.casbin_models import KINDS, Case, Drawn, Patterns, cases
+from tests.property.agreement import Build, Comparison, brought_with, casbin_enforcer, compiled
+from tests.property.casbin_models import KINDS, MODEL_FAULTS, RULE_FAULTS, Case, Drawn, Patterns, cases, untidy
 from tests.property.differences import DIFFERENCES
 from tests.property.strategies import ATTRIBUTES, holed, plain_set, strange_values
 
@@ -34,6 +34,25 @@ def compare(case: Case, requests_max: int, build: Build = compiled) -> Counter[s
     except PolicySetRefusedError:
         return Counter(refused=1)
     for request in case.requests(requests_max):
+        comparison.ask(request, case.attributes)
+    return comparison.counts + Counter(models=1)
+
+
+def compare_untidy(case: Case, data: st.DataObject) -> Counter[str]:
+    """Asks the three about files that Casbin reads in some way, and that are read leniently."""
+    model = data.draw(untidy(case.model.text, MODEL_FAULTS)) if data.draw(st.booleans()) else case.model.text
+    policy = data.draw(untidy(case.policy, RULE_FAULTS))
+    try:
+        casbin_enforcer(model, policy)
+    except Exception:  # noqa: BLE001  # what Casbin cannot read at all need not be read as it does
+        return Counter({"Casbin cannot read": 1})
+    try:
+        comparison = Comparison(
+            model, policy, matcher=case.model.sections.matcher, patterns=case.model.patterns, strict=False
+        )
+    except PolicySetRefusedError:
+        return Counter(refused=1)
+    for request in case.requests(30):
         comparison.ask(request, case.attributes)
     return comparison.counts + Counter(models=1)
 
@@ -73,6 +92,13 @@ def test_compiled_equals_reference_equals_casbin() -> None:
 def test_strange_values_never_part_them(case: Case, data: st.DataObject) -> None:
     """Whatever is missing, null or of the wrong type, the compiled program answers what the reference does."""
     compare_strange(case, data)
+
+
+@settings(max_examples=80, suppress_health_check=SLOW_TO_DRAW)
+@given(cases(), st.data())
+def test_untidy_files_are_read_as_casbin_reads_them(case: Case, data: st.DataObject) -> None:
+    """Read leniently, files with odd lines are answered as Casbin answers them."""
+    compare_untidy(case, data)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda path: path.stem)
