@@ -105,7 +105,9 @@ def _parts(expression: Expression, op: str) -> Iterator[Expression]:
 
 
 def _multiplied(parts: Conjunction, known: Known) -> list[Conjunction]:
-    """Returns the conjunctions that one with an `||` within it stands for."""
+    """Returns the conjunctions that one with an `||` within it stands for; one of very many parts is left as it is."""
+    if len(parts) > ALTERNATIVES_MAX:
+        return [parts]
     conjunctions: list[Conjunction] = [[]]
     for part in parts:
         choices = _choices(part, known)
