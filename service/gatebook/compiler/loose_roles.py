@@ -16,17 +16,15 @@ from functools import lru_cache
 
 import msgspec
 
-from gatebook.expression.functions import BUILTINS
+from gatebook.expression.functions import BUILTINS, complaint
 from gatebook.expression.given import Given
+from gatebook.expression.prefixes import PREFIXED, is_plain, prefix_of
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.brought import LinkConditions, Match, RolePatterns
 from gatebook.values import Edge
 
 WAYS_MAX = 16_384
 """How many names of one definition what they inherit is remembered of."""
-
-_SPECIAL = frozenset("\\.^$*+?{}[]|():")
-"""A name without these matches nothing but itself, by Casbin's own functions."""
 
 Names = tuple[str, ...]
 Test = Callable[[str, str], bool | None]
@@ -50,10 +48,10 @@ class LooseRoles:
         links: dict[Names, dict[str, list[Edge]]] = {}
         for edge in paced(edges, pause):
             links.setdefault(edge.domains, {}).setdefault(edge.child, []).append(edge)
-        graph = _Graph(links, _test(patterns.match), _test(patterns.domain_match), conditions, _literal(patterns.match))
+        graph = _Graph(links, _test(patterns.match), _test(patterns.domain_match), conditions)
         self._graph = graph
         self._ways = graph.ways if conditions else lru_cache(maxsize=WAYS_MAX)(graph.ways)
-        unconditional = _Graph(links, graph.match, graph.domain_match, None, graph.is_literal)
+        unconditional = _Graph(links, graph.match, graph.domain_match, None)
         self._at_most = lru_cache(maxsize=WAYS_MAX)(unconditional.ways)
 
     def linked(self, name: str, parent: str, *domains: str) -> bool | None:
@@ -72,9 +70,7 @@ class LooseRoles:
 
         def candidates(name: str, *domains: str) -> Names:
             held = at_most(name, domains).perhaps
-            found = {it for it in held if it in used} | ({name} if name in used else set())
-            patterned = [it for it in held if not self._graph.is_literal(it)]
-            found.update(it for it in used if any(covers(pattern, it) is not False for pattern in patterned))
+            found = {it for it in used if it == name or any(covers(role, it) is not False for role in held)}
             return tuple(sorted(found))
 
         memoised = lru_cache(maxsize=WAYS_MAX)(candidates)
@@ -82,13 +78,12 @@ class LooseRoles:
 
 
 class _Graph(msgspec.Struct, frozen=True):
-    """The links and how they match; `is_literal` tells which names match nothing but themselves."""
+    """The links, and how they match."""
 
     links: Mapping[Names, _Links]
     match: Test | None
     domain_match: Test | None
     conditions: LinkConditions | None
-    is_literal: Callable[[str], bool]
 
     def ways(self, name: str, domains: Names) -> Ways:
         """Walks the graph from a name, over every way and over those that are surely there."""
@@ -117,13 +112,9 @@ class _Graph(msgspec.Struct, frozen=True):
         yield from links.get(held, ())
         if self.match is None:
             return
-        is_pattern = is_role and not self.is_literal(held)
         for child, edges in links.items():
-            if child == held:
-                continue
-            if (not self.is_literal(child) and self.match(held, child) in wanted) or (
-                is_pattern and self.match(child, held) in wanted
-            ):
+            matches = self.match(held, child) in wanted or (is_role and self.match(child, held) in wanted)
+            if matches and child != held:
                 yield from edges
 
     def _counts(self, domains: Names, own: Names) -> bool | None:
@@ -146,11 +137,11 @@ class _Graph(msgspec.Struct, frozen=True):
         """Tells whether a role is a name, or a pattern that the name matches."""
         if held == name:
             return True
-        return False if self.match is None or self.is_literal(held) else self.match(name, held)
+        return False if self.match is None else self.match(name, held)
 
 
 def _test(match: Match | None) -> Test | None:
-    """Makes a matching function total."""
+    """Makes a matching function total; of Casbin's own it need not be asked where the beginnings differ."""
     if match is None:
         return None
     given = Given(match)
@@ -159,13 +150,19 @@ def _test(match: Match | None) -> Test | None:
         outcome = given(text, pattern)
         return outcome if isinstance(outcome, bool) else None
 
-    return test
+    name = next((name for name in PREFIXED if BUILTINS[name].call is match), "")
+    if not name:
+        return test
+
+    def test_alike(text: str, pattern: str) -> bool | None:
+        if is_plain(name, text) and not text.startswith(_beginning(name, pattern)):
+            return False
+        return test(text, pattern)
+
+    return test_alike
 
 
-def _literal(match: Match | None) -> Callable[[str], bool]:
-    """Returns what tells that a name is no pattern: of functions that are not Casbin's own nobody can tell."""
-    if match is None:
-        return lambda _name: True
-    if any(match is function.call for function in BUILTINS.values()):
-        return _SPECIAL.isdisjoint
-    return lambda _name: False
+@lru_cache(maxsize=WAYS_MAX)
+def _beginning(function: str, pattern: str) -> str:
+    """Returns how all plain texts begin for which a function may not be False."""
+    return "" if complaint(function, pattern) else prefix_of(function, pattern)
