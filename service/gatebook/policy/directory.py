@@ -22,7 +22,7 @@ import msgspec
 from gatebook.errors import DirectoryRefusedError
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.bundle import digest
-from gatebook.policy.source import read_lines
+from gatebook.policy.source import walk_lines
 from gatebook.policy.subject_files import FINDINGS_MAX, Subject, read_csv, read_json_lines
 from gatebook.values import Edge, Finding
 
@@ -70,8 +70,7 @@ def load_directory(files: Mapping[str, bytes], pause: Pause = no_pause) -> Direc
             message = "a directory is made of `.jsonl` and `.csv` files; rename or remove this one"
             findings.append(Finding(file, 0, 0, "UNKNOWN_FILE", message))
             continue
-        lines, unreadable = read_lines(file, files[file])
-        findings += unreadable
+        lines = tuple(walk_lines(file, files[file], findings, pause))
         for subject in paced(read(file, lines, findings), pause):
             _add(subjects, subject, findings)
             if len(subjects) > SUBJECTS_MAX:

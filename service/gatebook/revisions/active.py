@@ -27,7 +27,7 @@ from gatebook.pace import Pause, no_pause
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
-from gatebook.revisions.pacing import Pacer, few_collections
+from gatebook.revisions.pacing import Pacer, few_collections, pacer_of
 from gatebook.revisions.remains import is_large, retire
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
@@ -228,7 +228,7 @@ class Revisions:
         directory = None
         if revision is not None:
             known = revision == now.directory_revision
-            beside: Pause = Pacer(step="read directory") if beside_calls else no_pause
+            beside = pacer_of("read directory", beside_calls=beside_calls)
             stored = {} if known else self.store.get_directory(revision.digest)
             directory = now.directory if known else self._read_directory(stored, beside)
         sets, snapshots = {}, {}
@@ -237,7 +237,7 @@ class Revisions:
             if old is not None and (old.policy_revision, now.directory_revision) == (activation.revision, revision):
                 sets[name], snapshots[name] = now.policy_sets[name], old
                 continue
-            pacer: Pause = Pacer(step="fold", policy_set=name) if beside_calls else no_pause
+            pacer = pacer_of("fold" if beside_calls else "load", name, beside_calls=beside_calls)
             files = self.store.get_policy_set(activation.revision.digest)
             sets[name] = self._read(files, name, pacer, accepted=beside_calls)
             built = self._build(sets[name], activation.revision, directory, revision, pacer)

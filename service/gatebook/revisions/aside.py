@@ -21,11 +21,13 @@ import msgspec
 
 from gatebook.errors import OverloadedError
 from gatebook.policy import bundle
+from gatebook.policy.directory import Directory
 from gatebook.revisions.validate import Validation, validate
 from gatebook.values import Finding, TestFailure
 
 ASIDE_BYTES = 256 * 1024
 """A smaller set is judged in no time worth a process."""
+ASIDE_SUBJECTS = 20_000
 SECONDS_MAX = 600.0
 NICENESS = 19
 RETRY_SECONDS = 5.0
@@ -52,9 +54,10 @@ class Report(msgspec.Struct, frozen=True):
     readable: bool
 
 
-def is_large(files: Mapping[str, bytes]) -> bool:
-    """Tells whether a draft is judged aside."""
-    return sum(map(len, files.values())) >= ASIDE_BYTES
+def is_large(files: Mapping[str, bytes], directory: Directory | None) -> bool:
+    """Tells whether a draft, to be compiled under a directory, is judged aside."""
+    subjects = 0 if directory is None or bundle.CATALOGUE_FILE not in files else len(directory.subjects)
+    return subjects >= ASIDE_SUBJECTS or sum(map(len, files.values())) >= ASIDE_BYTES
 
 
 def validate_aside(

@@ -59,6 +59,15 @@ class Pacer:
         self._until = self._clock() + WORK_SECONDS
 
 
+def pacer_of(step: str, policy_set: str = "", *, beside_calls: bool) -> Pacer:
+    """Returns a pacer that lets others go first, or, where nobody is served yet, only tells how long it takes."""
+    return Pacer(sleep=time.sleep if beside_calls else _go_on, step=step, policy_set=policy_set)
+
+
+def _go_on(_seconds: float) -> None:
+    """Waits for nobody."""
+
+
 class FewCollections:
     """Has what is old left alone by the collector as long as any block of this is entered."""
 

@@ -204,7 +204,7 @@ class Publishing:
 
     async def _found(self, files: Mapping[str, bytes], name: str) -> Validation:
         state, now = self._revisions.state, self._recorder.now()
-        if name == gatebook_set.GATEBOOK or not is_large(files):
+        if name == gatebook_set.GATEBOOK or not is_large(files, state.directory):
             return await asyncio.to_thread(validate, files, name, directory=state.directory, now=now)
         async with self._aside:
             return await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now)
