@@ -13,11 +13,10 @@ nothing is made for the request that it does not need. Promises: where the closu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain as joined
-from operator import attrgetter
 
 from gatebook.compiler.closure import Tokens
-from gatebook.compiler.index import Entry, Index
+from gatebook.compiler.find import find_in
+from gatebook.compiler.index import Index
 from gatebook.compiler.lookups import Graph
 from gatebook.compiler.steps import Chain, Values
 from gatebook.policy.model import EffectKind
@@ -31,7 +30,6 @@ Decided = Callable[[Values, Tokens], bool | None]
 
 ALLOW, DENY = "allow", "deny"
 _NO_TOKENS: Tokens = {}
-_ORDER = attrgetter("order")
 
 
 def compile_decide(
@@ -92,18 +90,13 @@ def _allow_and_deny(chain: Chain) -> Decided:
 
 
 def _in_order(chain: Chain, effect_of: Callable[[Rule], str]) -> Decided:
-    collect = chain.collects("rules")
-    are_texts = chain.are_texts()
+    find = find_in(chain, "rules")
 
     def decided(values: Values, tokens: Tokens) -> bool | None:
-        leaves: list[tuple[Entry, ...]] = []
-        try:
-            if not are_texts(values):
-                return None
-            collect((*values, leaves), tokens)
-        except TypeError:
+        found = find(values, tokens)
+        if found is None:
             return None
-        for entry in leaves[0] if len(leaves) == 1 else sorted(joined.from_iterable(leaves), key=_ORDER):
+        for entry in found:
             outcome = entry.rest is None or entry.rest(tokens, entry.rule.fields)
             if outcome is False:
                 continue

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from gatebook.compiler.decide import ALLOW, DENY, Decide, compile_decide
+from gatebook.compiler.find import Find, compile_find
 from gatebook.compiler.lookups import Graph
 from gatebook.compiler.loose_roles import LooseRoles
 from gatebook.compiler.plan import Planner
@@ -55,7 +56,8 @@ class Program(msgspec.Struct, frozen=True):
         granted, asked   the allows of a governed set without their conditions; without the purpose too
         about_resource, about_subject   (of `near`) allows, by their resource and action, or subject, alone
 
-    `decide` says of the values of a request to a plain set whether it is allowed, where it can.
+    Of a request to a plain set, given as values, `decide` says whether it is allowed, where it can, and `find` which
+    rules of a group come into question.
     """
 
     main: Section
@@ -67,6 +69,7 @@ class Program(msgspec.Struct, frozen=True):
     near: Planner
     remembered: Remembered
     decide: Decide | None = None
+    find: Mapping[str, Find] = {}
 
 
 def compile_program(
@@ -180,7 +183,7 @@ def _program(
     policy_set: PolicySet, sections: Mapping[str, Section], roles: Mapping[str, Graph], pause: Pause
 ) -> Program:
     model, main = policy_set.model, next(iter(sections.values()))
-    effect_kind = model.effects["e"].kind
+    effect_kind, governed = model.effects["e"].kind, policy_set.kind == GOVERNED
     effect = effect_of(model, main.key)
 
     def allows(rule: Rule) -> bool:
@@ -196,7 +199,7 @@ def _program(
         return lambda part: unconditional(part) and any(reads_token(part, token) for token in tokens)
 
     groups = {"allows": main.indexes(allows, pause=pause), "denies": main.indexes(denies, pause=pause)}
-    if policy_set.kind == GOVERNED:
+    if governed:
         groups["masks"], groups["groups"] = (
             sections[key].indexes(pause=pause) if key in sections else () for key in ("p2", "p3")
         )
@@ -220,5 +223,6 @@ def _program(
         planner=Planner(groups, roles, main.late_token, pause),
         near=Planner(near, roles, pause=pause),
         remembered=Remembered(),
-        decide=None if policy_set.kind == GOVERNED else compile_decide(effect_kind, tokens, groups, roles, effect),
+        decide=None if governed else compile_decide(effect_kind, tokens, groups, roles, effect),
+        find={} if governed else compile_find(tokens, groups, roles),
     )

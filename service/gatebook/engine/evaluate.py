@@ -35,13 +35,9 @@ _TURNS: Mapping[EffectKind, tuple[str, ...]] = {
 def evaluate(program: Program, tokens: Mapping[str, Any]) -> Verdict:
     """Answers a request to a plain set, whose tokens `bind` made."""
     kind = program.effect
-    planner = program.planner
-    plan = planner.plan(planner.read(tokens), tokens)
     unknown: list[Rule] = []
     for group in _TURNS[kind]:
-        if not plan[group]:
-            continue
-        for entry, outcome in outcomes(plan[group], tokens):
+        for entry, outcome in outcomes(_found(program, group, tokens), tokens):
             effect = program.effect_of(entry.rule)
             if outcome is None and effect in (ALLOW, DENY):
                 unknown.append(entry.rule)
@@ -50,6 +46,16 @@ def evaluate(program: Program, tokens: Mapping[str, Any]) -> Verdict:
             if effect == ALLOW and outcome is True:
                 return Verdict(Effect.ALLOW, (entry.rule,), tuple(unknown))
     return Verdict(Effect.ALLOW if kind.allows_by_default else Effect.DENY, (), tuple(unknown))
+
+
+def _found(program: Program, group: str, tokens: Mapping[str, Any]) -> tuple[Found, ...]:
+    """Returns the rules of a group that come into question: those that `find` finds, else those of the plan."""
+    values = tuple([tokens.get(name) for name in program.tokens])
+    entries = program.find[group](values, tokens) if group in program.find else None
+    if entries is not None:
+        return (Found(None, tuple(entries)),) if entries else ()
+    planner = program.planner
+    return planner.plan(planner.read(tokens), tokens)[group]
 
 
 def evaluate_columns(
