@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import casbin
@@ -67,6 +68,26 @@ def test_enforce_answers_as_casbin(folder: Path) -> None:
     assert expected == [ours.enforce(*request) for request in requests]
     assert expected == [ours.enforce_ex(*request)[0] for request in requests]
     assert expected == [ours.explain(*request).allowed for request in requests]
+
+
+@pytest.mark.parametrize("folder", [CASES / "abac", CASES / "abac_rule"], ids=lambda folder: folder.name)
+def test_objects_have_attributes(folder: Path) -> None:
+    """What Casbin reads of an object that a caller passes, an enforcer reads too; and no method of it."""
+    ours, theirs = both(folder)
+    people = [
+        SimpleNamespace(age=age, owner=owner, team="safety", level=age // 10, name=owner)
+        for age in (5, 17, 30, 70)
+        for owner in ("ana", "ben")
+    ]
+    expected = []
+    for request in itertools.product(["ana", *people], [*people, "data1", "data2"], ("read", "write", "list")):
+        try:
+            expected.append((request, theirs.enforce(*request)))
+        except Exception:  # noqa: BLE001, S112 - Casbin raises where an attribute is missing
+            continue
+
+    assert len(expected) > 30
+    assert [allowed for _, allowed in expected] == [ours.enforce(*request) for request, _ in expected]
 
 
 def readings(
@@ -134,8 +155,8 @@ def role_readings(names: Sequence[str]) -> Iterator[tuple[str, tuple[Any, ...]]]
 
 
 def has_usual_fields(theirs: casbin.Enforcer) -> bool:
-    """Tells whether rules have a subject, an object and an action."""
-    return all(theirs.get_field_index("p", field) >= 0 for field in ("sub", "obj", "act"))
+    """Tells whether rules of every type have a subject, an object and an action."""
+    return all(theirs.get_field_index(key, it) >= 0 for key in theirs.model["p"] for it in ("sub", "obj", "act"))
 
 
 def comparable(answer: object) -> object:
@@ -160,7 +181,7 @@ def test_the_read_side_answers_as_casbin(folder: Path) -> None:
         asked += 1
         assert comparable(expected) == comparable(getattr(ours, question)(*arguments)), (question, arguments)
 
-    assert asked > 100
+    assert asked > 50
     assert theirs.get_policy() == ours.get_policy()
 
 
