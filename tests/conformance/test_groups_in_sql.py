@@ -28,7 +28,8 @@ HAVING count(DISTINCT person) >= ?
 STORE = duckdb.connect()
 
 
-def _decision(k: int) -> types_pb2.Decision:
+def raw_decision(k: int) -> types_pb2.Decision:
+    """Returns an allow of every column, of groups of at least k people."""
     decision = types_pb2.Decision(
         effect=types_pb2.EFFECT_ALLOW,
         reason=types_pb2.REASON_CODE_ALLOWED,
@@ -37,23 +38,23 @@ def _decision(k: int) -> types_pb2.Decision:
         row_filter=types_pb2.RowFilter(kind=types_pb2.ROW_FILTER_KIND_ALL_ROWS),
     )
     decision.expires_time.FromJsonString("9999-01-01T00:00:00Z")
-    for name in ("team", "person", "tokens"):
+    for name in ("team", "person", "tokens", "ts"):
         decision.columns.add(column=name, effect=types_pb2.EFFECT_ALLOW, reason=types_pb2.REASON_CODE_ALLOWED)
     return decision
 
 
-def _plan(k: int) -> Plan:
-    """Returns the plan of the same decision, of one or of two columns of people."""
-    raw = _decision(k)
+def plan_of(k: int, dialect: str = "duckdb") -> Plan:
+    """Returns the plan of the same decision."""
+    raw = raw_decision(k)
     raw.decision_id, raw.policy_revision.digest, raw.receipt.origin = "d-1", "9f86d081", "book.example/gatebook"
     raw.receipt.leaf_hash = bytes(32)
     raw.receipt.entry_time.GetCurrentTime()
     raw.decide_time.GetCurrentTime()
-    columns = {column.column: f'"{column.column}"' for column in raw.columns}
+    columns = {column.column: DIALECTS[dialect].quoted(column.column) for column in raw.columns}
     obligations = frozenset({types_pb2.OBLIGATION_KIND_MINIMUM_GROUP})
     decision = read_decision(raw, Asked(obligations=obligations, sent_clock=clock(), plan=True))
     response = PlanAccessResponse(decision=raw, masks_sql=columns, people_types=["text"])
-    return read_plan(response, decision, "kept", DIALECTS["duckdb"])
+    return read_plan(response, decision, "kept", DIALECTS[dialect])
 
 
 rows = st.lists(
@@ -73,7 +74,7 @@ rows = st.lists(
 def test_groups_and_remainder(rows: list[dict[str, Any]], k: int) -> None:
     """Exactly the groups of at least k people leave, and the rest as one remainder if it has k."""
     found = aggregate(
-        _decision(k),
+        raw_decision(k),
         rows,
         by=["team"],
         measures={"rows": ("count", "*"), "tokens": ("sum", "tokens"), "people": ("distinct", "person")},
@@ -101,9 +102,9 @@ def test_groups_of_plans(rows: list[dict[str, Any]], k: int, by: list[str]) -> N
     if rows:
         STORE.executemany("INSERT INTO kept VALUES ($team, $person, $tokens)", rows)
 
-    found = STORE.execute(*_plan(k).aggregate(by=by, measures=measures)).fetchall()
+    found = STORE.execute(*plan_of(k).aggregate(by=by, measures=measures)).fetchall()
 
-    assert [tuple(group.values()) for group in aggregate(_decision(k), rows, by=by, measures=measures)] == found
+    assert [tuple(group.values()) for group in aggregate(raw_decision(k), rows, by=by, measures=measures)] == found
 
 
 @settings(max_examples=30)
@@ -117,6 +118,8 @@ def test_groups_of_some_rows(rows: list[dict[str, Any]], k: int, team: str) -> N
     kept = [row for row in rows if row["team"] == team and row["tokens"] < 5]  # as below
 
     where = [("team", "=", team), ("tokens", "<", 5)]
-    found = STORE.execute(*_plan(k).aggregate(by=["tokens"], measures=measures, where=where)).fetchall()
+    found = STORE.execute(*plan_of(k).aggregate(by=["tokens"], measures=measures, where=where)).fetchall()
 
-    assert [tuple(group.values()) for group in aggregate(_decision(k), kept, by=["tokens"], measures=measures)] == found
+    assert [
+        tuple(group.values()) for group in aggregate(raw_decision(k), kept, by=["tokens"], measures=measures)
+    ] == found
