@@ -6,7 +6,7 @@ merge into one remainder with null keys; a remainder below k is not shown. Steps
     governed    the rows that the plan leaves, masked, and whom each is about (`p1`, `p2`, ...)
     ranked      each person's number within the group
     sized       whether the group counts k people, by each column of people
-    at last     groups that do, and all others together where those do
+    grouped     groups that do, and all others together, with how many people they count
 """
 
 from __future__ import annotations
@@ -51,23 +51,24 @@ def grouped_select(
     needed = names_needed(by, measures)
     keys = [f"c{number}" for number in range(1, len(by) + 1)]
     persons = [f"p{number}" for number in range(1, people + 1)]
-    large = _large(keys, persons, k)
     shown = [f"CASE WHEN is_large THEN {key} END" for key in keys]
-    selected = [f"{key} AS {dialect.quoted(name)}" for key, name in zip(shown, by, strict=True)]
-    selected += [
-        f"{_measured(function, column, needed)} AS {dialect.quoted(name)}"
-        for name, (function, column) in measures.items()
-    ]
-    counted = " AND ".join(f"count(DISTINCT {person}) >= {k:d}" for person in persons) if k else "count(*) > 0"
-    order = ", ".join(["is_large DESC", *(f"{key} NULLS LAST" for key in shown)])
+    made = [f"{expression} AS k{number}" for number, expression in enumerate(shown, start=1)]
+    for number, (function, column) in enumerate(measures.values(), start=1):
+        made.append(f"{_measured(function, column, needed)} AS m{number}")
+    made += [f"count(DISTINCT {person}) AS n{number}" for number, person in enumerate(persons, start=1)]
+    selected = [f"k{number} AS {dialect.quoted(name)}" for number, name in enumerate(by, start=1)]
+    selected += [f"m{number} AS {dialect.quoted(name)}" for number, name in enumerate(measures, start=1)]
+    enough = " AND ".join(f"n{number} >= {k:d}" for number in range(1, people + 1)) if k else "rows_count > 0"
+    order = ", ".join(["is_large DESC", *(f"k{number} NULLS LAST" for number in range(1, len(by) + 1))])
     return [
         "WITH governed AS (\n  ",
         *governed,
         f"\n), ranked AS (\n  SELECT governed.*{_ranks(keys, persons)}\n  FROM governed",  # noqa: S608  # names of our own
         *wanted,
-        f"\n), sized AS (\n  SELECT ranked.*, {large} AS is_large\n  FROM ranked\n)\n",  # noqa: S608  # as above
-        f"SELECT {', '.join(selected)}\nFROM sized\nGROUP BY {', '.join(['is_large', *shown])}\n",
-        f"HAVING {counted}\nORDER BY {order}",
+        f"\n), sized AS (\n  SELECT ranked.*, {_large(keys, persons, k)} AS is_large\n  FROM ranked\n)",  # noqa: S608  # as above
+        f", grouped AS (\n  SELECT is_large, count(*) AS rows_count, {', '.join(made)}\n  FROM sized\n",  # noqa: S608  # as above
+        f"  GROUP BY {', '.join(['is_large', *shown])}\n)\n",
+        f"SELECT {', '.join(selected)}\nFROM grouped\nWHERE {enough}\nORDER BY {order}",
     ]
 
 
