@@ -147,6 +147,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     http_url: str = ""
     """How callers reach that address, if not as their `Host` header says."""
     origin: str = ""
+    witness: tuple[str, ...] = ()
+    """Who is asked to cosign checkpoints: `URL=KEY` each."""
+    witnesses_needed: int | None = None
+    """How many of them must have; None means all."""
+    witness_policy: Path | None = None
+    """A file in the form of C2SP tlog-policy that says so instead."""
     dev: bool = False
     reset_gatebook: bool = False
     log_json: bool = True

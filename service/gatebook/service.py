@@ -18,6 +18,7 @@ import msgspec
 from gatebook import __version__
 from gatebook.audit.book import Book
 from gatebook.audit.chain import control_chain, find_end
+from gatebook.audit.cosigning import witnesses_of
 from gatebook.audit.entry import from_timestamp
 from gatebook.audit.hold import require_released
 from gatebook.audit.keyfile import derive_key, open_key
@@ -72,10 +73,12 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
     A worker that is not the first begins without revisions: it is told of them (see `rpc.following`).
 
     Raises:
+        InvalidRequestError: the witnesses that it names cannot be asked.
         BookRefusedError: the book must not be served.
         PolicySetRefusedError: this version refuses a revision that is active.
     """
     data, home = config.data, home_of(config)
+    witnesses = witnesses_of(config.witness, config.witnesses_needed, config.witness_policy)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     is_first = config.worker == 0
     origin = config.origin or known_origin(data) or new_origin()
@@ -87,7 +90,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         is_new = book.size == 0
         people = People.open(home, create=is_new)
         stack.callback(people.close)
-        reader = stack.enter_context(open_reader(home, book, people))
+        reader = stack.enter_context(open_reader(home, book, people, witnesses))
         end = find_end(book)
         writer = BookWriter(book)
         writer.start()

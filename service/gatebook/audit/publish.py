@@ -122,6 +122,28 @@ class Publisher:
             self._away = 0
             return self._newest
 
+    def show_cosigned(self, signed: Signed) -> None:
+        """Shows the newest checkpoint with the cosignatures of witnesses; an older one is let be.
+
+        Raises:
+            BookUnavailableError: it cannot be written; the checkpoint stands without.
+        """
+        book, files = self._book, self._book.files
+        with self._turn:
+            if (
+                book.failure
+                or book.signed.checkpoint != signed.checkpoint
+                or self._newest.checkpoint != signed.checkpoint
+            ):
+                return
+            try:
+                files.replace_content(book.layout.checkpoint, signed.note, book.layout.temporary / "checkpoint")
+                files.sync_directory(book.layout.book)
+            except OSError as err:
+                raise BookUnavailableError(f"cannot show cosignatures: {err.strerror}") from err
+            self._newest = signed
+            book.mark_published(signed)
+
     def _publish(self) -> None:
         book = self._book
         old = max(self._newest, book.signed, key=lambda signed: signed.checkpoint.size)

@@ -26,6 +26,7 @@ from gatebook.audit.book import Book
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.clerk_words import Begin
 from gatebook.audit.clerking import Clerking
+from gatebook.audit.cosigning import Collector
 from gatebook.audit.entry import ReadEvent
 from gatebook.audit.people import People, Person
 from gatebook.audit.publish import Publisher
@@ -33,6 +34,7 @@ from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.sight import Sight
 from gatebook.errors import OverloadedError
+from gatebook.tlog.policy import WitnessPolicy
 from gatebook.v1 import audit_service_pb2
 
 T = TypeVar("T")
@@ -44,9 +46,18 @@ PUBLISH_EVERY_SECONDS = 0.1
 class BookReader:
     """Answers auditors. Methods are called on the event loop."""
 
-    def __init__(self, book: Book, publisher: Publisher, clerking: Clerking, query: Query, people: People) -> None:
-        """Takes the open book, what publishes it, who keeps its index, and what finds entries in it."""
+    def __init__(
+        self,
+        book: Book,
+        publisher: Publisher,
+        clerking: Clerking,
+        query: Query,
+        people: People,
+        collector: Collector | None = None,
+    ) -> None:
+        """Takes the open book, what publishes it, who keeps its index, what finds entries, and who asks witnesses."""
         self.book = book
+        self.collector = collector
         self._publisher = publisher
         self._clerking = clerking
         self._query = query
@@ -67,6 +78,11 @@ class BookReader:
     def clerks_begun(self) -> int:
         """Returns how many clerks have begun: one, and one more for each that has ended by itself."""
         return self._clerking.begun
+
+    @property
+    def witnessed(self) -> Signed | None:
+        """Returns the newest checkpoint that enough witnesses cosigned, if there is one."""
+        return None if self.collector is None else self.collector.witnessed
 
     async def fresh(self) -> Signed:
         """Publishes and indexes what is acknowledged, and returns the checkpoint that covers it.
@@ -186,11 +202,12 @@ def filter_json(asked: audit_service_pb2.EntryFilter) -> bytes:
 
 
 @contextlib.contextmanager
-def open_reader(data: Path, book: Book, people: People) -> Iterator[BookReader]:
-    """Opens what auditors read from, and has the book published and indexed within the block.
+def open_reader(data: Path, book: Book, people: People, witnesses: WitnessPolicy | None = None) -> Iterator[BookReader]:
+    """Opens what auditors read from, and has the book published, indexed and cosigned within the block.
 
     Raises:
         BookUnavailableError: the index cannot be kept.
+        BookRefusedError: witnesses cosigned what this book does not continue.
     """
     with contextlib.ExitStack() as stack:
         query = Query(data / "index.db", book, people, book.origin)
@@ -201,12 +218,16 @@ def open_reader(data: Path, book: Book, people: People) -> Iterator[BookReader]:
 
         clerking = Clerking(begin, on_begun=query.close, on_grown=lambda: reader.tell_grown())  # noqa: PLW0108  # made below
         publisher = Publisher(book, write_tiles=clerking.write_tiles)
-        reader = BookReader(book, publisher, clerking, query, people)
+        collector = Collector(book, publisher, witnesses) if witnesses and witnesses.witnesses else None
+        reader = BookReader(book, publisher, clerking, query, people, collector)
         stack.callback(reader.close)
         clerking.open()
         stack.callback(clerking.close)
         clerking.follow(book.signed.checkpoint.size)
         publisher.add_listener(lambda _old_size, new_size: clerking.follow(new_size))
+        if collector is not None:
+            collector.start()
+            stack.callback(collector.close)
         publisher.start()
         stack.callback(publisher.close)
         yield reader

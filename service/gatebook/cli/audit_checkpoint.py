@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import click
@@ -20,11 +21,20 @@ from gatebook.tlog.proof import open_checkpoint
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 
+AGAIN_SECONDS = 0.5
+
 
 @click.command()
 @click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
 @memory_options
 @witness_options
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(0, 3_600),
+    default=0,
+    help="Ask again for so many seconds until enough witnesses have cosigned.",
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the checkpoint to this file.")
 @origin_option
 @target_option
@@ -37,6 +47,7 @@ def checkpoint(  # noqa: PLR0913  # each is an option
     witness_keys: tuple[str, ...],
     witnesses_needed: int | None,
     witness_policy: Path | None,
+    wait_seconds: float,
     out: Path | None,
     origin: str,
     target: str,
@@ -55,7 +66,9 @@ def checkpoint(  # noqa: PLR0913  # each is an option
         witnesses = policy_of(key, witness_keys, witnesses_needed, witness_policy)
         memory = memory_of(key, remember, forget=forget)
         with channel(target) as opened:
-            note, kept_size = advance(AuditServiceStub(opened), key, witnesses, memory, origin)
+            stub = AuditServiceStub(opened)
+            note = newest(stub, witnesses, origin, wait_seconds)
+            kept_size = advance(stub, key, note, memory, origin)
         cosigned = witnesses.cosigners(parse_note(note)) if witnesses else ()
         warning = memory.put(note)
         if out is not None:
@@ -90,17 +103,30 @@ def checkpoint(  # noqa: PLR0913  # each is an option
             click.echo(f"  note         {warning}")
 
 
-def advance(
-    stub: AuditServiceStub, key: VerifierKey, witnesses: WitnessPolicy | None, memory: Memory, origin: str
-) -> tuple[bytes, int]:
-    """Returns the newest checkpoint, verified against what is remembered, and the size of that.
+def newest(stub: AuditServiceStub, witnesses: WitnessPolicy | None, origin: str, wait_seconds: float) -> bytes:
+    """Returns the newest checkpoint that has enough cosignatures.
 
     Raises:
-        VerificationError: it is not signed, has too few cosignatures, or does not continue.
+        VerificationError: there is none by then.
+    """
+    until = time.monotonic() + wait_seconds
+    while True:
+        answer = stub.GetCheckpoint(pb.GetCheckpointRequest(origin=origin), timeout=ASK_TIMEOUT_SECONDS)
+        try:
+            return chosen(answer, witnesses)
+        except VerificationError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_SECONDS)
+
+
+def advance(stub: AuditServiceStub, key: VerifierKey, note: bytes, memory: Memory, origin: str) -> int:
+    """Returns the size that is remembered, once a checkpoint is verified to continue it.
+
+    Raises:
+        VerificationError: it is not signed, or does not continue.
         OSError: what is remembered cannot be read.
     """
-    answer = stub.GetCheckpoint(pb.GetCheckpointRequest(origin=origin), timeout=ASK_TIMEOUT_SECONDS)
-    note = chosen(answer, witnesses)
     shown = open_checkpoint(note, key)
     for kept in memory.notes():
         size = open_checkpoint(kept, key).size
@@ -109,8 +135,8 @@ def advance(
             request = pb.GetConsistencyProofRequest(old_size=size, new_size=shown.size, origin=origin)
             hashes = list(stub.GetConsistencyProof(request, timeout=ASK_TIMEOUT_SECONDS).hashes)
         require_continued(kept, note, key, hashes)
-        return note, size
-    return note, 0
+        return size
+    return 0
 
 
 def chosen(answer: pb.GetCheckpointResponse, witnesses: WitnessPolicy | None) -> bytes:
@@ -119,14 +145,14 @@ def chosen(answer: pb.GetCheckpointResponse, witnesses: WitnessPolicy | None) ->
     Raises:
         VerificationError: none has.
     """
-    newest = answer.checkpoint.encode()
+    note = answer.checkpoint.encode()
     if witnesses is None or witnesses.quorum == NOBODY:
-        return newest
+        return note
     try:
-        witnesses.require(parse_note(newest))
+        witnesses.require(parse_note(note))
     except VerificationError:
         if not answer.witnessed_checkpoint:
             raise
-        newest = answer.witnessed_checkpoint.encode()
-        witnesses.require(parse_note(newest))
-    return newest
+        note = answer.witnessed_checkpoint.encode()
+        witnesses.require(parse_note(note))
+    return note

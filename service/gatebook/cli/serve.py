@@ -60,6 +60,15 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--http-url", default="", metavar="URL", help="How callers reach --http, for its metadata.")
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
+@click.option(
+    "--witness", multiple=True, metavar="URL=KEY|FILE", help="Have a witness cosign checkpoints; may be repeated."
+)
+@click.option(
+    "--witnesses-needed", type=click.IntRange(min=0), help="How many of them make a checkpoint witnessed; else all."
+)
+@click.option(
+    "--witness-policy", type=A_FILE, help="A file (C2SP tlog-policy) that names witnesses and says so instead."
+)
 @click.option("--dev", is_flag=True, help="Publish the folders at every start, and let `local` publish.")
 @click.option(
     "--reset-gatebook", is_flag=True, help="Publish the set `gatebook` of --policies, or else the shipped one."

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -160,6 +161,13 @@ class _Book(Collector):
         yield gauge("gatebook_indexed_entries", "Entries that the index covers", service.reader.indexed_size)
         begun = service.reader.clerks_begun
         yield counter("gatebook_clerks_begun", "Clerks that have begun, the first included", (), [((), begun)])
+        if (collector := service.reader.collector) is not None:
+            witnessed = 0 if collector.witnessed is None else collector.witnessed.checkpoint.size
+            yield gauge("gatebook_witnessed_entries", "Entries under the newest witnessed checkpoint", witnessed)
+            behind = collector.seconds_behind(time.time_ns())
+            yield gauge("gatebook_witnessed_behind_seconds", "For how long the newest is not witnessed", behind)
+            yield gauge("gatebook_witnesses_away", "Witnesses that did not cosign when asked", collector.away)
+            yield gauge("gatebook_witnesses_ahead", "Witnesses that saw more of this book", len(collector.ahead))
         yield gauge("gatebook_wal_bytes", "Space that the write-ahead log takes", wal.size_bytes)
         free = disk_free_bytes(self._data)
         if free is not None:

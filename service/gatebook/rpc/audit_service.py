@@ -125,10 +125,12 @@ class AuditServicer(AuditServiceServicer):
             self._require_origin(request.origin)
             await self._reader.record(self._recorder, call.method, call.caller.id)
             signed = await self._reader.fresh() if request.refresh else self._reader.book.signed
+            witnessed = self._reader.witnessed
             return pb.GetCheckpointResponse(
                 checkpoint=signed.note.decode(),
                 verifier_key=str(self._reader.book.key.verifier),
                 size=signed.checkpoint.size,
+                witnessed_checkpoint="" if witnessed is None else witnessed.note.decode(),
             )
         raise AssertionError  # the block above returns or aborts
 
@@ -150,7 +152,7 @@ class AuditServicer(AuditServiceServicer):
                 size=size,
                 leaf_hash=record.leaf_hash,
                 hashes=hashes,
-                checkpoint=note_of(signed, size),
+                checkpoint=note_of(size, self._reader.witnessed, signed),
             )
         raise AssertionError  # the block above returns or aborts
 
@@ -165,11 +167,14 @@ class AuditServicer(AuditServiceServicer):
             hashes = await self._reader.prove(self._reader.book.consistency_proof, request.old_size, size)
             await self._reader.record(self._recorder, call.method, call.caller.id)
             return pb.GetConsistencyProofResponse(
-                old_size=request.old_size, new_size=size, hashes=hashes, checkpoint=note_of(signed, size)
+                old_size=request.old_size,
+                new_size=size,
+                hashes=hashes,
+                checkpoint=note_of(size, self._reader.witnessed, signed),
             )
         raise AssertionError  # the block above returns or aborts
 
 
-def note_of(signed: Signed, size: int) -> str:
-    """Returns the newest checkpoint, verbatim, if it is that of a tree of this size."""
-    return signed.note.decode() if signed.checkpoint.size == size else ""
+def note_of(size: int, *kept: Signed | None) -> str:
+    """Returns the checkpoint of a tree of this size, verbatim, if it is one that is kept."""
+    return next((each.note.decode() for each in kept if each is not None and each.checkpoint.size == size), "")
