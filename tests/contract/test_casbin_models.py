@@ -21,8 +21,8 @@ QUESTIONS = {
         ({"subject": "ben", "action": "write", "resource": "/book/2", "dom": "legal"}, types_pb2.EFFECT_ALLOW),
     ],
     "second_matcher": [
-        ({"subject": "ana", "action": "any", "resource": "data1"}, types_pb2.EFFECT_ALLOW),
-        ({"subject": "ana", "action": "any", "resource": "data2"}, types_pb2.EFFECT_DENY),
+        ({"subject": "ana", "action": "read", "resource": "data/1"}, types_pb2.EFFECT_ALLOW),
+        ({"subject": "ana", "action": "read", "resource": "other/1"}, types_pb2.EFFECT_DENY),
     ],
 }
 

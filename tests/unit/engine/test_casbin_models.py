@@ -129,8 +129,8 @@ def test_answers_of_a_model(case: dict[str, Any]) -> None:
         ("role_patterns", ("ana", "hr", "/book/1/2", "read"), Effect.DENY),
         ("role_patterns", ("ben", "legal", "/book/2", "write"), Effect.ALLOW),
         ("role_patterns", ("ben", "legal", "books", "write"), Effect.ALLOW),
-        ("second_matcher", ("ana", "data1"), Effect.ALLOW),
-        ("second_matcher", ("ana", "data2"), Effect.DENY),
+        ("second_matcher", ("ana", "data/1", "read"), Effect.ALLOW),
+        ("second_matcher", ("ana", "other/1", "read"), Effect.DENY),
     ],
 )
 def test_settings_of_a_set_decide(folder: str, values: tuple[str, ...], expected: Effect) -> None:
