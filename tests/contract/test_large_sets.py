@@ -12,8 +12,9 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from tests.serving import POLICIES, RunningServer, serving
+from tests.serving import POLICIES, RunningServer, gatebook, serving
 
+from gatebook.cli.uploading import WHOLE_BYTES_MAX
 from gatebook.config import Config
 from gatebook.policy import bundle
 from gatebook.revisions.aside import ASIDE_BYTES
@@ -181,6 +182,29 @@ def test_parts_are_put_together_as_they_were_cut(tmp_path: Path) -> None:
     assert bundle.digest(files) == response.revision.digest
     invalid, exhausted = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
     assert {"continues": invalid, "twice": invalid, "many": exhausted} == codes
+
+
+def test_the_command_sends_what_fits_no_message(tmp_path: Path) -> None:
+    """A folder that is larger than a message is published, rehearsed and refused by the same commands as any other."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    comments = b"# a line that says nothing at all, and says it at some length, so that there need not be many\n"
+    files = {"model.conf": MODEL, "policy.csv": comments * (WHOLE_BYTES_MAX // len(comments) + 1)}
+    for path, content in files.items():
+        (folder / path).write_bytes(content)
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as server:
+        to = ("--target", server.target)
+        rehearsed = gatebook("policy", "publish", str(folder), "--dry-run", *to)
+        published = gatebook("policy", "publish", str(folder), *to)
+        with (folder / "policy.csv").open("ab") as file:
+            file.write(b"q, nobody, knows, this\n")
+        refused = [gatebook("policy", "publish", str(folder), *option, *to) for option in ((), ("--dry-run",))]
+
+    digest = bundle.digest(files)[:12]
+    assert (0, f"large {digest}: can be published\n") == (rehearsed.returncode, rehearsed.stdout)
+    assert (0, f"large revision 1 {digest} is now active\n") == (published.returncode, published.stdout)
+    assert [1, 1] == [it.returncode for it in refused]
+    assert all("UNKNOWN_RULE_TYPE" in it.stderr and "nothing was changed" in it.stderr for it in refused)
 
 
 def test_every_worker_builds_beside_its_own_checks(tmp_path: Path) -> None:

@@ -54,9 +54,12 @@ class Pacer:
         self._sleep(PAUSE_SECONDS)
         if now >= self._tell_at:
             self._tell_at = now + TELL_SECONDS
-            seconds = round(now - self._began, 1)
-            self._log.info("still at it", step=self._step, set=self._policy_set, seconds=seconds)
+            self.tell(now - self._began)
         self._until = self._clock() + WORK_SECONDS
+
+    def tell(self, seconds: float) -> None:
+        """Tells the log for how long this has been worked on."""
+        self._log.info("still at it", step=self._step, set=self._policy_set, seconds=round(seconds, 1))
 
 
 def pacer_of(step: str, policy_set: str = "", *, beside_calls: bool) -> Pacer:
