@@ -189,7 +189,10 @@ class Attending:
 
     def run(self, end_seconds: float) -> bool:
         """Works until nobody is there who gives orders; returns whether all work came to an end."""
-        begin = decode_order(self._connection.recv_bytes())
+        try:
+            begin = decode_order(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            return True  # they have gone before they said anything
         if not isinstance(begin, Begin):
             raise TypeError(begin)
         working = threading.Thread(target=self._work, args=(begin,), name="book-clerk-work", daemon=True)

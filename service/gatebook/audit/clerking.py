@@ -93,6 +93,7 @@ class Clerking:
         self._tiled: list[Tiled] = []  # the answer that is waited for, once it is there
         self._indexed = 0
         self._wanted = 0
+        self._asked = 0  # of the clerk at work, so that no orders pile up before it
         self._misses = 0
         self._trouble: Told | None = None  # the last reason why nothing could be indexed
         self._closing = False
@@ -163,9 +164,8 @@ class Clerking:
         """Has all entries before a size, which must be published, indexed; waits for nobody."""
         with self._changed:
             self._wanted = max(self._wanted, size)
-            if self._connection is not None:
-                with contextlib.suppress(ClerkAwayError):
-                    self._send(Cover(self._wanted))
+            if self._wanted > self._asked or self._trouble is not None:
+                self._ask()
 
     def cover(self, size: int) -> None:
         """Has all entries before a size, which must be published, indexed, and waits for it.
@@ -189,6 +189,12 @@ class Clerking:
         if trouble is not None:
             raise trouble.error()
         raise BookUnavailableError(f"the index covers {self._indexed} entries and not yet {size}: ask again")
+
+    def _ask(self) -> None:
+        """Has the clerk index all that is wanted; where there is none, the next one is told."""
+        with contextlib.suppress(ClerkAwayError):
+            self._send(Cover(self._wanted))
+            self._asked = self._wanted
 
     def _send(self, order: Tiling | Cover) -> None:
         if self._connection is None:
@@ -256,9 +262,9 @@ class Clerking:
             if isinstance(answer, Begun):
                 self._connection = connection
                 self._number += 1
+                self._asked = 0
                 if self._wanted > self._indexed:
-                    with contextlib.suppress(ClerkAwayError):
-                        self._send(Cover(self._wanted))
+                    self._ask()
             self._changed.notify_all()
         if grown:
             self._on_grown()
