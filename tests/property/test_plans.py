@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.planned import SHOWN, TYPES, Line, bound, policies, require_same, rows
+from tests.planned import SHOWN, THINGS, TYPES, Line, bound, policies, require_same, rows
 
 from gatebook.sql.statement import Statement
 
@@ -86,4 +87,49 @@ def test_rows_and_values_are_those_of_checks(
         store(held)
         return selected(statement)
 
+    require_same(policy, held, columns, "duckdb", run, allow_partial=allow_partial)
+
+
+NAME, SMALL, MAIL = (f"{THINGS}.{column}" for column in ("name", "small", "mail"))
+FLAG, ONE, MORE = "r.row.flag", "r.row.small == 1", "r.row.small > 1"
+EMPTY: dict[str, Any] = dict.fromkeys(TYPES)
+MEETINGS = {
+    "two constants": [("p2", NAME, FLAG, "constant:x"), ("p2", NAME, ONE, "constant:y")],
+    "two constants and what covers both": [
+        ("p2", NAME, FLAG, "constant:x"),
+        ("p2", NAME, ONE, "constant:y"),
+        ("p2", NAME, MORE, "nullify"),
+    ],
+    "both ends": [("p2", NAME, FLAG, "partial:last:1"), ("p2", NAME, ONE, "partial:first:2")],
+    "both ends over none": [
+        ("p2", NAME, FLAG, "partial:last:1"),
+        ("p2", NAME, ONE, "partial:first:2"),
+        ("p2", NAME, "True", "none"),
+    ],
+    "a mask of another type": [("p2", SMALL, FLAG, "redact")],
+    "a mask of another type, and what covers it": [("p2", SMALL, FLAG, "redact"), ("p2", SMALL, ONE, "nullify")],
+    "one of three types": [("p2", SMALL, FLAG, "redact"), ("p2", SMALL, ONE, "band:3"), ("p2", SMALL, MORE, "band:10")],
+    "a mask that a tag demands": [("p2", MAIL, FLAG, "redact")],
+    "a none that a tag demands": [("p2", MAIL, FLAG, "none"), ("p2", MAIL, ONE, "redact")],
+    "the same mask for two reasons": [("p2", NAME, FLAG, "hash"), ("p2", NAME, ONE, "hash")],
+    "a number, a truth value": [("p", NAME, "r.row.small == 1 || r.row.flag == True", "deny")],
+}
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+@pytest.mark.parametrize("name", MEETINGS)
+def test_masks_that_meet(name: str, allow_partial: bool) -> None:
+    """Where masks contradict each other, do not fit or are demanded on some rows, a plan returns what checks allow."""
+    held = [
+        {**EMPTY, "name": "Ab 7", "mail": "ana@example.com", "flag": flag, "small": small}
+        for flag in (True, False, None)
+        for small in (1, 2, None)
+    ]
+
+    def run(statement: Statement) -> dict[int, dict[str, Any]]:
+        store(held)
+        return selected(statement)
+
+    policy: list[Line] = [("p", THINGS, "True", "allow"), *MEETINGS[name]]
+    columns = ["mail"] if "tag" in name else ["name", "small"]
     require_same(policy, held, columns, "duckdb", run, allow_partial=allow_partial)

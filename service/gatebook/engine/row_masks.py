@@ -76,7 +76,7 @@ def mask_rows(said: Sequence[tuple[str, Said]], column_type: str, key_id: str) -
     # A `none` that depends on the row comes last, and what comes last is shown in clear anyway.
     shown = [each for each in ordered if each.spec.kind is not MaskKind.NONE or each.condition is None]
     return RowMasks(
-        tuple(_mask(each, column_type, key_id) for each in shown),
+        tuple([_mask(each, column_type, key_id) for each in shown]),
         tuple(clauses),
         tuple(dict.fromkeys(each.rule for _, each in said)),
         _met([each.applies for each in meant]),
@@ -127,12 +127,15 @@ def _troubles(ordered: Sequence[_Meant], column_type: str, key_id: str) -> list[
         for one, other in combinations(ordered, 2)
         if not _covers(one, other) and not _covers(other, one)
     ]
-    for each in ordered:
-        if not castable(each.spec, column_type):
-            troubles.append(((each,), f"mask `{each.spec}` cannot be cast to type `{column_type}`"))
-        elif each.spec.kind is MaskKind.HASH and not key_id:
-            troubles.append(((each,), "mask `hash` has no key"))
-    return troubles
+    alone = [((each,), _inapplicable(each.spec, column_type, key_id)) for each in ordered]
+    return troubles + [trouble for trouble in alone if trouble[1]]
+
+
+def _inapplicable(spec: MaskSpec, column_type: str, key_id: str) -> str:
+    """Says why a mask cannot be applied to a column at all; nothing where it can."""
+    if not castable(spec, column_type):
+        return f"mask `{spec}` cannot be cast to type `{column_type}`"
+    return "mask `hash` has no key" if spec.kind is MaskKind.HASH and not key_id else ""
 
 
 def _unless_reached(troubled: Sequence[_Meant], ordered: Sequence[_Meant]) -> Expression | None:
@@ -148,7 +151,10 @@ def _unless_reached(troubled: Sequence[_Meant], ordered: Sequence[_Meant]) -> Ex
 
 
 def _mask(meant: _Meant, column_type: str, key_id: str) -> Mask:
+    """Returns a mask as a decision carries it; one that cannot be applied hides all, on rows that are not shown."""
     spec = meant.spec
+    if _inapplicable(spec, column_type, key_id):
+        return Mask(MaskKind.NULLIFY, {}, meant.condition)
     parameters = spec.parameters()
     if spec.kind in TYPED:
         parameters["type"] = column_type

@@ -77,7 +77,7 @@ def expression(node: tree.Expression) -> types_pb2.Expression:
 def expression_value(value: tree.Value) -> types_pb2.Value:
     """Returns a literal as a message; null is a message with no field set.
 
-    A whole number beyond 64 bits, which no message holds and no column either, is null: unknown, and so masked or denied.
+    A whole number beyond 64 bits, which neither message nor column holds, is null: unknown, and so masked or denied.
     """
     match value:
         case bool():
