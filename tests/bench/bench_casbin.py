@@ -19,6 +19,7 @@ import casbin
 import msgspec
 from casbin.persist.adapters import StringAdapter
 from tests.bench.measure import show
+from tests.bench.models import TRIPLE, model
 
 from gatebook.enforcer import Enforcer
 
@@ -35,7 +36,6 @@ GROWTH_MOST = 1.3
 
 SMALL, LARGE = "RBAC, 1,100 lines", "RBAC, 110,000 lines"
 
-_TRIPLE = "sub, obj, act"
 _SAME = "r.obj == p.obj && r.act == p.act"
 _ACL = f"r.sub == p.sub && {_SAME}"
 _RBAC = f"g(r.sub, p.sub) && {_SAME}"
@@ -58,22 +58,6 @@ class Owned(dict[str, Any]):
     """An object with attributes, for both: of Casbin's they are attributes, of ours items."""
 
     __getattr__ = dict.__getitem__
-
-
-def model(
-    matcher: str,
-    *,
-    request: str = _TRIPLE,
-    rule: str = _TRIPLE,
-    roles: str = "",
-    effect: str = "some(where (p.eft == allow))",
-) -> str:
-    """Returns the text of a model."""
-    return (
-        f"[request_definition]\nr = {request}\n[policy_definition]\np = {rule}\n"
-        + (f"[role_definition]\n{roles}\n" if roles else "")
-        + f"[policy_effect]\ne = {effect}\n[matchers]\nm = {matcher}\n"
-    )
 
 
 def one_of(allowed: Sequence[Request], denied: Sequence[Request]) -> Callable[[random.Random, bool], Request]:
@@ -189,14 +173,14 @@ def cases() -> Iterator[Case]:
     both = "some(where (p.eft == allow)) && !some(where (p.eft == deny))"
     yield Case(
         "deny-override, 6 lines",
-        model(_RBAC, rule=f"{_TRIPLE}, eft", roles="g = _, _", effect=both),
+        model(_RBAC, rule=f"{TRIPLE}, eft", roles="g = _, _", effect=both),
         "".join(f"{line}, allow\n" for line in _RBAC_POLICY.splitlines()[:4])
         + "p, alice, data2, write, deny\ng, alice, data2_admin\n",
         one_of([*ours, ("alice", "data2", "read")], [("alice", "data2", "write"), ("eve", "data1", "read")]),
     )
     yield Case(
         "priority, 9 lines",
-        model(_RBAC, rule=f"{_TRIPLE}, eft", roles="g = _, _", effect="priority(p.eft) || deny"),
+        model(_RBAC, rule=f"{TRIPLE}, eft", roles="g = _, _", effect="priority(p.eft) || deny"),
         "p, alice, data1, read, allow\np, data1_deny_group, data1, read, deny\n"
         "p, data1_deny_group, data1, write, deny\n"
         "p, alice, data1, write, allow\np, data2_allow_group, data2, read, allow\np, bob, data2, read, deny\n"

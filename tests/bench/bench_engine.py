@@ -1,84 +1,17 @@
-"""Measures the engine alone: microseconds per decision, beside Casbin's own enforcer.
-
-The first four models are those of Casbin's published benchmark, with its generator.
-"""
+"""Measures the engine alone: microseconds per check of a governed set. Of plain sets, see `bench_casbin`."""
 
 from __future__ import annotations
 
-import logging
-import time
 from functools import partial
 from typing import Any
 
-import casbin
-import msgspec
-from casbin.persist.adapters import StringAdapter
 from tests.bench.measure import Step, microseconds, show
 
 from gatebook.compiler.program import compile_program
-from gatebook.engine.evaluate import evaluate, evaluate_columns
+from gatebook.engine.evaluate import evaluate_columns
 from gatebook.policy.casbin_files import read_casbin
-from gatebook.policy.policy_set import GOVERNED, PLAIN, PolicySet
+from gatebook.policy.policy_set import GOVERNED, PolicySet
 from gatebook.policy.settings import Settings
-from gatebook.values import Effect
-
-_ACL = "r.sub == p.sub && r.obj == p.obj && r.act == p.act"
-_RBAC = "g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act"
-_REQUEST = {"sub": "user501", "obj": "data9", "act": "read"}
-
-
-class Case(msgspec.Struct, frozen=True):
-    """One model with its rules and a request."""
-
-    name: str
-    model: str
-    policy: str
-    request: dict[str, Any]
-
-
-def model(
-    matcher: str, rule: str = "sub, obj, act", roles: str = "", effect: str = "some(where (p.eft == allow))"
-) -> str:
-    """Returns the text of a plain model."""
-    return (
-        f"[request_definition]\nr = sub, obj, act\n[policy_definition]\np = {rule}\n"
-        + (f"[role_definition]\n{roles}\n" if roles else "")
-        + f"[policy_effect]\ne = {effect}\n[matchers]\nm = {matcher}\n"
-    )
-
-
-def rbac(rules: int, users: int) -> str:
-    """Returns Casbin's generated policy: ten rules an object, ten users a role."""
-    lines = [f"p, group{number}, data{number // 10}, read" for number in range(rules)]
-    lines += [f"g, user{number}, group{number // 10}" for number in range(users)]
-    return "\n".join(lines) + "\n"
-
-
-CASES = (
-    Case("ACL, 2 lines", model(_ACL), "p, user501, data9, read\np, ben, data2, write\n", _REQUEST),
-    Case("RBAC, 1,100 lines", model(_RBAC, roles="g = _, _"), rbac(100, 1_000), _REQUEST),
-    Case("RBAC, 11,000 lines", model(_RBAC, roles="g = _, _"), rbac(1_000, 10_000), _REQUEST),
-    Case("RBAC, 110,000 lines", model(_RBAC, roles="g = _, _"), rbac(10_000, 100_000), _REQUEST),
-    Case(
-        "resource roles, 6 lines",
-        model("g(r.sub, p.sub) && g2(r.obj, p.obj) && r.act == p.act", roles="g = _, _\ng2 = _, _"),
-        "p, user501, data1, read\np, admin, group1, read\np, admin, group1, write\n"
-        "g, user501, admin\ng2, data9, group1\ng2, data8, group1\n",
-        _REQUEST,
-    ),
-    Case(
-        "keyMatch2, 1,000 lines",
-        model("r.sub == p.sub && keyMatch2(r.obj, p.obj) && r.act == p.act"),
-        "".join(f"p, user{number}, /data/:id/{number}, read\n" for number in range(1_000)),
-        {"sub": "user501", "obj": "/data/7/501", "act": "read"},
-    ),
-    Case(
-        "ABAC rules, 1,000 lines",
-        model("eval(p.cond) && r.obj == p.obj && r.act == p.act", "cond, obj, act"),
-        "".join(f"p, r.sub == 'user{number}', data{number}, read\n" for number in range(1_000)),
-        {"sub": "user501", "obj": "data501", "act": "read"},
-    ),
-)
 
 GOVERNED_MODEL = """
 [request_definition]
@@ -133,25 +66,6 @@ def policy_set(kind: str, model_text: str, policy: str) -> PolicySet:
     return PolicySet("bench", kind, "", read.model, read.rules, read.edges, Settings(), None, None, files, ())
 
 
-def compare(case: Case) -> tuple[str, ...]:
-    """Measures one plain model, and Casbin on it."""
-    start = time.perf_counter()
-    read = policy_set(PLAIN, case.model, case.policy)
-    loaded = time.perf_counter()
-    program = compile_program(read, None)
-    compiled = time.perf_counter()
-    casbin_model = casbin.Model()
-    casbin_model.load_model_from_text(case.model)
-    enforcer = casbin.Enforcer(casbin_model, StringAdapter(case.policy))
-    values = list(case.request.values())
-    if (evaluate(program, case.request).effect is Effect.ALLOW) is not enforcer.enforce(*values):
-        raise RuntimeError(f"Gatebook and Casbin disagree: {case.name}")
-    found = microseconds({"ours": lambda: evaluate(program, case.request), "theirs": lambda: enforcer.enforce(*values)})
-    ours, theirs = found["ours"], found["theirs"]
-    times = f"{(loaded - start) * 1e3:,.0f}", f"{(compiled - loaded) * 1e3:,.0f}"
-    return case.name, *times, f"{ours:.1f}", f"{theirs:,.0f}", f"{theirs / ours:,.0f}"
-
-
 def columns() -> dict[str, float]:
     """Measures governed checks of one and ten columns, with and without a row."""
     program = compile_program(policy_set(GOVERNED, GOVERNED_MODEL, governed_policy()), None)
@@ -179,10 +93,7 @@ def columns() -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints both tables."""
-    logging.getLogger("casbin").setLevel(logging.CRITICAL)
-    header = ("model", "load ms", "compile ms", "Gatebook us", "Casbin us", "ratio")
-    show("Engine: one decision of a plain set", header, [compare(case) for case in CASES], "bench_engine")
+    """Prints the table."""
     title = f"Engine: one check of a governed set of {DATASETS} datasets and {SUBJECTS:,} subjects"
     rows = [(name, f"{took:.1f}") for name, took in columns().items()]
     show(title, ("check", "us"), rows, "bench_engine")

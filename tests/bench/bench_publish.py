@@ -24,8 +24,8 @@ from typing import Any
 import grpc
 import uvloop
 from tests.bench import h2
-from tests.bench.bench_engine import model, rbac
 from tests.bench.measure import places, show
+from tests.bench.models import model, rbac
 from tests.serving import RunningServer, serving
 
 from gatebook.v1 import access_service_pb2, policy_service_pb2, types_pb2

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from tests.bench.bench_engine import model, rbac
 from tests.bench.measure import ROOT, show
+from tests.bench.models import model, rbac
 
 from gatebook.compiler.program import Program
 from gatebook.engine.evaluate import evaluate
