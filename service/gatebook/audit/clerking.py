@@ -20,6 +20,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from gatebook.audit.clerk_words import Answer, Begin, Begun, Cover, Covered, Tiled, Told, decode_answer, encode, hang_up
@@ -212,7 +213,7 @@ class Clerking:
             code: int | str
             try:
                 code = self._employ()
-            except OSError as err:
+            except (OSError, msgspec.DecodeError) as err:
                 code = str(err)
             if self._closing:
                 return

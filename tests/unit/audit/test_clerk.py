@@ -310,3 +310,30 @@ def test_who_waits_for_nobody_is_told(tmp_path: Path) -> None:
             publish.publish_now()
         with pytest.raises(BookUnavailableError, match="covers 1 entries and not yet 2"):
             clerking.cover(2)
+
+
+class Babbler(ClerkThread):
+    """Says what no clerk says, and goes."""
+
+    def __init__(self, theirs: socket.socket) -> None:
+        """Says it."""
+        self._connection = Connection(os.dup(theirs.fileno()))
+        self._connection.send_bytes(b"\xc1")
+        self._thread = threading.Thread(target=self._connection.recv_bytes)
+        self._thread.start()
+
+
+def test_one_that_babbles_is_sent_away(tmp_path: Path) -> None:
+    """A clerk whose answer is none is followed by another one."""
+    kinds = iter([ClerkThread, Babbler])
+
+    def start(theirs: socket.socket) -> clerking_module.Process:
+        return next(kinds, ClerkThread)(theirs)
+
+    with employed(tmp_path, start) as (book, publish, clerking), structlog.testing.capture_logs() as told:
+        assert clerking._line is not None
+        hang_up(clerking._line)
+        grow(book, 10)
+        assert 10 == publish.publish_now().checkpoint.size
+        assert 2 == clerking.begun
+    assert ["clerk ended"] * 2 == [line["event"] for line in told]
