@@ -42,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tell(f"seed {chosen.seed}, {chosen.minutes:g} minutes, {chosen.processes} processes")
     run = Run(chosen.seed, chosen.minutes * 60, chosen.folder)
     with ProcessPoolExecutor(chosen.processes) as pool:
-        run.go(pool, chosen.processes)
+        try:
+            run.go(pool, chosen.processes)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
     run.report()
     return 1 if run.found else 0
 

@@ -30,12 +30,12 @@ from gatebook.engine.verdict import Verdict
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.environment import Named
 from gatebook.expression.functions import BUILTINS
-from gatebook.policy.brought import Brought, RolePatterns
+from gatebook.policy.brought import Brought, LinkConditions, RolePatterns
 from gatebook.policy.library import load_plain
 from gatebook.policy.model import EffectKind, Sections
 from gatebook.policy.policy_set import PolicySet
 from gatebook.policy.settings import Settings
-from gatebook.values import Effect
+from gatebook.values import Edge, Effect
 
 logging.getLogger("casbin").setLevel(logging.CRITICAL)
 
@@ -46,7 +46,6 @@ Build = Callable[[PolicySet, Brought], Engine]
 """Makes an engine of a policy set and what is brought along."""
 
 FIRST = Sections()
-BROUGHT = Brought(functions={"alike": lambda one, other: one[:1] == other[:1]})
 NOTHING: Mapping[str, Patterns] = {}
 USUAL_LEVELS = 10
 """How deep Casbin walks a role hierarchy, unless it is told otherwise."""
@@ -84,6 +83,17 @@ def gatebook_enforcer(model: str, policy: str, brought: Brought, *, strict: bool
         if patterns.domain_match is not None:
             enforcer.add_named_domain_matching_func(key, patterns.domain_match)
     return enforcer
+
+
+def holds(parameter: str) -> bool:
+    """Is the condition of every link that has a parameter."""
+    return parameter == "yes"
+
+
+BROUGHT = Brought(
+    functions={"alike": lambda one, other: one[:1] == other[:1]},
+    conditions={"g": LinkConditions(otherwise=holds)},
+)
 
 
 def brought_with(patterns: Mapping[str, Patterns]) -> Brought:
@@ -173,8 +183,9 @@ class Comparison:
         self._engine, self._reference = build(self._set, self._brought), Reference(self._set, brought=self._brought)
         self._tokens = self._set.model.requests[sections.request].tokens
         self._casbin = self._build_casbin()
-        self._managers = [] if self._casbin is None else list(self._casbin.rm_map.values())
-        self._enforcer = gatebook_enforcer(model, policy, self._brought, strict=strict)
+        managers = {} if self._casbin is None else {**self._casbin.rm_map, **self._casbin.cond_rm_map}
+        self._managers = list(managers.values())
+        self._enforcer = self._build_enforcer(strict=strict)
         self.counts["Enforcer refuses"] = self._enforcer is None
 
     def ask(self, values: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> Verdict:
@@ -231,6 +242,19 @@ class Comparison:
             enforcer.add_function(name, function)
         for key, patterns in self._patterns.items():
             enforcer.add_named_domain_matching_func(key, BUILTINS[patterns.domains].call)
+        for edge in self._conditional():
+            enforcer.add_named_link_condition_func(edge.gtype, edge.child, edge.parent, holds)
+        return enforcer
+
+    def _conditional(self) -> list[Edge]:
+        return [edge for edge in self._set.edges if edge.parameters]
+
+    def _build_enforcer(self, *, strict: bool) -> Enforcer | None:
+        enforcer = gatebook_enforcer(self._model, self._policy, self._brought, strict=strict)
+        if enforcer is None:
+            return None
+        for edge in self._conditional():
+            enforcer.add_named_link_condition_func(edge.gtype, edge.child, edge.parent, holds)
         return enforcer
 
     def _ask_enforcer(self, values: Sequence[CasbinToken]) -> tuple[bool, bool, list[str]] | None:

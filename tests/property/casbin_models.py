@@ -30,6 +30,8 @@ BROUGHT_FUNCTION = "alike"
 """A function that no file holds."""
 BY_SUBJECT = "subject priority"
 NAME_PATTERNS = ("a*", "data*", "role*", "/a/*", "/b/:id")
+PARAMETERS = ("yes", "yes", "no")
+"""Of the condition of a link, which holds if it is `yes`."""
 DOMAIN_PATTERNS = ("h*", "*")
 RULES_MAX = 8
 CHAIN_MAX = 12
@@ -123,11 +125,14 @@ class Drawn(msgspec.Struct, frozen=True):
     matcher: str
     sections: Sections = FIRST
     patterns: Mapping[str, Patterns] = {}
+    conditional: bool = False
+    """Whether the links of `g`, which is then the only relation, have a parameter, and hold under a condition."""
 
     @property
     def text(self) -> str:
         """Returns the text of `model.conf`."""
-        roles = "".join(f"{key} = {', '.join('_' * arity)}\n" for key, arity in self.roles.items())
+        parameters = ", (_)" if self.conditional else ""
+        roles = "".join(f"{key} = {', '.join('_' * arity)}{parameters}\n" for key, arity in self.roles.items())
         second = self.sections != FIRST
         requests = {"r": "sub, obj, act"} if second else {}
         requests[self.sections.request] = ", ".join(self.request)
@@ -198,11 +203,12 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Choices(msgspec.Struct, frozen=True):
-    """What of a model may be chosen, and how often one relation of so many matches names as patterns."""
+    """What of a model may be chosen; of how many relations one matches names as patterns, or has conditions."""
 
     effects: tuple[str, ...] = (*EFFECTS, "both")
     sections: tuple[Sections, ...] = SECTIONS
     patterned: int = 12
+    conditioned: int = 4
 
 
 USUAL_CHOICES = Choices()
@@ -247,7 +253,11 @@ def models(draw: st.DrawFn, choices: Choices = USUAL_CHOICES) -> Drawn:
         roles = {"g": 2, **roles}
     sections = draw(st.sampled_from(choices.sections))
     patterns = {} if effect == BY_SUBJECT else draw(_patterns(roles, choices.patterned))
-    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)), sections, patterns)
+    # Casbin has conditions for all relations or for none, and keeps them by the names of a link.
+    conditional = (
+        roles == {"g": 2} and not patterns and effect != BY_SUBJECT and draw(st.integers(1, choices.conditioned)) == 1
+    )
+    return Drawn(kinds, fields, roles, effect, draw(_matchers(kinds, fields, roles)), sections, patterns, conditional)
 
 
 @st.composite
@@ -379,7 +389,8 @@ def _links(draw: st.DrawFn, model: Drawn) -> tuple[tuple[str, ...], ...]:
             links += [(key, *pair, *(DOMAINS * 2)[: arity - 2]) for pair in itertools.pairwise(chain)]
     if model.effect == BY_SUBJECT:  # an order has no cycles
         links = [link for link in links if link[0] != "g" or _rank(link[1]) < _rank(link[2])]
-    return tuple(dict.fromkeys(links))
+    links = list(dict.fromkeys(links))
+    return tuple((*link, draw(st.sampled_from(PARAMETERS))) for link in links) if model.conditional else tuple(links)
 
 
 def _rank(name: str) -> tuple[int, str]:

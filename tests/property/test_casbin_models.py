@@ -120,6 +120,13 @@ def test_every_difference_has_a_vector() -> None:
     assert {it.name for it in DIFFERENCES} <= {vector.stem for vector in VECTORS}
 
 
+def test_every_difference_is_documented() -> None:
+    """The document for those who come from Casbin names each of them."""
+    document = (Path(__file__).parents[2] / "docs/casbin.md").read_text()
+
+    assert [] == [it.name for it in DIFFERENCES if f"`{it.name}`" not in document]
+
+
 def _strange_tokens(model: Drawn) -> st.SearchStrategy[dict[str, Any]]:
     """Draws the tokens of a request, of which any may be anything."""
     return st.fixed_dictionaries(

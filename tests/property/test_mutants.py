@@ -16,7 +16,7 @@ from tests.property.strategies import plain_set
 from tests.property.test_casbin_models import compare
 
 from gatebook.engine.verdict import Verdict
-from gatebook.policy.brought import Brought
+from gatebook.policy.brought import Brought, LinkConditions
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Edge, Effect, Rule
 
@@ -95,6 +95,13 @@ def takes_patterns_for_names(policy_set: PolicySet, brought: Brought) -> Engine:
     return compiled(policy_set, replace(brought, patterns={}))
 
 
+def forgets_conditions(policy_set: PolicySet, brought: Brought) -> Engine:
+    """Takes every link with a parameter for one that holds."""
+    if not any(edge.parameters for edge in policy_set.edges):
+        raise UnaffectedError
+    return compiled(policy_set, replace(brought, conditions={"g": LinkConditions(otherwise=lambda _: True)}))
+
+
 def unknown_allows(policy_set: PolicySet, brought: Brought) -> Engine:
     """Takes UNKNOWN for true."""
     engine = compiled(policy_set, brought)
@@ -152,6 +159,7 @@ MUTANTS: Mapping[str, Build] = {
     "forgets the order of subjects": misread(lambda text: text.replace("subjectPriority(", "priority(")),
     "decides by the first sections": decides_by_the_first_sections,
     "takes patterns for names": takes_patterns_for_names,
+    "forgets the conditions of links": forgets_conditions,
     "takes UNKNOWN for true": unknown_allows,
     "remembers too much": remembers_too_much,
     "names another rule": names_another_rule,
@@ -162,6 +170,7 @@ CONCERNED: Mapping[str, Choices] = {
     "forgets the order of subjects": Choices(effects=(BY_SUBJECT,)),
     "decides by the first sections": Choices(sections=tuple(it for it in SECTIONS if it != FIRST)),
     "takes patterns for names": Choices(patterned=2),
+    "forgets the conditions of links": Choices(conditioned=1),
     "takes `<` for `<=`": Choices(effects=("allow", "both")),
 }
 """Of the faults that concern few models: of which."""
