@@ -461,6 +461,20 @@ def test_a_context_names_the_sections(kind: Callable[[str, str, str, str], objec
         ours.enforce(second[0], 18, "data1", "more")
 
 
+class Odd(dict[str, object]):
+    """An object that raises what it likes for an attribute that it lacks."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_odd_objects_are_values_like_others() -> None:
+    """An object is asked for the attributes that the model names, and for no others."""
+    enforcer = Enforcer(SECTIONS.replace("r.sub == p.sub", "r.sub.name == p.sub"), SECTIONS_POLICY)
+
+    assert (True, ["ana", "data1", "read"]) == enforcer.enforce_ex(Odd(name="ana"), "data1", "read")
+    assert not enforcer.enforce(Odd(), "data1", "read")
+
+
 CALLS = """
 [request_definition]
 r = sub, obj

@@ -25,6 +25,7 @@ def context_of(value: object) -> EnforceContext | None:
     """Returns the context that a value is, be it ours or Casbin's; None of any other value."""
     if isinstance(value, EnforceContext):
         return value
-    if isinstance(value, str) or not all(hasattr(value, part) for part in PARTS):
+    # By the name of its class: to look for attributes would run whatever an object of a caller's does for one.
+    if type(value).__name__ != EnforceContext.__name__ or not all(hasattr(value, part) for part in PARTS):
         return None
     return EnforceContext(*(str(getattr(value, part)) for part in PARTS))
