@@ -17,7 +17,7 @@ import msgspec
 from casbin.persist.adapters import StringAdapter
 from msgspec.structs import replace
 from tests.property import differences
-from tests.property.casbin_models import Patterns
+from tests.property.casbin_names import FIRST, Patterns
 from tests.property.differences import Answered
 from tests.property.strategies import plain_set
 
@@ -45,7 +45,6 @@ Engine = Callable[[Mapping[str, Any]], Verdict]
 Build = Callable[[PolicySet, Brought], Engine]
 """Makes an engine of a policy set and what is brought along."""
 
-FIRST = Sections()
 NOTHING: Mapping[str, Patterns] = {}
 USUAL_LEVELS = 10
 """How deep Casbin walks a role hierarchy, unless it is told otherwise."""

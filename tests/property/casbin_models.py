@@ -18,98 +18,34 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
+from tests.property.casbin_names import (
+    ATTRIBUTED,
+    BESIDE,
+    BROUGHT_FUNCTION,
+    BY_SUBJECT,
+    CALCULATIONS,
+    CHAIN_MAX,
+    DOMAIN_PATTERNS,
+    DOMAINS,
+    FIELDS,
+    FIRST,
+    GROUPS,
+    KINDS,
+    NAME_PATTERNS,
+    NO_PATTERNS,
+    OWN_FUNCTIONS,
+    PARAMETERS,
+    ROLES,
+    SECTIONS,
+    SUBJECTS,
+    UNLIKE,
+    Patterns,
+)
 from tests.property.strategies import ATTRIBUTES, EFFECTS, conditions
 
 from gatebook.policy.model import Sections
 
-SUBJECTS = ("ana", "ben", "role1", "role2", "role3", "*")
-ROLES = ("role1", "role2", "role3")
-GROUPS = ("group1", "group2")
-DOMAINS = ("hr", "legal")
-BROUGHT_FUNCTION = "alike"
-"""A function that no file holds."""
-BY_SUBJECT = "subject priority"
-NAME_PATTERNS = ("a*", "data*", "role*", "/a/*", "/b/:id")
-PARAMETERS = ("yes", "yes", "no")
-"""Of the condition of a link, which holds if it is `yes`."""
-DOMAIN_PATTERNS = ("h*", "*")
 RULES_MAX = 8
-CHAIN_MAX = 12
-"""How many links a long chain of roles has, at most: more than Casbin follows."""
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """What stands in the fields of rules, and what requests ask with."""
-
-    rule: tuple[str, ...]
-    request: tuple[str, ...]
-
-
-KINDS: Mapping[str, Kind] = {
-    "sub": Kind(SUBJECTS, ("ana", "ben", "chidi", "root", "role1", "")),
-    "obj": Kind(("data1", "data2", *GROUPS, "*"), ("data1", "data2", "data3", "group1")),
-    "path": Kind(
-        ("/a/*", "/a/1", "/b/:id", "/b/{id}", "/b/{id}/{id}", "/b/:id/c", "/b/{x}/c", "/*", "*"),
-        ("/a/1", "/a/1/2", "/b/7", "/b/7/c", "/b/7/7", "/b/7?x=1", "/b/", "/c", "/*"),
-    ),
-    "glob": Kind(
-        ("/a/*", "/a/**", "**/c", "/[ab]/1", "/[a-b]/?", "/a/b/c", "*"),
-        ("/a/1", "/a/1/2", "/b/1", "/b/7/c", "/a/b/c", "c", "/a"),
-    ),
-    "pattern": Kind(
-        ("/a/.*", "^/a", "/b/[0-9]+$", "(/a/1)|(/c)", "", "/a/1", "/b/\\d/c"), ("/a/1", "/a/1/2", "/b/7", "/b/7/c", "x")
-    ),
-    "act": Kind(("read", "write", "*"), ("read", "write", "own")),
-    "method": Kind(("GET", "^(GET|PUT)$", "P.*", "(GET)|(POST)", ".*"), ("GET", "PUT", "POST", "PATCH")),
-    "dom": Kind((*DOMAINS, "*"), (*DOMAINS, "other")),
-    "net": Kind(("10.0.0.0/8", "10.1.2.3", "192.168.0.0/16"), ("10.1.2.3", "192.168.1.1", "8.8.8.8")),
-}
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    "eft": ("allow", "allow", "allow", "deny", "deny"),
-    "priority": ("1", "2", "3", "10", "20"),
-    "level": ("1", "2"),
-}
-OWN_FUNCTIONS: Mapping[str, tuple[str, ...]] = {
-    "path": ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5"),
-    "glob": ("globMatch",),
-    "pattern": ("regexMatch",),
-    "method": ("regexMatch",),
-    "net": ("ipMatch",),
-}
-CALCULATIONS = (
-    "r.sub.level + r.obj.level * 2 > 3",
-    "r.sub.level - 1 <= r.obj.score / 2",
-    "(r.sub.level + 5) % 3 == 1",
-    "-r.obj.level * -1 != r.sub.level",
-    "r.sub.level * r.sub.score >= r.obj.level",
-    "r.sub.team + '1' != r.obj.team",
-    "r.sub.level in (r.obj.level, 2, 3)",
-    "r.sub.team == r.obj.team || r.sub.active != r.obj.active",
-)
-UNLIKE = (
-    "r.sub.team == 1",
-    "r.sub.level != 'safety'",
-    "r.sub.active == 1",
-    "r.obj.active == r.sub.level",
-    "r.sub.team in (1, 'growth')",
-)
-"""Comparisons of different kinds, which Python answers and nobody means."""
-FIRST = Sections()
-SECTIONS = (FIRST, FIRST, FIRST, FIRST, Sections("r2", "p2", "m2"), Sections("r", "p2", "m2"))
-BESIDE = (("p", "ana", "data1", "read"), ("p", "role1", "data2", "write"))
-"""Rules of the first sections, where others decide."""
-ATTRIBUTED = ("sub", "obj")
-"""The tokens whose values have attributes."""
-
-
-class Patterns(msgspec.Struct, frozen=True):
-    """Which functions match the names and the domains of a relation; nothing: they are what they are."""
-
-    names: str = ""
-    domains: str = ""
-
-
-NO_PATTERNS = Patterns()
 
 
 class Drawn(msgspec.Struct, frozen=True):
@@ -401,53 +337,3 @@ def _rank(name: str) -> tuple[int, str]:
 
 def _values(kind: str) -> tuple[str, ...]:
     return KINDS[kind].rule if kind in KINDS else FIELDS[kind]
-
-
-RULE_FAULTS = (
-    "spaces",
-    "tabs",
-    "twice",
-    "comment behind",
-    "one more",
-    "one less",
-    "quoted",
-    "no effect",
-    "unknown type",
-    "blank",
-    "comment",
-    "carriage return",
-)
-"""What people write into rule files, and Casbin reads in some way."""
-MODEL_FAULTS = ("comment", "blank", "spaces", "tabs", "carriage return", "comment behind")
-
-
-@st.composite
-def untidy(draw: st.DrawFn, text: str, faults: tuple[str, ...]) -> str:
-    """Draws a text with a few things that a tidy one has not."""
-    lines = text.splitlines()
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, max(0, len(lines) - 1)))
-        line = lines[at] if lines else ""
-        lines[at : at + 1] = _untidied(line, draw(st.sampled_from(faults)))
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _untidied(line: str, fault: str) -> list[str]:
-    """Returns what stands in the place of a line."""
-    changed = {
-        "spaces": "  " + line.replace(", ", " ,   ").replace(" = ", "  =   ") + "  ",
-        "tabs": line.replace(", ", ",\t"),
-        "comment behind": f"{line} # why",
-        "one more": f"{line}, more",
-        "one less": line.rpartition(", ")[0] or line,
-        "quoted": ", ".join(f'"{field}"' if at == 1 else field for at, field in enumerate(line.split(", "))),
-        "no effect": line.replace("allow", "Allow").replace("deny", "none"),
-        "carriage return": f"{line}\r",
-    }
-    beside = {
-        "twice": line,
-        "unknown type": "q, ana, data1, read",
-        "blank": "",
-        "comment": "# p, ana, data1, read",
-    }
-    return [changed[fault]] if fault in changed else [line, beside[fault]]

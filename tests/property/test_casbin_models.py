@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from tests.property.agreement import Build, Comparison, brought_with, casbin_enforcer, compiled
-from tests.property.casbin_models import KINDS, MODEL_FAULTS, RULE_FAULTS, Case, Drawn, Patterns, cases, untidy
+from tests.property.casbin_models import Case, Drawn, cases
+from tests.property.casbin_names import KINDS, Patterns
 from tests.property.differences import DIFFERENCES
 from tests.property.strategies import ATTRIBUTES, holed, plain_set, strange_values
+from tests.property.untidy import MODEL_FAULTS, RULE_FAULTS, untidy
 
 from gatebook.engine.reference import Reference
 from gatebook.errors import PolicySetRefusedError

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from msgspec.structs import replace
 from tests.property.agreement import Build, DisagreementError, Engine, compiled
-from tests.property.casbin_models import BY_SUBJECT, FIRST, SECTIONS, USUAL_CHOICES, Case, Choices, cases
+from tests.property.casbin_models import USUAL_CHOICES, Case, Choices, cases
+from tests.property.casbin_names import BY_SUBJECT, FIRST, SECTIONS
 from tests.property.strategies import plain_set
 from tests.property.test_casbin_models import compare
 
