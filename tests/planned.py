@@ -24,6 +24,7 @@ from gatebook.planning import plan
 from gatebook.policy.directory import Directory, Subject
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.rpc import encode
+from gatebook.sql.conditions import BEYOND_DOUBLES
 from gatebook.sql.dialects import DIALECTS
 from gatebook.sql.statement import KeyPad, Parameter, Statement
 from gatebook.v1 import types_pb2
@@ -214,6 +215,12 @@ def comparable(value: Any) -> Any:  # noqa: ANN401  # a row holds anything
             return value
 
 
+def has_large_numbers(policy: Sequence[Line], held: Sequence[Mapping[str, Any]]) -> bool:
+    """Tells whether a number may get so large on its way that a plan takes it for unknown."""
+    said = any(large in when for _, _, when, _ in policy for large in (HUGE, "1e30"))
+    return said or any(abs(row[name] or 0) > 1_001 for row in held for name in ("small", "big", "amount"))
+
+
 def note(what: str) -> None:
     """Counts what examples are of, where they are drawn."""
     if currently_in_test_context():
@@ -246,17 +253,21 @@ def require_same(
     found = {
         place: {name: comparable(value) for name, value in row.items()} for place, row in selected(statement).items()
     }
+    is_exact = not statement.narrowings or (
+        statement.narrowings == (BEYOND_DOUBLES,) and not has_large_numbers(policy, held)
+    )
     refused = [outcome.column for outcome in decision.columns if outcome.reason is Reason.MASK_NOT_APPLICABLE]
     assert found.keys() <= expected.keys()
     for place, row in found.items():
         for name, value in row.items():
             # A column that a check withholds from a row is null there.
             due, clear = expected[place].get(name), comparable(held[place][name])
-            assert value == due or (statement.narrowings and (value is None or value != clear)), (place, name, due)
-    if not statement.narrowings and not refused:
+            assert value == due or (not is_exact and (value is None or value != clear)), (place, name, due)
+    if is_exact and not refused:
         assert found.keys() == expected.keys()
 
 
+HUGE = "9007199254740993"
 LETTERS = ("a", "b", "A", "á", "z", "🙂", "a'b", "", "aa", "ab", "Ab 7", 'q"$1')
 texts = st.sampled_from(LETTERS)
 IDS = (uuid.UUID(int=1), uuid.UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff"))
@@ -266,7 +277,11 @@ few_days = st.sampled_from((dt.date(2026, 6, 18), dt.date(2026, 6, 19)))
 few_times = st.sampled_from(
     (datetime(2026, 6, 18, 9, 59, 59, 5, tzinfo=UTC), datetime(2026, 6, 18, 23, 30, tzinfo=UTC))
 )
-decimals = st.sampled_from([Decimal(text) for text in ("0", "0.5", "2", "2.5", "-2.5", "0.1", "1000.0001", "-7")])
+decimals = (
+    st.decimals(-1000, 1000, places=4)
+    | st.decimals(-(10**15), 10**15, places=4)
+    | st.sampled_from([Decimal(text) for text in ("0", "0.5", "2", "2.5", "-2.5", "0.1", "1000.0001", "-7")])
+)
 metas = st.one_of(
     st.fixed_dictionaries(
         {},
@@ -303,7 +318,7 @@ numbers = st.recursive(
     st.sampled_from(
         ("r.row.small", "r.row.small", "r.row.big", "r.row.amount", "r.row.meta.n", "r.sub.level", "r.sub.rate")
     )
-    | st.sampled_from(("0", "1", "2", "3", "2.5", "0.5", "-7", "1000", "9007199254740993", "0.1", "1e30")),
+    | st.sampled_from(("0", "1", "2", "3", "2.5", "0.5", "-7", "1000", HUGE, "0.1", "1e30")),
     lambda inner: st.tuples(inner, st.sampled_from("+-*/%"), inner).map(lambda it: f"({it[0]} {it[1]} {it[2]})"),
     max_leaves=3,
 )

@@ -42,7 +42,7 @@ COLUMN_PARTS = 2
 """`row` and the name of a column; more lead into it."""
 ORDERINGS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%"}
-PATTERN_ARGUMENTS = 2
+BEYOND_DOUBLES = "decimal numbers, and whole ones where they meet one, count as unknown beyond 2^53"
 
 
 class Conditions:
@@ -58,8 +58,7 @@ class Conditions:
     @property
     def narrowings(self) -> tuple[str, ...]:
         """Returns what could not be said exactly, each once."""
-        rounded = ("decimal numbers, and whole ones where they meet one, count as unknown beyond 2^53",)
-        return tuple(dict.fromkeys((*self._narrowed, *(rounded if self._numbers.rounded else ()))))
+        return tuple(dict.fromkeys((*self._narrowed, *((BEYOND_DOUBLES,) if self._numbers.rounded else ()))))
 
     def holds(self, expression: Expression) -> Node | None:
         """Returns what is true only where an expression is True; nothing where that is for no row."""
