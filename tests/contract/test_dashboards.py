@@ -19,6 +19,7 @@ from tests.serving import POLICIES, ROOT, RunningServer, gatebook, serving
 
 from gatebook.envoy import external_auth_pb2
 from gatebook.rpc.status import CODES
+from gatebook.tlog.cosignature import WitnessSigningKey
 from gatebook.v1 import access_service_pb2, audit_service_pb2, policy_service_pb2
 from gatebook.values import Effect, Reason
 
@@ -48,7 +49,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
     """Gives what a server tells that allowed, denied and refused, with a policy set and a directory."""
     folder = tmp_path_factory.mktemp("dashboards")
     tls = tls_options(folder, authority())
-    with serving(folder / "tls", [POLICIES / "basic"], *tls, "--metrics", "127.0.0.1:0") as server:
+    nobody = f"http://127.0.0.1:1={WitnessSigningKey.generate('witness.test/w1').public}"
+    watched = ("--metrics", "127.0.0.1:0", "--witness", nobody)
+    with serving(folder / "tls", [POLICIES / "basic"], *tls, *watched) as server:
         encrypted = scrape(address_of(server))
     with serving(folder / "data", [POLICIES / "telemetry"], "--metrics", "127.0.0.1:0") as server:
         to = ("--target", server.target)

@@ -16,6 +16,7 @@ from tests.serving import POLICIES, RunningServer, gatebook, serving
 from tests.witnesses import RunningWitness, create, witnessing
 
 from gatebook.tlog.cosignature import WitnessSigningKey
+from gatebook.tlog.keys import SigningKey
 from gatebook.tlog.note import parse_note
 from gatebook.tlog.policy import any_of
 from gatebook.v1 import audit_service_pb2 as pb
@@ -132,6 +133,34 @@ def test_an_auditor_verifies_that_it_is_witnessed(
     assert ORIGIN == verify_proof_file(proof.read_bytes(), entry, vkey.read_text(), witnesses=stated).origin
     with pytest.raises(Exception, match="too few witnesses"):
         verify_proof_file(proof.read_bytes(), entry, vkey.read_text(), witnesses=[stranger[1]])
+
+
+def test_a_policy_file_says_who_is_needed(
+    running: tuple[RunningServer, RunningWitness, RunningWitness], tmp_path: Path
+) -> None:
+    """A file of C2SP tlog-policy takes the place of the options, and one about other books is refused."""
+    server, one, two = running
+    witnessed(server)
+    policy, vkey = tmp_path / "policy", server.data / "book" / "vkey"
+    stranger = WitnessSigningKey.generate("witness.test/w3").public
+    lines = [f"log {vkey.read_text().strip()}", f"witness a {one.key}", f"witness b {two.key}", f"witness c {stranger}"]
+    ask = ("audit", "checkpoint", "--vkey", str(vkey), "--target", server.target, "--witness-policy", str(policy))
+
+    def asked(*rest: str) -> tuple[int, str]:
+        policy.write_text("\n".join([*lines, *rest, ""]))
+        done = gatebook(*ask)
+        return done.returncode, done.stderr
+
+    assert (0, "") == asked("group most 2 a b c", "quorum most")
+    assert (0, "") == asked("group all all a b", "group either any all c", "quorum either")
+    for needed in ("group all all a b c", "group all 1 c"):
+        code, told = asked(needed, "quorum all")
+        assert (1, True) == (code, "too few witnesses" in told)
+    lines[0] = f"log {key_of(server.data)}".replace("gatebook.test", "other.test")
+    assert 1 == asked("quorum a")[0]
+    lines[0] = f"log {SigningKey.generate(ORIGIN).verifier}"
+    code, told = asked("quorum a")
+    assert (1, True) == (code, "is about other books" in told)
 
 
 def test_a_witness_that_is_gone_holds_nothing_up(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ import msgspec
 from gatebook.audit.keyfile import sync_directory
 from gatebook.config import state_home
 from gatebook.errors import VerificationError
+from gatebook.tlog.checkpoint import parse_checkpoint
 from gatebook.tlog.cosignature import WitnessKey
 from gatebook.tlog.keys import VerifierKey
-from gatebook.tlog.note import NOTE_BYTES_MAX
+from gatebook.tlog.note import NOTE_BYTES_MAX, parse_note
 from gatebook.tlog.policy import POLICY_BYTES_MAX, WitnessPolicy, any_of, parse_policy
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -47,6 +48,8 @@ class Memory(msgspec.Struct, frozen=True):
     def put(self, note: bytes) -> str:
         """Puts a checkpoint in place of the one remembered, whole or not at all; returns a warning, if any.
 
+        Another command may have remembered a newer one meanwhile, which stays.
+
         Raises:
             OSError: it cannot be written, in a file that somebody named.
         """
@@ -54,6 +57,8 @@ class Memory(msgspec.Struct, frozen=True):
             return ""
         try:
             self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+            if any(_size(kept) > _size(note) for kept in self.notes()):
+                return ""
             temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
             with temporary.open("wb") as file:
                 file.write(note)
@@ -66,6 +71,10 @@ class Memory(msgspec.Struct, frozen=True):
                 raise
             return f"the checkpoint is not remembered, so that next time no older copy shows: {error.strerror}"
         return ""
+
+
+def _size(note: bytes) -> int:
+    return parse_checkpoint(parse_note(note).text).size
 
 
 def memory_of(key: VerifierKey, remember: Path | None, *, forget: bool) -> Memory:
