@@ -143,6 +143,7 @@ class Choices(msgspec.Struct, frozen=True):
 
     effects: tuple[str, ...] = (*EFFECTS, "both")
     sections: tuple[Sections, ...] = SECTIONS
+    objects: tuple[str, ...] = ("obj", "obj", "obj", "path", "path", "glob", "pattern")
     patterned: int = 12
     conditioned: int = 4
 
@@ -156,7 +157,7 @@ def cases(draw: st.DrawFn, choices: Choices = USUAL_CHOICES) -> Case:
     model = draw(models(choices))
     rules = draw(_rules(model, RULES_MAX))
     attributes = draw(st.fixed_dictionaries(dict.fromkeys(ATTRIBUTED, ATTRIBUTES)))
-    return Case(model, rules, draw(_links(model)), attributes)
+    return Case(model, rules, draw(_links(model)) if model.roles else (), attributes)
 
 
 @st.composite
@@ -166,7 +167,7 @@ def models(draw: st.DrawFn, choices: Choices = USUAL_CHOICES) -> Drawn:
     kinds = {
         "sub": "sub",
         **dict.fromkeys(domains, "dom"),
-        "obj": draw(st.sampled_from(("obj", "obj", "obj", "path", "path", "glob", "pattern"))),
+        "obj": draw(st.sampled_from(choices.objects)),
         "act": draw(st.sampled_from(("act", "act", "method"))),
         **({"ip": "net"} if draw(st.integers(0, 5)) == 0 else {}),
     }
@@ -188,7 +189,7 @@ def models(draw: st.DrawFn, choices: Choices = USUAL_CHOICES) -> Drawn:
         fields = {"sub": "sub", **fields}
         roles = {"g": 2, **roles}
     sections = draw(st.sampled_from(choices.sections))
-    patterns = {} if effect == BY_SUBJECT else draw(_patterns(roles, choices.patterned))
+    patterns = draw(_patterns(roles, choices.patterned)) if roles and effect != BY_SUBJECT else {}
     # Casbin has conditions for all relations or for none, and keeps them by the names of a link.
     conditional = (
         roles == {"g": 2} and not patterns and effect != BY_SUBJECT and draw(st.integers(1, choices.conditioned)) == 1

@@ -172,6 +172,8 @@ CONCERNED: Mapping[str, Choices] = {
     "decides by the first sections": Choices(sections=tuple(it for it in SECTIONS if it != FIRST)),
     "takes patterns for names": Choices(patterned=2),
     "forgets the conditions of links": Choices(conditioned=1),
+    "takes keyMatch2 for keyMatch": Choices(objects=("path",)),
+    "forgets resource roles": Choices(objects=("obj",)),
     "takes `<` for `<=`": Choices(effects=("allow", "both")),
 }
 """Of the faults that concern few models: of which."""
