@@ -6,7 +6,9 @@ outcomes. Rules whose matcher is False are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 import msgspec
 
@@ -19,6 +21,7 @@ Memo = dict[int, Outcome]
 """The outcomes of one request to a governed set, by the identity of an entry of the program."""
 
 _UNKNOWN = Literal(None)
+_ORDER = attrgetter("order")
 
 
 def outcomes(found: tuple[Found, ...], tokens: Tokens) -> Iterator[tuple[Entry, Outcome]]:
@@ -47,20 +50,19 @@ def column_outcomes(found: tuple[Found, ...], tokens: Tokens, memo: Memo) -> lis
     return judged if len(found) == 1 else list(_merged(iter(judged)))
 
 
-def _entries(found: tuple[Found, ...], tokens: Tokens) -> tuple[Entry, ...] | list[Entry]:
-    """Returns the entries whose guards do not fail, in order."""
+def _entries(found: tuple[Found, ...], tokens: Tokens) -> Iterable[Entry]:
+    """Returns the entries whose guards do not fail, in order; none is looked at before it is asked for."""
     if len(found) == 1 and found[0].guard is None:
         return found[0].entries
-    entries: list[Entry] = []
-    for guard, guarded in found:
-        truth = True if guard is None else guard(tokens, ())
-        if truth is True:
-            entries += guarded
-        elif truth is not False:
-            entries += [msgspec.structs.replace(entry, certain=False) for entry in guarded]
-    if len(found) > 1:
-        entries.sort(key=lambda entry: entry.order)
-    return entries
+    guarded = (_guarded(it, tokens) for it in found)
+    return heapq.merge(*guarded, key=_ORDER)
+
+
+def _guarded(found: Found, tokens: Tokens) -> Iterable[Entry]:
+    truth = True if found.guard is None else found.guard(tokens, ())
+    if truth is True:
+        return found.entries
+    return () if truth is False else (msgspec.structs.replace(entry, certain=False) for entry in found.entries)
 
 
 def outcome_of(entry: Entry, tokens: Tokens, *, row_known: bool) -> Outcome:
