@@ -111,6 +111,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         try:
             yield service
         finally:
+            publishing.close()
             if not book.trouble:
                 await recorder.record_system(entry_pb2.SYSTEM_EVENT_STOPPED, version=__version__)
 

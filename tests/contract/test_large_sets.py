@@ -16,6 +16,7 @@ from tests.serving import POLICIES, RunningServer, gatebook, serving
 
 from gatebook.cli.uploading import WHOLE_BYTES_MAX
 from gatebook.config import Config
+from gatebook.errors import OverloadedError
 from gatebook.policy import bundle
 from gatebook.revisions.aside import ASIDE_BYTES
 from gatebook.revisions.publisher import THE_SERVICE
@@ -243,3 +244,17 @@ async def test_old_revisions_are_freed(tmp_path: Path) -> None:
 
         assert not gone[-1].is_set()
         assert service.revisions.snapshot("large").policy_revision.number == len(gone)
+
+
+async def test_a_draft_that_is_being_judged_holds_up_no_stop(tmp_path: Path) -> None:
+    """Who stops a service ends what it judges aside: the publish fails, and nothing of it is active."""
+    config = Config(policies=(POLICIES / "basic",), data=tmp_path / "data", dev=True)
+    async with open_service(config) as service:
+        await publish_folders(service, config)
+        task = asyncio.create_task(service.publishing.publish(large(1), "large", THE_SERVICE))
+        await asyncio.sleep(0)  # it has begun; its process, if there is one already, is ended, or never runs on
+        service.publishing.close()
+        with pytest.raises(OverloadedError):
+            await task
+
+        assert "large" not in service.revisions.state.snapshots

@@ -15,6 +15,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -61,32 +62,67 @@ def is_large(files: Mapping[str, bytes], directory: Directory | None) -> bool:
     return subjects >= ASIDE_SUBJECTS or sum(map(len, files.values())) >= ASIDE_BYTES
 
 
-def validate_aside(
-    files: Mapping[str, bytes], name: str, directory: Mapping[str, bytes] | None, now: datetime
-) -> Validation:
-    """Judges a draft; what it returns has neither the set nor its program.
+class Aside:
+    """Judges drafts in processes of their own, until it is closed. Used from threads."""
 
-    Raises:
-        OverloadedError: the system has no process for it, or ended it, or it took too long.
-    """
-    task = Task(dict(files), name, None if directory is None else dict(directory), now)
-    try:
-        done = subprocess.run(  # noqa: S603  # this very program
-            COMMAND, input=msgspec.msgpack.encode(task), capture_output=True, timeout=SECONDS_MAX, check=False
+    def __init__(self) -> None:
+        """Begins with none."""
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends whatever is being judged: who waits for it is told that it could not be."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                process.kill()
+
+    def validate(
+        self, files: Mapping[str, bytes], name: str, directory: Mapping[str, bytes] | None, now: datetime
+    ) -> Validation:
+        """Judges a draft; what it returns has neither the set nor its program.
+
+        Raises:
+            OverloadedError: the system has no process for it, or ended it, or it took too long.
+        """
+        task = Task(dict(files), name, None if directory is None else dict(directory), now)
+        try:
+            code, said, complaint = self._run(msgspec.msgpack.encode(task))
+        except (OSError, subprocess.TimeoutExpired) as err:
+            raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
+        if code < 0:
+            message = "the process that judged the draft was ended: is there memory for it?"
+            raise OverloadedError(message, RETRY_SECONDS, limit="memory")
+        if code:
+            raise RuntimeError(f"judging a draft failed: {complaint.decode(errors='replace')[-2_000:]}")
+        report = msgspec.msgpack.decode(said, type=Report)
+        if report.digest != bundle.digest(files):
+            raise RuntimeError("what was judged is not what is to be published")
+        return Validation(
+            report.name,
+            report.digest,
+            report.findings,
+            report.test_failures,
+            report.tests_run,
+            readable=report.readable,
         )
-    except (OSError, subprocess.TimeoutExpired) as err:
-        raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
-    if done.returncode < 0:
-        message = "the system ended the process that judged the draft: is there memory for it?"
-        raise OverloadedError(message, RETRY_SECONDS, limit="memory")
-    if done.returncode:
-        raise RuntimeError(f"judging a draft failed: {done.stderr.decode(errors='replace')[-2_000:]}")
-    report = msgspec.msgpack.decode(done.stdout, type=Report)
-    if report.digest != bundle.digest(files):
-        raise RuntimeError("what was judged is not what is to be published")
-    return Validation(
-        report.name, report.digest, report.findings, report.test_failures, report.tests_run, readable=report.readable
-    )
+
+    def _run(self, task: bytes) -> tuple[int, bytes, bytes]:
+        """Runs one process; returns its exit code and what it wrote."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe) as process:  # noqa: S603  # this program
+            with self._lock:
+                self._running.add(process)
+                if self._closed:
+                    process.kill()
+            try:
+                said, complaint = process.communicate(task, timeout=SECONDS_MAX)
+            finally:
+                process.kill()
+                with self._lock:
+                    self._running.discard(process)
+            return process.returncode, said, complaint
 
 
 def give_way() -> None:

@@ -23,7 +23,7 @@ from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PolicySet
 from gatebook.policy.settings import is_set_name
 from gatebook.revisions.active import Activation, Revisions, State
-from gatebook.revisions.aside import is_large, validate_aside
+from gatebook.revisions.aside import Aside, is_large
 from gatebook.revisions.followers import Followers
 from gatebook.revisions.keepers import lockout
 from gatebook.revisions.publisher import Publisher
@@ -55,8 +55,13 @@ class Publishing:
         self._revisions = revisions
         self._recorder = recorder
         self._turn = asyncio.Lock()
+        self._judge_aside = Aside()
         self._aside = asyncio.Lock()  # one large draft at a time: each takes much memory
         self._under_way: set[asyncio.Task[Published]] = set()
+
+    def close(self) -> None:
+        """Ends what is still being judged, so that nobody waits for it; nothing of it becomes active."""
+        self._judge_aside.close()
 
     async def validate(self, files: Mapping[str, bytes], name: str, caller: str) -> Validation:
         """Judges a draft under the active directory, and writes that it was asked."""
@@ -214,7 +219,7 @@ class Publishing:
     ) -> Validation:
         governed = bundle.CATALOGUE_FILE in files
         subjects = self._revisions.store.get_directory(directory.digest) if governed and directory else None
-        return validate_aside(files, name, subjects, now)
+        return self._judge_aside.validate(files, name, subjects, now)
 
     def _repeated(self, name: str, digest: str, request_id: str) -> Activation | None:
         """Returns the activation that this publish repeats: the newest, or the one of the same request id."""
