@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
@@ -28,32 +29,35 @@ HAVING count(DISTINCT person) >= ?
 STORE = duckdb.connect()
 
 
-def raw_decision(k: int) -> types_pb2.Decision:
+COLUMNS = ("team", "person", "tokens", "ts")
+
+
+def raw_decision(k: int, columns: Sequence[str] = COLUMNS, person: str = "person") -> types_pb2.Decision:
     """Returns an allow of every column, of groups of at least k people."""
     decision = types_pb2.Decision(
         effect=types_pb2.EFFECT_ALLOW,
         reason=types_pb2.REASON_CODE_ALLOWED,
         must_apply=[types_pb2.OBLIGATION_KIND_MINIMUM_GROUP],
-        minimum_group=types_pb2.MinimumGroup(k=k, entity_columns=["person"]),
+        minimum_group=types_pb2.MinimumGroup(k=k, entity_columns=[person]),
         row_filter=types_pb2.RowFilter(kind=types_pb2.ROW_FILTER_KIND_ALL_ROWS),
     )
     decision.expires_time.FromJsonString("9999-01-01T00:00:00Z")
-    for name in ("team", "person", "tokens", "ts"):
+    for name in columns:
         decision.columns.add(column=name, effect=types_pb2.EFFECT_ALLOW, reason=types_pb2.REASON_CODE_ALLOWED)
     return decision
 
 
-def plan_of(k: int, dialect: str = "duckdb") -> Plan:
+def plan_of(k: int, dialect: str = "duckdb", columns: Sequence[str] = COLUMNS, person: str = "person") -> Plan:
     """Returns the plan of the same decision."""
-    raw = raw_decision(k)
+    raw = raw_decision(k, columns, person)
     raw.decision_id, raw.policy_revision.digest, raw.receipt.origin = "d-1", "9f86d081", "book.example/gatebook"
     raw.receipt.leaf_hash = bytes(32)
     raw.receipt.entry_time.GetCurrentTime()
     raw.decide_time.GetCurrentTime()
-    columns = {column.column: DIALECTS[dialect].quoted(column.column) for column in raw.columns}
+    selected = {name: DIALECTS[dialect].quoted(name) for name in columns}
     obligations = frozenset({types_pb2.OBLIGATION_KIND_MINIMUM_GROUP})
     decision = read_decision(raw, Asked(obligations=obligations, sent_clock=clock(), plan=True))
-    response = PlanAccessResponse(decision=raw, masks_sql=columns, people_types=["text"])
+    response = PlanAccessResponse(decision=raw, masks_sql=selected, people_types=["text"])
     return read_plan(response, decision, "kept", DIALECTS[dialect])
 
 

@@ -54,6 +54,10 @@ class Engine:
         found = self._answer(self.asked(held, query, bound(statement.parameters)))
         return {row.pop("place"): {name: fetched(row[name], TYPES[name]) for name in row} for row in found}
 
+    def found(self, held: Sequence[Mapping[str, Any]], query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        """Runs a query over rows; returns what it finds."""
+        return self._answer(self.asked(held, query, values))
+
     def asked(self, held: Sequence[Mapping[str, Any]], query: str, values: Sequence[Any]) -> dict[str, Any]:
         """Returns what the program is asked."""
         return {
