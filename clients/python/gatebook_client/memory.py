@@ -42,7 +42,9 @@ class CheckpointMemory:
         """
         self._path = Path(path)
         self._key = VerifierKey.parse(verifier_key)
-        self._witnesses = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed)
+        self._witnesses = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require_apart(
+            self._key
+        )
         self._kept = b""
         if self._path.exists():
             with self._path.open("rb") as file:

@@ -92,8 +92,10 @@ def verify_checkpoint(
     Raises:
         VerificationError: the note is malformed, of another origin, not signed by the key, or too few cosigned it.
     """
-    checkpoint = open_checkpoint(_as_bytes(note), VerifierKey.parse(verifier_key))
-    any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require(parse_note(_as_bytes(note)))
+    key = VerifierKey.parse(verifier_key)
+    policy = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require_apart(key)
+    checkpoint = open_checkpoint(_as_bytes(note), key)
+    policy.require(parse_note(_as_bytes(note)))
     return checkpoint
 
 
@@ -176,8 +178,9 @@ def verify_proof_file(
         VerificationError: the text is malformed, its checkpoint is not the key's or has too few cosignatures, or the
             entry is not there.
     """
-    policy = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed)
-    return verify_tlog_proof(content, merkle.leaf_hash(entry), VerifierKey.parse(verifier_key), policy)
+    key = VerifierKey.parse(verifier_key)
+    policy = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require_apart(key)
+    return verify_tlog_proof(content, merkle.leaf_hash(entry), key, policy)
 
 
 def _receipt(receipt: types_pb2.Receipt) -> Receipt:

@@ -135,12 +135,12 @@ def policy_of(
             policy = parse_policy(file.read(POLICY_BYTES_MAX + 1))
         if policy.logs and key not in policy.logs:
             raise VerificationError(f"`{path}` is about other books than `{key.name}`")
-        return policy
+        return policy.require_apart(key)
     if not witness_keys:
         if needed:
             raise VerificationError("--witnesses-needed: name them with --witness")
         return None
-    return any_of([WitnessKey.parse(read_key_text(text)) for text in witness_keys], needed)
+    return any_of([WitnessKey.parse(read_key_text(text)) for text in witness_keys], needed).require_apart(key)
 
 
 def read_key_text(stated: str) -> str:

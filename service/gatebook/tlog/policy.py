@@ -71,6 +71,20 @@ class WitnessPolicy:
                 met.add(name)
         return self.quorum == NOBODY or self.quorum in met
 
+    def require_apart(self, key: VerifierKey) -> WitnessPolicy:
+        """Returns the policy as it is, where no witness is the book with this key itself.
+
+        Raises:
+            VerificationError: one signs with the key of the book, and so says nothing that the book does not.
+        """
+        _require_different(
+            [
+                ("log", key.name, key.public_key),
+                *(("witness", each.name, each.key.public_key) for each in self.witnesses),
+            ]
+        )
+        return self
+
     def cosigners(self, note: Note) -> tuple[Cosigned, ...]:
         """Returns which witnesses of the policy cosigned a note, enough or not.
 

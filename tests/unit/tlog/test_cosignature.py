@@ -15,6 +15,7 @@ from gatebook.tlog.keys import SigningKey, VerifierKey
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.tlog.note import Note, Signature, parse_note
 from gatebook.tlog.policy import any_of, parse_policy
+from gatebook_client.verify import verify_checkpoint
 
 VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "witness").glob("*.json"))
 BOOK = SigningKey.generate("gatebook.test/book")
@@ -173,6 +174,17 @@ def test_nobody_counts_for_two() -> None:
         any_of([KEYS[0], WitnessKey(KEYS[0].name, KEYS[1].public_key)])
     with pytest.raises(VerificationError, match="3 witnesses are needed"):
         any_of(KEYS[:2], 3)
+
+
+def test_a_book_is_not_its_own_witness() -> None:
+    """A witness with the key of the book is refused, whatever its name."""
+    itself = WitnessKey("witness.test/w9", BOOK.verifier.public_key)
+
+    assert any_of(KEYS, 2) == any_of(KEYS, 2).require_apart(BOOK.verifier)
+    with pytest.raises(VerificationError, match="has the key of"):
+        any_of([*KEYS, itself], 2).require_apart(BOOK.verifier)
+    with pytest.raises(VerificationError, match="has the key of"):
+        verify_checkpoint(NOTE.format(), str(BOOK.verifier), witnesses=[str(itself)], witnesses_needed=0)
 
 
 def run(given: dict[str, str], needed: int) -> None:
