@@ -30,6 +30,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from gatebook.audit.cosigning import witnesses_of
 from gatebook.config import Config
 from gatebook.door.authentication import authentication_of
 from gatebook.errors import GatebookError, ListenError
@@ -109,6 +110,7 @@ def supervise(config: Config) -> int:
     configure_log(as_json=config.log_json)
     log = structlog.get_logger("gatebook.workers")
     authentication_of(config)  # refuses here what every worker would refuse
+    witnesses_of(config.witness, config.witnesses_needed, config.witness_policy)
     with (
         reserved(config.listen) as address,
         reserved(config.listen_tokens) as token_address,

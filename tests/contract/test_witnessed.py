@@ -279,6 +279,7 @@ def test_a_witness_that_lies_changes_nothing(tmp_path: Path) -> None:
     ("stated", "told"),
     [
         (["--witness", "nonsense"], "has the form"),
+        (["--witness", "nonsense", "--workers", "2"], "has the form"),
         (["--witness", f"http://witness.example.org={LIAR.public}"], "in plain text"),
         (["--witness", f"ftp://127.0.0.1={LIAR.public}"], "not the URL"),
         (["--witness", f"http://127.0.0.1:1={LIAR.public}", "--witnesses-needed", "2"], "2 witnesses are needed"),
