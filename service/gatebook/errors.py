@@ -229,6 +229,10 @@ class ClerkAwayError(BookUnavailableError):
     """The process that writes tiles and the index has ended; it is started again."""
 
 
+class ClerkSilentError(ClerkAwayError):
+    """It was ended, since it had something to do and nothing was heard of it."""
+
+
 class BookRefusedError(GatebookError):
     """The book must not be served: locked, rolled back, of another origin or key, or corrupt."""
 

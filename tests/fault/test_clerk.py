@@ -87,3 +87,21 @@ def test_a_server_that_is_killed_leaves_no_clerk(tmp_path: Path, stopped: bool) 
         assert found[-1] == audit.GetEntry(GetEntryRequest(index=found[-1]), timeout=SECONDS).record.index
     wait_until(lambda: is_gone(clerk))
     require_verified(data)
+
+
+def test_a_server_with_a_stopped_clerk_still_ends(tmp_path: Path) -> None:
+    """SIGSTOP holds up no decision; told to end, the server kills that clerk, and another publishes what is left."""
+    data = tmp_path / "data"
+    with serving(data, [POLICIES / "basic"]) as server:
+        with gatebook_client.connect_blocking(server.target) as client:
+            ask(client, 100)
+            [clerk] = server.children()
+            os.kill(clerk, signal.SIGSTOP)
+            found = ask(client, 100)
+        assert 0 == server.stop()
+        [ended] = [line for line in server.lines if line["event"] == "clerk ended"]
+        assert "nothing was heard" in ended["code"]
+    assert is_gone(clerk)
+    require_verified(data)
+    size = int((data / "book" / "checkpoint").read_text("utf-8").splitlines()[1])
+    assert size > max(found)

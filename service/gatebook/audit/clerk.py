@@ -23,6 +23,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from gatebook.audit.clerk_words import (
+    Answer,
     Begin,
     Begun,
     Cover,
@@ -30,6 +31,7 @@ from gatebook.audit.clerk_words import (
     Order,
     Tiled,
     Told,
+    Working,
     decode_order,
     encode,
     hang_up,
@@ -46,6 +48,7 @@ from gatebook.errors import BookUnavailableError, GatebookError
 LOCK_SECONDS_MAX = 30.0
 """How long the clerk of a service that was killed may take to end."""
 LOCK_EVERY_SECONDS = 0.02
+WORKING_EVERY_SECONDS = 1.0
 END_SECONDS = 5.0
 """How long the work at hand may go on once nobody is there any more."""
 FAILED = 1
@@ -80,6 +83,7 @@ class Clerk:
         self._index: Index | None = None
         self._people: People | None = None
         self._wanted = 0
+        self._answered = time.monotonic()
 
     def work(self) -> None:
         """Works until the last order.
@@ -115,7 +119,7 @@ class Clerk:
     def _do(self, order: Order) -> None:
         if isinstance(order, Tiling):
             try:
-                root = write_tiles(order, self._tiles, Files(), self._layout.temporary)
+                root = write_tiles(order, self._tiles, Files(), self._layout.temporary, self._tell_working)
             except (OSError, GatebookError) as err:
                 self._answer(Tiled(b"", tell(err)))
             else:
@@ -132,6 +136,8 @@ class Clerk:
         if trouble is None and self._index is not None:
             try:
                 self._index.catch_up(self._published, min(self._wanted, self._size + COMMIT_ENTRIES_MAX))
+            except OSError as err:
+                trouble = Told(f"the book cannot be read to index it: {err.strerror}")
             except GatebookError as err:
                 trouble = tell(err)
         if trouble is not None:
@@ -150,7 +156,12 @@ class Clerk:
                 return tell(err)
         return None
 
-    def _answer(self, answer: Begun | Tiled | Covered) -> None:
+    def _tell_working(self) -> None:
+        if time.monotonic() >= self._answered + WORKING_EVERY_SECONDS:
+            self._answer(Working())
+
+    def _answer(self, answer: Answer) -> None:
+        self._answered = time.monotonic()
         self._connection.send_bytes(encode(answer))
 
 

@@ -68,8 +68,12 @@ class Covered(msgspec.Struct, frozen=True, tag=True):
     trouble: Told | None
 
 
+class Working(msgspec.Struct, frozen=True, tag=True):
+    """It goes on: said about once a second while tiles are written, which may take long."""
+
+
 Order: TypeAlias = Begin | Tiling | Cover
-Answer: TypeAlias = Begun | Tiled | Covered
+Answer: TypeAlias = Begun | Tiled | Covered | Working
 
 encode = msgspec.msgpack.Encoder().encode
 decode_order = msgspec.msgpack.Decoder(Order).decode

@@ -4,7 +4,9 @@ Owns the process of the clerk and what is known of it. What it promises:
 
 1. `write_tiles` returns or raises as if it had been done here, and is never done by two at once;
 2. a clerk that ends by itself is started again, ever later as long as none gets anything done;
-3. what is to be indexed is not forgotten with a clerk: the next one is told of it.
+3. what is to be indexed is not forgotten with a clerk: the next one is told of it;
+4. a clerk that has something to do and is not heard of is killed and followed by another, as if it had ended: what
+   it had begun is written again. Where that one is silent too, who waits is told, and the book knows its trouble.
 
 Any thread may call; answers come in on a thread of its own.
 """
@@ -16,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -23,14 +26,29 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from gatebook.audit.clerk_words import Answer, Begin, Begun, Cover, Covered, Tiled, Told, decode_answer, encode, hang_up
+from gatebook.audit.clerk_words import (
+    Answer,
+    Begin,
+    Begun,
+    Cover,
+    Covered,
+    Tiled,
+    Told,
+    Working,
+    decode_answer,
+    encode,
+    hang_up,
+)
 from gatebook.audit.tiling import Tiling
-from gatebook.errors import BookUnavailableError, ClerkAwayError
+from gatebook.errors import BookUnavailableError, ClerkAwayError, ClerkSilentError
 
 UP_SECONDS_MAX = 10.0
 """How long work waits for a clerk that is being started."""
 BEGIN_SECONDS_MAX = 60.0
 """How long the first clerk may take to begin, who may have to wait for one of a service that was killed."""
+SILENT_SECONDS_MAX = 30.0
+"""How long a clerk with something to do may say nothing: far more than one file, or one transaction, takes."""
+LOOK_SECONDS = 1.0
 COVER_SECONDS_MAX = 60.0
 """How long a read waits for the index."""
 AGAIN_SECONDS = (0.0, 0.2, 1.0, 5.0, 15.0)
@@ -97,6 +115,10 @@ class Clerking:
         self._asked = 0  # of the clerk at work, so that no orders pile up before it
         self._misses = 0
         self._trouble: Told | None = None  # the last reason why nothing could be indexed
+        self._heard = 0.0  # when something was last heard of the clerk, or it was given something to do
+        self._tiling = False  # whether tiles are waited for
+        self._silent = False  # whether the last clerk that ended was ended for its silence
+        self._hasty = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="book-clerk", daemon=True)
 
@@ -124,6 +146,10 @@ class Clerking:
             self.close()
             raise BookUnavailableError(trouble.message if trouble is not None else "no clerk of the book begins")
 
+    def hasten(self) -> None:
+        """Has less patience from now on: the service is about to end."""
+        self._hasty = True
+
     def close(self) -> None:
         """Ends the clerk."""
         with self._changed:
@@ -131,13 +157,14 @@ class Clerking:
             if self._line is not None:
                 hang_up(self._line)
             self._changed.notify_all()
-        self._thread.join()
+        # Who waits for a disk that hangs ends once the disk answers, and does nothing more.
+        self._thread.join(2 * END_SECONDS)
 
     def write_tiles(self, tiling: Tiling) -> bytes:
         """Has the tiles of a growth written, durably; returns the root that is on disk.
 
         Raises:
-            ClerkAwayError: one clerk after the other ended meanwhile, or there is none.
+            ClerkAwayError: one clerk after the other ended meanwhile, or there is none; or was silent.
             BookCorruptError: an entry or a tile is not what was written.
             OSError: not everything is durable.
         """
@@ -156,7 +183,11 @@ class Clerking:
             self._tiled.clear()
             number = self._number
             self._send(tiling)
+            self._tiling = True
             self._changed.wait_for(lambda: self._tiled or self._connection is None or self._number > number)
+            self._tiling = False
+            if not self._tiled and self._silent:
+                raise ClerkSilentError("the clerk of the book was silent and has been ended; another one is started")
             if not self._tiled:
                 raise ClerkAwayError("the clerk of the book has ended; another one is started")
             return self._tiled.pop()
@@ -200,7 +231,9 @@ class Clerking:
     def _send(self, order: Tiling | Cover) -> None:
         if self._connection is None:
             raise ClerkAwayError("the clerk of the book is away")
-        # Whoever reads it does so at once, so that this does not wait.
+        if not self._busy:
+            self._heard = time.monotonic()
+        # Whoever reads it does so at once, and it is short, so that this does not wait.
         try:
             self._connection.send_bytes(encode(order))
         except OSError as err:
@@ -213,6 +246,8 @@ class Clerking:
             code: int | str
             try:
                 code = self._employ()
+            except ClerkSilentError as err:
+                code = err.message
             except (OSError, msgspec.DecodeError) as err:
                 code = str(err)
             if self._closing:
@@ -226,7 +261,11 @@ class Clerking:
                 self._changed.wait_for(lambda: self._closing, pause)
 
     def _employ(self) -> int:
-        """Starts a clerk, and hears it until it ends; returns how it ended."""
+        """Starts a clerk, and hears it until it ends; returns how it ended.
+
+        Raises:
+            ClerkSilentError: it had something to do, and nothing was heard of it.
+        """
         ours, theirs = socket.socketpair()
         connection = Connection(ours.detach())
         with connection:
@@ -234,31 +273,58 @@ class Clerking:
                 process = self._start(theirs)
             with self._changed:
                 self._line = connection
+                self._heard = time.monotonic()
                 if self._closing:
                     hang_up(connection)
+            silent, end_seconds = False, END_SECONDS
             try:
                 with contextlib.suppress(EOFError, OSError):
                     connection.send_bytes(encode(self._begin()))
                     while True:
+                        while not connection.poll(LOOK_SECONDS):
+                            self._require_heard()
                         self._hear(decode_answer(connection.recv_bytes()), connection)
+            except ClerkSilentError:
+                silent, end_seconds = True, 0.0
+                raise
             finally:
                 with self._changed:
+                    self._silent = silent
                     self._line = self._connection = None
                     self._changed.notify_all()
                 hang_up(connection)
                 # INVARIANT: one clerk at a time: the next one is not started before this one is gone.
-                code = process.end(END_SECONDS)
+                code = process.end(end_seconds)
         return code
+
+    @property
+    def _busy(self) -> bool:
+        """Whether something should be heard of the clerk."""
+        indexes = self._asked > self._indexed and self._trouble is None
+        return self._connection is None or self._tiling or indexes
+
+    def _require_heard(self) -> None:
+        """Requires that the clerk has nothing to do, or said something not long ago.
+
+        Raises:
+            ClerkSilentError: it did not.
+        """
+        with self._changed:
+            patience = BEGIN_SECONDS_MAX if self._connection is None else SILENT_SECONDS_MAX
+            silence = time.monotonic() - self._heard
+            if self._busy and silence > (min(patience, END_SECONDS) if self._hasty else patience):
+                raise ClerkSilentError(f"nothing was heard of it for {silence:.0f} s")
 
     def _hear(self, answer: Answer, connection: Connection) -> None:
         if isinstance(answer, Begun):
             self._on_begun()  # before anybody can be told that the index is there
         with self._changed:
             grown = False
+            self._heard = time.monotonic()
             if isinstance(answer, Tiled):
                 self._tiled.append(answer)
                 self._idle_ends = 0
-            else:
+            elif not isinstance(answer, Working):
                 grown = self._note(answer)
             if isinstance(answer, Begun):
                 self._connection = connection

@@ -35,6 +35,7 @@ from gatebook.errors import (
     BookRefusedError,
     BookUnavailableError,
     ClerkAwayError,
+    ClerkSilentError,
     GatebookError,
 )
 
@@ -110,7 +111,7 @@ class Publisher:
                 self._fail(err.message)
                 raise
             except ClerkAwayError as err:
-                self._away += 1
+                self._away += AWAY_MAX if isinstance(err, ClerkSilentError) else 1  # which took long enough
                 if self._away >= AWAY_MAX:
                     raise self._trouble(err.message, passing=True) from err
                 raise

@@ -230,4 +230,5 @@ def open_reader(data: Path, book: Book, people: People, witnesses: WitnessPolicy
             stack.callback(collector.close)
         publisher.start()
         stack.callback(publisher.close)
+        stack.callback(clerking.hasten)  # first of all
         yield reader

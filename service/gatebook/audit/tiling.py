@@ -32,8 +32,12 @@ WriteTiles = Callable[[Tiling], bytes]
 """Writes the tiles of a growth; when it returns the root they are durable."""
 
 
-def write_tiles(tiling: Tiling, tiles: TileFolder, files: Files, temporary: Path) -> bytes:
+def write_tiles(
+    tiling: Tiling, tiles: TileFolder, files: Files, temporary: Path, on_group: Callable[[], None] = lambda: None
+) -> bytes:
     """Writes the tiles of a growth and returns the root on disk, once every file and every name is durable.
+
+    `on_group` is called after each group of entries, to tell that it goes on.
 
     Raises:
         BookCorruptError: an entry or the root is not what was written, or a tile is there with other content.
@@ -44,6 +48,7 @@ def write_tiles(tiling: Tiling, tiles: TileFolder, files: Files, temporary: Path
         for first_index, entries in read_run(run):
             for entry in entries[growing.size - first_index : tiling.size - first_index]:
                 growing.add(entry)
+            on_group()
     root = growing.root()
     if root != tiling.root:
         message = f"the entries from {tiling.old_size} on lead to another root on disk than when they were written"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -19,15 +20,19 @@ import pytest
 import structlog.testing
 from tests.books import ORIGIN, check_log, open_book, some_entries, unending
 
+from gatebook.audit import clerk as clerk_module
 from gatebook.audit import clerking as clerking_module
 from gatebook.audit.book import Book
 from gatebook.audit.clerk import Attending, sole_writer
-from gatebook.audit.clerk_words import Begin, Cover, Covered, decode_answer, encode, hang_up
+from gatebook.audit.clerk_words import Begin, Begun, Cover, Covered, decode_answer, decode_order, encode, hang_up
 from gatebook.audit.clerking import Clerking, ClerkProcess
 from gatebook.audit.entry import Stamp, encode_system
+from gatebook.audit.files import Files
 from gatebook.audit.people import People
 from gatebook.audit.publish import AWAY_MAX, Publisher
 from gatebook.audit.recorder import SERVICE_CALLER
+from gatebook.audit.tile_folder import TileFolder
+from gatebook.audit.tiling import Tiling, write_tiles
 from gatebook.errors import (
     BookCorruptError,
     BookFailedError,
@@ -337,3 +342,116 @@ def test_one_that_babbles_is_sent_away(tmp_path: Path) -> None:
         assert 10 == publish.publish_now().checkpoint.size
         assert 2 == clerking.begun
     assert ["clerk ended"] * 2 == [line["event"] for line in told]
+
+
+class Idler(ClerkThread):
+    """Says that it has begun, listens, and says and does nothing any more."""
+
+    def __init__(self, theirs: socket.socket) -> None:
+        """Says it."""
+        self._connection = Connection(os.dup(theirs.fileno()))
+        self._thread = threading.Thread(target=self._idle)
+        self._thread.start()
+
+    def _idle(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            assert isinstance(decode_order(self._connection.recv_bytes()), Begin)
+            self._connection.send_bytes(encode(Begun(0, None)))
+            while True:
+                self._connection.recv_bytes()
+
+
+def test_a_clerk_that_is_stopped_is_killed_and_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGSTOP ends nothing and answers nothing: what it was to do is done by the next one, which can be waited for."""
+    monkeypatch.setattr(clerking_module, "SILENT_SECONDS_MAX", 2.0)
+    monkeypatch.setattr(clerking_module, "LOOK_SECONDS", 0.05)
+    clerks = Clerks()
+    with employed(tmp_path, clerks.start) as (book, publish, clerking), structlog.testing.capture_logs() as told:
+        grow(book, 50)
+        publish.publish_now()
+        clerks.started[-1].send_signal(signal.SIGSTOP)
+        grow(book, 50)
+        assert 100 == publish.publish_now().checkpoint.size
+        clerking.cover(100)
+        clerks.started[-1].send_signal(signal.SIGSTOP)
+        clerking.follow(100)  # nothing to do: nobody is ended for that
+        assert -signal.SIGKILL == clerks.started[0].wait(SECONDS)
+        assert 2 == clerking.begun
+        clerks.started[-1].send_signal(signal.SIGCONT)
+        assert not book.trouble
+        entries = book.read(0, 100)
+    check_log(tmp_path, entries, 100)
+    [line] = told
+    assert "nothing was heard" in line["code"]
+
+
+def test_clerks_that_are_all_silent_stop_the_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one after the other says nothing, who waits is told, nothing is signed, and nothing more is written."""
+    monkeypatch.setattr(clerking_module, "SILENT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(clerking_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(clerking_module, "AGAIN_SECONDS", (0.01,))
+    silent = True
+
+    def start(theirs: socket.socket) -> ClerkThread:
+        return Idler(theirs) if silent else ClerkThread(theirs)
+
+    with employed(tmp_path, start) as (book, publish, _):
+        grow(book, 3)
+        with pytest.raises(BookUnavailableError, match="silent"):
+            publish.publish_now()
+        assert "silent" in book.trouble
+        assert not book.failure
+        assert 0 == book.signed.checkpoint.size
+        with pytest.raises(BookUnavailableError):
+            grow(book, 1)
+        monkeypatch.setattr(clerking_module, "SILENT_SECONDS_MAX", SECONDS)
+        silent = False
+        wait_until(lambda: published(publish))
+        assert not book.trouble
+        assert 3 == book.signed.checkpoint.size
+
+
+def published(publish: Publisher) -> bool:
+    """Tells whether the book can be published."""
+    try:
+        publish.publish_now()
+    except BookUnavailableError:
+        return False
+    return True
+
+
+def test_a_clerk_at_long_work_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that takes longer than anybody may be silent is done by one clerk, which says that it goes on."""
+    monkeypatch.setattr(clerking_module, "SILENT_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(clerking_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(clerk_module, "WORKING_EVERY_SECONDS", 0.0)
+    began = time.monotonic()
+
+    def slowly(tiling: Tiling, tiles: TileFolder, files: Files, temporary: Path, on_group: Callable[[], None]) -> bytes:
+        while time.monotonic() < began + 1.5:
+            on_group()
+        return write_tiles(tiling, tiles, files, temporary, on_group)
+
+    monkeypatch.setattr(clerk_module, "write_tiles", slowly)
+    with employed(tmp_path) as (book, publish, clerking):
+        grow(book, 3)
+        assert 3 == publish.publish_now().checkpoint.size
+        assert 1 == clerking.begun
+
+
+def test_a_tile_that_cannot_be_read_does_not_end_the_clerk(tmp_path: Path) -> None:
+    """An error of the disk while it indexes is told to who waits; the clerk stays, and indexes once it has passed."""
+    clerks = Clerks()
+    with employed(tmp_path, clerks.start) as (book, publish, clerking):
+        publish._listeners.clear()  # nobody has it indexed yet
+        grow(book, 3)
+        publish.publish_now()
+        [bundle] = (tmp_path / "book" / "tile" / "entries").rglob("3")
+        bundle.rename(bundle.with_name("away"))
+        bundle.mkdir()
+        with pytest.raises(BookUnavailableError, match="cannot be read to index it"):
+            clerking.cover(3)
+        bundle.rmdir()
+        bundle.with_name("away").rename(bundle)
+        clerking.cover(3)
+        assert 1 == len(clerks.started) == clerking.begun
