@@ -21,7 +21,7 @@ import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.planned import SHOWN, TYPES, Line, bound, policies, require_same, rows
+from tests.planned import SHOWN, THINGS, TYPES, Line, bound, planned, policies, require_same, rows, snapshot_of
 
 from gatebook.sql.statement import Statement
 
@@ -116,8 +116,24 @@ class Store:
         found = [dict(row) for row in self._run(self._connection.fetch(query, *bound(statement.parameters)))]
         return {row.pop("place"): {name: fetched(row[name], TYPES[name]) for name in row} for row in found}
 
+    def count(self, statement: Statement, table: str) -> int:
+        """Returns how many rows of another table a plan keeps."""
+        query = f"SELECT count(*) FROM {table} WHERE {statement.filter_sql}"  # noqa: S608  # as above
+        return int(self._run(self._connection.fetchval(query, *bound(statement.parameters))))
+
+    def execute(self, sql: str) -> None:
+        """Runs statements."""
+        self._run(self._connection.execute(sql))
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
+
+
+CASELESS = """
+CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TEMP TABLE careless (name text COLLATE caseless, tags text[] COLLATE caseless, more text[]);
+INSERT INTO careless VALUES ('ANA', ARRAY['ANA'], ARRAY['ana']);
+"""
 
 
 def stored(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
@@ -158,3 +174,20 @@ def test_rows_and_values_are_those_of_checks(
         return store.selected(statement)
 
     require_same(policy, held, columns, "postgres", selected, allow_partial=allow_partial)
+
+
+def test_columns_that_ignore_case(store: Store) -> None:
+    """Texts, and lists of them, are compared by their code points, whatever collations the columns have."""
+    store.execute(CASELESS)
+    for condition in (
+        "r.row.tags == ('ana',)",
+        "r.row.tags == r.row.more",
+        "'ana' in r.row.tags",
+        "r.row.name in r.row.more",
+        "r.row.name == 'ana'",
+        "r.row.name in ('ana', 'b')",
+        "keyMatch(r.row.name, 'an*')",
+    ):
+        snapshot = snapshot_of([("p", f"{THINGS}.small", condition, "allow")])
+        decision, statement = planned(snapshot, ["small"], "postgres")
+        assert (decision.allowed, store.count(statement, "careless")) == (True, 0), condition

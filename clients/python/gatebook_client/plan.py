@@ -187,7 +187,7 @@ class Plan:
         found += [f"{self.dialect.quoted(name)} AS p{number},\n    " for number, name in enumerate(people, start=1)]
         found[-1] = str(found[-1]).rstrip().removesuffix(",") if names or people else "SELECT 1 AS c0"
         table = ".".join(self.dialect.quoted(part) for part in stored_as or self.dataset.split("."))
-        found.append(f"\n  FROM {table}")
+        found.append(f"\n  FROM {table} AS {_alias(sql, people)}")
         if sql.condition is not None:
             found += ["\n  WHERE ", *parts_of(sql.condition, self.dialect)]
         return found
@@ -219,6 +219,21 @@ class Plan:
         """Shows effect, reason and id, and nothing about people."""
         effect = "allowed" if self.allowed else "denied"
         return f"<Plan {effect} {self.reason} {self.dialect.name} {self.decision.decision_id or 'without id'}>"
+
+
+def _alias(sql: Sql, people: Sequence[str]) -> str:
+    """Returns a name for the table that no column has.
+
+    A column that a table lacks but is named after is its whole row, to some engines.
+    """
+    fragments = [*sql.columns.values(), *((sql.condition,) if sql.condition is not None else ())]
+    named = {name.lower() for name in people} | {
+        token.text.lower() for fragment in fragments for token in fragment.tokens if token.kind == "name"
+    }
+    alias = "stored"
+    while alias in named:
+        alias += "_"
+    return alias
 
 
 def read_plan(response: access_pb2.PlanAccessResponse, decision: Decision, dataset: str, dialect: Dialect) -> Plan:

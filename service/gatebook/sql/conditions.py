@@ -36,6 +36,7 @@ from gatebook.sql.values import (
     json_as,
     list_of,
     member,
+    same_texts,
 )
 
 COLUMN_PARTS = 2
@@ -238,7 +239,7 @@ class Conditions:
         return Truth(terms.binary("=", left.node, right.node))
 
     def _same_list(self, left: Texts | Items, right: Texts | Items) -> Truth | None:
-        nodes = []
+        nodes: list[Node] = []
         for each in (left, right):
             if isinstance(each, Texts):
                 nodes.append(each.node)
@@ -248,7 +249,7 @@ class Conditions:
                 self._narrow("a list is compared with lists of constant texts only")
                 return None
             nodes.append(list_of(texts, self._dialect))
-        return Truth(terms.binary("=", *nodes))
+        return Truth(same_texts(nodes[0], nodes[1], self._dialect))
 
     def _key_match(self, key: Text, pattern: str) -> Truth:
         prefix, star, _ = pattern.partition("*")

@@ -125,9 +125,16 @@ def member(json: Json, name: str, dialect: Dialect) -> Json:
         return Json(
             terms.call("jsonb_extract_path", json.node, name), terms.call("jsonb_extract_path_text", json.node, name)
         )
+    object_ = _with_keys_once(json.node)
     return Json(
-        terms.call("json_extract", json.node, f"$.{name}"), terms.call("json_extract_string", json.node, f"$.{name}")
+        terms.call("json_extract", object_, f"$.{name}"), terms.call("json_extract_string", object_, f"$.{name}")
     )
+
+
+def _with_keys_once(node: Node) -> Node:
+    """Returns a JSON value, or null where it is an object with a key twice: DuckDB reads the first, others the last."""
+    keys = terms.call("json_keys", node)
+    return terms.known(terms.binary("=", terms.call("len", keys), terms.call("list_unique", keys)), node)
 
 
 def json_as(kind: type[Known], json: Json, dialect: Dialect, numbers: Numbers) -> Known | None:
@@ -191,12 +198,24 @@ def contains(texts: Texts, item: Text, dialect: Dialect) -> Node:
             needed = [texts.node] if item.constant is not None else [texts.node, item.node]
             return terms.known(terms.both([terms.is_not_null(node) for node in needed]), found)
         case dialects.DUCKDB:
-            found = terms.call("list_contains", texts.node, item.node)
+            found = terms.call("list_contains", texts.node, terms.collated(item.node, dialect.binary_collation))
             return found if item.constant is not None else terms.known(terms.is_not_null(item.node), found)
         case dialects.TRINO:
             return terms.call("contains", texts.node, item.node)
         case _:
             return terms.call("array_contains", texts.node, item.node)
+
+
+def same_texts(left: Node, right: Node, dialect: Dialect) -> Node:
+    """Tells whether two lists of texts are equal, whatever collations the columns have."""
+    match dialect.name:
+        case dialects.POSTGRES:
+            return terms.binary("=", terms.collated(left, dialect.binary_collation), right)
+        case dialects.DUCKDB:
+            octets = terms.keyword_lambda("it", terms.call("encode", terms.variable("it")))
+            return terms.binary("=", *[terms.call("list_transform", node, octets) for node in (left, right)])
+        case _:
+            return terms.binary("=", left, right)
 
 
 def list_of(texts: Sequence[Node], dialect: Dialect) -> Node:

@@ -50,7 +50,7 @@ def test_a_plan_beyond_doubt_makes_a_statement() -> None:
 
     assert (True, "ALLOWED", ("subject_id", "key_text", "ts")) == (bool(found), found.reason, found.columns)
     sql, parameters = found.select()
-    assert 'FROM "mci"."keystroke_events"\n  WHERE ("subject_id" = $1 AND "level" >= $2)' in sql
+    assert 'FROM "mci"."keystroke_events" AS stored\n  WHERE ("subject_id" = $1 AND "level" >= $2)' in sql
     assert ["ana", 3] == parameters
 
 
@@ -359,6 +359,27 @@ def test_a_column_that_the_table_lacks_is_no_other(missing: str) -> None:
         store.execute(f"CREATE SCHEMA mci; CREATE TABLE {DATASET} ({', '.join(columns)})")
         with pytest.raises(duckdb.BinderException):
             store.execute(*plan(constant).select())
+
+
+@pytest.mark.parametrize("stored_as", [("subject_id",), ("main", "subject_id"), ("Subject_Id",)])
+def test_a_column_that_the_table_is_named_after_is_not_its_row(stored_as: tuple[str, ...]) -> None:
+    """What is named like a table is its whole row to some engines; a plan never shows one, nor what it withholds."""
+    condition = 'CAST("level" AS TEXT) = $1 OR "level" = $2'
+    found = plan({"decision": {"row_filter": {"sql": {"duckdb": condition}}}})
+    with duckdb.connect() as store:
+        store.execute("CREATE TABLE subject_id (secret TEXT, key_text TEXT, ts TIMESTAMPTZ, level INTEGER)")
+        store.execute("INSERT INTO subject_id VALUES ('not for you', 'x', now(), 3)")
+        with pytest.raises(duckdb.BinderException):
+            store.execute(*found.select(stored_as=stored_as))
+
+
+@pytest.mark.parametrize("column", ["stored", "STORED", "stored_"])
+def test_a_table_is_called_what_no_column_is(column: str) -> None:
+    """The name that a statement gives its table is none that its columns have."""
+    sql, _ = plan({"decision": {"row_filter": {"sql": {"duckdb": f'"{column}" = $1 OR "stored" = $2'}}}}).select()
+    names = {found.name.lower() for found in sqlglot.parse_one(sql, dialect="duckdb").find_all(exp.Column)}
+    [table] = [found.alias for found in sqlglot.parse_one(sql, dialect="duckdb").find_all(exp.Table)]
+    assert table not in names
 
 
 def test_an_error_is_no_plan() -> None:
