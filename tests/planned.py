@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from hypothesis import currently_in_test_context, event
+from hypothesis import currently_in_test_context, event, given
 from hypothesis import strategies as st
+from tests.governed import GOVERNED_MODEL
 
 from gatebook.authorize import Question, decide, question_of
 from gatebook.engine.snapshot import Snapshot, build_snapshot
@@ -51,24 +52,6 @@ TYPES = {
     "died": "date",
     "meta": "jsonb",
 }
-MODEL = """
-[request_definition]
-r = sub, obj, act, purpose, ctx, row
-[policy_definition]
-p = sub, obj, act, purpose, cond, eft
-p2 = sub, obj, act, purpose, cond, mask
-p3 = sub, obj, act, purpose, cond, k
-[role_definition]
-g = _, _
-g2 = _, _
-g3 = _, _
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-[matchers]
-m = g(r.sub.id, p.sub) && g2(r.obj, p.obj) && r.act == p.act && g3(r.purpose, p.purpose) && eval(p.cond)
-m2 = g(r.sub.id, p2.sub) && g2(r.obj, p2.obj) && r.act == p2.act && g3(r.purpose, p2.purpose) && eval(p2.cond)
-m3 = g(r.sub.id, p3.sub) && g2(r.obj, p3.obj) && r.act == p3.act && g3(r.purpose, p3.purpose) && eval(p3.cond)
-"""
 TAGGED = {"mail": "contact", "amount": "money"}
 _COLUMNS = "".join(
     f"      {name}: {{type: '{type_}'{f', tags: [{TAGGED[name]}]' if name in TAGGED else ''}}}\n"
@@ -91,7 +74,7 @@ datasets:
     columns:
 {_COLUMNS}"""
 FILES = {
-    "model.conf": MODEL,
+    "model.conf": GOVERNED_MODEL,
     "policy.csv": f"""
 p, role:reader, {THINGS}, read, work, True, allow
 p2, role:reader, tag:contact, read, *, True, redact
@@ -418,3 +401,12 @@ def policies(draw: st.DrawFn) -> list[Line]:
         masks = draw(st.lists(st.tuples(maybe, kinds), min_size=1, max_size=3))
         lines += [("p2", f"{THINGS}.{column}", condition, mask) for condition, mask in masks]
     return lines + draw(st.lists(st.tuples(st.just("p3"), st.just(THINGS), maybe, st.just("5")), max_size=1))
+
+
+drawn_plans = given(
+    policies(),
+    st.lists(rows, min_size=6, max_size=14),
+    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=5, unique=True),
+    st.booleans(),
+)
+"""Gives a test what each plan is made of: rules, the rows of the table, the columns asked for, and `allow_partial`."""

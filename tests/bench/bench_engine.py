@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from tests.bench.measure import Step, microseconds, show
+from tests.governed import GOVERNED_MODEL
 
 from gatebook.compiler.program import compile_program
 from gatebook.engine.evaluate import evaluate_columns
@@ -13,24 +14,6 @@ from gatebook.policy.casbin_files import read_casbin
 from gatebook.policy.policy_set import GOVERNED, PolicySet
 from gatebook.policy.settings import Settings
 
-GOVERNED_MODEL = """
-[request_definition]
-r = sub, obj, act, purpose, ctx, row
-[policy_definition]
-p = sub, obj, act, purpose, cond, eft
-p2 = sub, obj, act, purpose, cond, mask
-p3 = sub, obj, act, purpose, cond, k
-[role_definition]
-g = _, _
-g2 = _, _
-g3 = _, _
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-[matchers]
-m = g(r.sub.id, p.sub) && g2(r.obj, p.obj) && r.act == p.act && g3(r.purpose, p.purpose) && eval(p.cond)
-m2 = g(r.sub.id, p2.sub) && g2(r.obj, p2.obj) && r.act == p2.act && g3(r.purpose, p2.purpose) && eval(p2.cond)
-m3 = g(r.sub.id, p3.sub) && g2(r.obj, p3.obj) && r.act == p3.act && g3(r.purpose, p3.purpose) && eval(p3.cond)
-"""
 DATASETS, COLUMNS, SUBJECTS, ROLES, TAGS = 15, 12, 12_000, 4, 5
 
 

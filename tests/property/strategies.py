@@ -1,4 +1,4 @@
-"""Random policy sets and requests: Casbin's classic models, and the governed one.
+"""Random plain sets and requests, of Casbin's classic models; `governed_sets` has the governed ones.
 
 Owns what is drawn. Everything is small, so that rules, roles and requests meet often; conditions are
 texts that Casbin reads as we do. Values are complete and of the right type, except in `strange_values`.
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.casbin_files import read_casbin
-from gatebook.policy.policy_set import GOVERNED, PLAIN, PolicySet
+from gatebook.policy.policy_set import PLAIN, PolicySet
 from gatebook.policy.settings import Settings
 from gatebook.values import Severity
 
@@ -295,77 +295,7 @@ def policies(draw: st.DrawFn, shape: Shape, rules_max: int = 7) -> str:
 def plain_set(model: str, policy: str, matcher: str = "m", brought: Brought = NOTHING_BROUGHT) -> PolicySet:
     """Reads a plain set without linting it, so that every reading of the engine is met."""
     files = {"model.conf": model.encode(), "policy.csv": policy.encode()}
-    return _read(PLAIN, files, Settings(matcher=matcher), brought)
-
-
-GOVERNED_MODEL = """
-[request_definition]
-r = sub, obj, act, purpose, ctx, row
-[policy_definition]
-p = sub, obj, act, purpose, cond, eft
-p2 = sub, obj, act, purpose, cond, mask
-p3 = sub, obj, act, purpose, cond, k
-[role_definition]
-g = _, _
-g2 = _, _
-g3 = _, _
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-[matchers]
-m = g(r.sub.id, p.sub) && g2(r.obj, p.obj) && r.act == p.act && g3(r.purpose, p.purpose) && eval(p.cond)
-m2 = g(r.sub.id, p2.sub) && g2(r.obj, p2.obj) && r.act == p2.act && g3(r.purpose, p2.purpose) && eval(p2.cond)
-m3 = g(r.sub.id, p3.sub) && g2(r.obj, p3.obj) && r.act == p3.act && g3(r.purpose, p3.purpose) && eval(p3.cond)
-"""
-TWO_WAYS = GOVERNED_MODEL.replace(
-    "\nm = ", "\nm = r.ctx.owner == p.sub && g2(r.obj, p.obj) && r.row.active && eval(p.cond) || "
-).replace("\nm2 = ", "\nm2 = r.ctx.owner == p2.sub && g2(r.obj, p2.obj) || ")
-"""A governed model whose rules match in two ways: by keys that may be unknown, and under a part on the row."""
-
-CATALOGUE = """
-g2, t.a, t
-g2, t.b, t
-g2, t, x.*
-g2, t.b, tag:secret.key
-g2, tag:secret.key, tag:secret
-g3, train, *
-g3, train.eval, train
-g3, cost, *
-"""
-SUBJECTS = ("ana", "ben", "chidi")
-COLUMNS = ("t.a", "t.b")
-ACTIONS = ("read", "export")
-PURPOSES = ("train", "train.eval", "cost")
-
-
-@st.composite
-def governed_policies(draw: st.DrawFn) -> str:
-    """Draws the rules and group memberships of a governed set."""
-    mixed = st.sampled_from(
-        ("r.obj != 't.a' || r.sub.active", "r.sub.active && r.row.active", "r.row.level > r.sub.level")
-    )
-    conditioned = conditions("r.sub", "r.ctx", "r.row") | mixed
-    common = (
-        st.sampled_from(("role1", "role1", "role2", "role3", "ana")),
-        st.sampled_from(("t", "t", "x.*", "t.a", "t.b", "tag:secret", "tag:secret.key")),
-        st.sampled_from(("read", "read", "read", "export")),
-        st.sampled_from(("*", "*", "train", "train.eval", "cost")),
-        st.booleans().flatmap(lambda plain: st.just("True") if plain else conditioned),
-    )
-    rules = st.one_of(
-        st.tuples(st.just("p"), *common, st.sampled_from(("allow", "allow", "allow", "deny"))),
-        st.tuples(st.just("p2"), *common, st.sampled_from(("nullify", "hash", "none"))),
-        st.tuples(st.just("p3"), *common, st.sampled_from(("3", "5"))),
-    )
-    edges = st.tuples(st.just("g"), st.sampled_from((*SUBJECTS, *ROLES)), st.sampled_from(ROLES))
-    # Ana always has a role that most rules speak of, or hardly anything would be allowed.
-    lines = [("g", "ana", "role1"), *draw(st.lists(edges, max_size=6, unique=True))]
-    lines += draw(st.lists(rules, min_size=6, max_size=12, unique=True))
-    return "".join(f"{', '.join(line)}\n" for line in lines)
-
-
-def governed_set(policy: str, model: str = GOVERNED_MODEL) -> PolicySet:
-    """Reads a governed set; its catalogue and purposes stand as edges among the rules."""
-    return _read(GOVERNED, {"model.conf": model.encode(), "policy.csv": (policy + CATALOGUE).encode()})
+    return read_drawn(PLAIN, files, Settings(matcher=matcher), brought)
 
 
 def holed(attributes: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
@@ -400,9 +330,10 @@ def strange_values() -> st.SearchStrategy[Any]:
     )
 
 
-def _read(
+def read_drawn(
     kind: str, files: Mapping[str, bytes], settings: Settings = USUAL_SETTINGS, brought: Brought = NOTHING_BROUGHT
 ) -> PolicySet:
+    """Reads the files of a set that was drawn, without linting it."""
     casbin, findings = read_casbin(files, brought=brought)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise PolicySetRefusedError(f"what is drawn cannot be read: {findings[0].message}", findings)

@@ -12,19 +12,18 @@ from casbin.core_enforcer import EnforceContext
 from casbin.persist.adapters import StringAdapter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.property.strategies import (
+from tests.governed import GOVERNED_MODEL
+from tests.property.governed_sets import (
     ACTIONS,
-    ATTRIBUTES,
     CATALOGUE,
     COLUMNS,
-    GOVERNED_MODEL,
     PURPOSES,
     SUBJECTS,
     TWO_WAYS,
     governed_policies,
     governed_set,
-    holed,
 )
+from tests.property.strategies import ATTRIBUTES, holed
 
 from gatebook.compiler.program import Program, compile_program
 from gatebook.engine.evaluate import evaluate_columns

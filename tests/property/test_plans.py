@@ -9,9 +9,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.planned import SHOWN, THINGS, TYPES, Line, bound, policies, require_same, rows
+from hypothesis import settings
+from tests.planned import THINGS, TYPES, Line, bound, drawn_plans, require_same
 
 from gatebook.sql.statement import Statement
 
@@ -72,12 +71,7 @@ def fetched(value: Any, of: str) -> Any:  # noqa: ANN401  # a row holds anything
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    policies(),
-    st.lists(rows, min_size=6, max_size=14),
-    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=5, unique=True),
-    st.booleans(),
-)
+@drawn_plans
 def test_rows_and_values_are_those_of_checks(
     policy: list[Line], held: list[dict[str, Any]], columns: list[str], allow_partial: bool
 ) -> None:

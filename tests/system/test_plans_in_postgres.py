@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.planned import SHOWN, THINGS, TYPES, Line, bound, planned, policies, require_same, rows, snapshot_of
+from hypothesis import settings
+from tests.planned import THINGS, TYPES, Line, bound, drawn_plans, planned, require_same, snapshot_of
 
 from gatebook.sql.statement import Statement
 
@@ -158,12 +157,7 @@ def store(socket: Path) -> Iterator[Store]:
 
 @pytest.mark.timeout(600)
 @settings(max_examples=300, deadline=dt.timedelta(seconds=30))
-@given(
-    policies(),
-    st.lists(rows, min_size=6, max_size=14),
-    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=5, unique=True),
-    st.booleans(),
-)
+@drawn_plans
 def test_rows_and_values_are_those_of_checks(
     store: Store, policy: list[Line], held: list[dict[str, Any]], columns: list[str], allow_partial: bool
 ) -> None:

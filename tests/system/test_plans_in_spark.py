@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from tests.planned import SHOWN, Line, policies, require_same, rows
+from hypothesis import HealthCheck, settings
+from tests.planned import Line, drawn_plans, require_same
 from tests.system.plan_engine import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -35,12 +34,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.mark.timeout(600)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    policies(),
-    st.lists(rows, min_size=6, max_size=14),
-    st.lists(st.sampled_from(SHOWN), min_size=1, max_size=5, unique=True),
-    st.booleans(),
-)
+@drawn_plans
 def test_rows_and_values_are_those_of_checks(
     spark: Engine, policy: list[Line], held: list[dict[str, Any]], columns: list[str], allow_partial: bool
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.property.strategies import EFFECTS, SHAPES, governed_set, plain_set
+from tests.property.governed_sets import governed_set
+from tests.property.strategies import EFFECTS, SHAPES, plain_set
 
 from gatebook.compiler.index import Entry, Index
 from gatebook.compiler.lookups import Values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.property.strategies import SHAPES, governed_set, plain_set
+from tests.property.governed_sets import governed_set
+from tests.property.strategies import SHAPES, plain_set
 
 from gatebook.compiler.program import compile_program
 from gatebook.engine.evaluate import governed_tokens
