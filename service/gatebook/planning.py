@@ -28,7 +28,7 @@ from gatebook.authorize import (
     resolve,
     write,
 )
-from gatebook.engine.decision import Denial, denied, expiry, references, vocabulary
+from gatebook.engine.decision import Denial, allowed, denied
 from gatebook.engine.judged import judge_columns
 from gatebook.engine.recall import Recall
 from gatebook.engine.row_obligations import ForRows, oblige_rows
@@ -36,7 +36,7 @@ from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import InvalidRequestError
 from gatebook.sql.dialects import Dialect
 from gatebook.sql.statement import Statement
-from gatebook.values import AccessRequest, Decision, Effect, Outcome, Reason
+from gatebook.values import Decision, Reason
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -90,7 +90,8 @@ def plan(snapshot: Snapshot, question: Question, now: datetime, dialect: Dialect
     if isinstance(obliged, Denial):
         return _as_plan(denied(snapshot, request, now, obliged, found.notice), dialect), nothing
     for_rows, statement = obliged
-    return _allowed(snapshot, request, now, found, for_rows, dialect), statement
+    decision = allowed(snapshot, request, now, obliged=for_rows.obliged, notice=found.notice)
+    return _as_plan(decision, dialect), statement
 
 
 def _oblige(
@@ -133,33 +134,6 @@ def _oblige(
         message = f"which rows are allowed cannot be said in `{dialect.name}`: check the rows one by one"
         return Denial(Reason.EVALUATION_ERROR, message, obliged.columns)
     return for_rows, statement
-
-
-def _allowed(
-    snapshot: Snapshot, request: AccessRequest, now: datetime, found: Resolved, for_rows: ForRows, dialect: Dialect
-) -> Decision:
-    """Returns the allow of the rows that a plan keeps."""
-    obliged, notice = for_rows.obliged, found.notice
-    outcome = Outcome(
-        effect=Effect.ALLOW,
-        reason=Reason.ALLOWED,
-        message="",
-        policy_set=snapshot.policy_set.name,
-        policy_revision=snapshot.policy_revision,
-        directory_revision=snapshot.directory_revision,
-        columns=obliged.columns,
-        must_apply=obliged.must_apply,
-        minimum_group=obliged.minimum_group,
-        rules=references(snapshot, obliged.rules),
-        notice_id=notice.id,
-    )
-    decision = Decision(
-        outcome=outcome,
-        decide_time=now,
-        expires_time=expiry(now, notice.end_time),
-        vocabulary_known=vocabulary(snapshot, request),
-    )
-    return _as_plan(decision, dialect)
 
 
 def _as_plan(decision: Decision, dialect: Dialect) -> Decision:
