@@ -154,12 +154,6 @@ class Book:
         return self._signed
 
     @property
-    def last_entry(self) -> bytes | None:
-        """The bytes of the last durable entry; None in an empty book."""
-        size = self.size
-        return self.read(size - 1, size)[0] if size else None
-
-    @property
     def failure(self) -> str:
         """Why the book cannot be written any more until the next start; empty when it can."""
         return self._failure

@@ -28,7 +28,6 @@ from gatebook.values import AccessRequest, Enforcer, Entity, MaskKind, Obligatio
 
 Object = Mapping[str, Any]
 EXTENSION = "gatebook"
-ENTITIES = ("subject", "resource")
 MASKS = {f"MASK_KIND_{kind.name}": kind for kind in MaskKind if kind is not MaskKind.UNSPECIFIED}
 OBLIGATIONS = {
     f"OBLIGATION_KIND_{kind.name}": kind for kind in ObligationKind if kind is not ObligationKind.UNSPECIFIED

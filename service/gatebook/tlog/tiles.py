@@ -89,11 +89,6 @@ def tile_count(level: int, size: int) -> int:
     return size >> TILE_HEIGHT * max(level, 0)
 
 
-def partial_width(level: int, size: int) -> int:
-    """Returns the width of the partial tile of a level: floor(size / 256^level) mod 256."""
-    return tile_count(level, size) % TILE_WIDTH
-
-
 def levels(size: int) -> int:
     """Returns the number of levels that have a tile in a tree of `size` leaves."""
     return (size.bit_length() + TILE_HEIGHT - 1) // TILE_HEIGHT

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import structlog.testing
 from tests.books import LIMITS, ORIGIN, UnsyncedFiles, check_log, open_book, publisher, some_entries, unending
+from tests.receipts import sign_receipt
 
 from gatebook.audit.book import Book
 from gatebook.audit.files import Files
 from gatebook.audit.publish import Publisher
-from gatebook.audit.receipt import sign_receipt
 from gatebook.errors import BookCorruptError, BookFailedError, BookRefusedError, BookUnavailableError
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.tlog.proof import Proof, open_checkpoint, verify_proof

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.books import UnsyncedFiles, key_of, open_book, publisher
+from tests.receipts import sign_receipt
 
 from gatebook.audit.opening import sign
-from gatebook.audit.receipt import sign_receipt
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.tile_writer import TileWriter
 from gatebook.audit.verify import NO_WITNESS, verify_book

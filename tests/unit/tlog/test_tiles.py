@@ -17,7 +17,6 @@ from gatebook.tlog.tiles import (
     new_tiles,
     number_path,
     parse_path,
-    partial_width,
     split_tile,
     subtree_in_tile,
 )
@@ -108,11 +107,6 @@ def test_growth_adds_what_a_size_needs() -> None:
     assert set(new_tiles(0, 2_002)) <= set(seen)
     full = [tile for tile in seen if tile.full]
     assert len(set(full)) == len(full)
-
-
-def test_widths() -> None:
-    """The width of the partial tile is floor(size / 256^level) mod 256."""
-    assert [112, 17, 1, 0] == [partial_width(level, 70_000) for level in range(4)]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))

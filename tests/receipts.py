@@ -1,4 +1,4 @@
-"""Receipts as the book gives them out; `tlog.receipt` checks them."""
+"""Receipts as a book gives them out, for tests that have no server."""
 
 from __future__ import annotations
 
