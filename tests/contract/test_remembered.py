@@ -18,6 +18,7 @@ from gatebook.audit.opening import Layout, sign
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.tile_writer import TileWriter
 from gatebook.audit.verify import verify_book
+from gatebook.cli.memory import Memory
 from gatebook.errors import ContradictionError, VerificationError
 from gatebook.tlog.cosignature import WitnessSigningKey
 from gatebook.tlog.keys import SigningKey
@@ -228,3 +229,43 @@ def test_a_copy_is_verified_with_witnesses(tmp_path: Path) -> None:
     (copy / "witnessed").write_bytes(cosign(forked, 3))
     with pytest.raises(ContradictionError, match="not those that were signed at size 3"):
         verify_book(copy, key, witnesses=all_of)
+
+
+def test_a_rollback_between_two_processes_is_found(served: tuple[RunningServer, Path], tmp_path: Path) -> None:
+    """Two memories of one file: who knows less than the file puts no older or other checkpoint in its place."""
+    server, _ = served
+    key, path = str(key_of(server.data)), tmp_path / "seen"
+    with connect_blocking(server.target) as client:
+        first = client.checkpoint(refresh=True)
+        behind, ahead = CheckpointMemory(path, key), CheckpointMemory(path, key)
+        newest = client.checkpoint(refresh=True)
+        ahead.take(newest)
+        with pytest.raises(VerificationError, match="another process has remembered"):
+            behind.take(first)
+        with pytest.raises(ContradictionError, match="ends at"):
+            behind.take(first)
+        assert newest.size == behind.size == behind.take(newest).size == CheckpointMemory(path, key).size
+        path.unlink()
+        with pytest.raises(ContradictionError, match="ends at"):
+            ahead.take(first)
+        ahead.take(newest)
+        path.write_bytes(first.checkpoint.encode())  # put back
+        ahead.take(newest)
+        assert newest.size == CheckpointMemory(path, key).size
+    assert ["seen"] == [each.name for each in tmp_path.iterdir() if each.name.startswith("seen")]
+
+
+def test_commands_at_once_forget_nothing(served: tuple[RunningServer, Path], tmp_path: Path) -> None:
+    """What another command remembers while one verifies is not overwritten by what it was never compared with."""
+    server, _ = served
+    old, new = copied(server, tmp_path / "old"), copied(server, tmp_path / "new")
+    kept, newer = ((each / "checkpoint").read_bytes() for each in (old, new))
+    memory = Memory(tmp_path / "seen", asked=True)
+    assert "" == memory.put(kept, [])
+    with pytest.raises(VerificationError, match="another command"):
+        memory.put(newer, [])
+    assert [kept] == memory.notes()
+    assert "" == memory.put(newer, [kept])
+    assert "" == memory.put(kept, [kept])
+    assert [newer] == memory.notes()
+    assert ["seen"] == [each.name for each in tmp_path.iterdir() if each.name.startswith("seen")]

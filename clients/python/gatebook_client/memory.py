@@ -5,15 +5,18 @@ continue it, so that a book that is put back, cut, or shown to this caller only 
 
 1. what does not continue raises `ContradictionError` with both signed notes, and what is remembered stays;
 2. the file holds a signed note, whole or not at all, and is checked again whenever it is read;
-3. where witnesses are named, a checkpoint without enough cosignatures is not believed.
+3. what another process has remembered in the file meanwhile is not overwritten: who comes second asks again;
+4. where witnesses are named, a checkpoint without enough cosignatures is not believed.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatebook.errors import VerificationError
 from gatebook.tlog.checkpoint import Checkpoint
 from gatebook.tlog.cosignature import WitnessKey
 from gatebook.tlog.history import needs_proof, require_continued
@@ -45,11 +48,7 @@ class CheckpointMemory:
         self._witnesses = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require_apart(
             self._key
         )
-        self._kept = b""
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                self._kept = file.read(NOTE_BYTES_MAX + 1)
-            open_checkpoint(self._kept, self._key)
+        self._kept = self._read()
 
     @property
     def size(self) -> int:
@@ -75,21 +74,52 @@ class CheckpointMemory:
 
         Raises:
             ContradictionError: it does not, or that is not proved; both notes are in the error.
-            VerificationError: the checkpoint is not signed, or has too few cosignatures.
+            VerificationError: the checkpoint is not signed, or has too few cosignatures; or another process has
+                remembered one meanwhile, with which a new answer is to be compared.
             OSError: it cannot be remembered.
         """
         note = self._chosen(answer)
         shown = open_checkpoint(note, self._key)
         if self._kept:
             require_continued(self._kept, note, self._key, [] if proof is None else list(proof.hashes))
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
-        with temporary.open("wb") as file:
-            file.write(note)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        descriptor, name = tempfile.mkstemp(
+            dir=self._path.absolute().parent, prefix=f"{self._path.name}.", suffix=".new"
+        )
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(note)
+                file.flush()
+                os.fsync(file.fileno())
+            self._require_last(note)
+            Path(name).replace(self._path)
+        finally:
+            Path(name).unlink(missing_ok=True)
         self._kept = note
         return shown
+
+    def _require_last(self, note: bytes) -> None:
+        """Requires that nobody has remembered another checkpoint since; a file that went, or was put back, counts less.
+
+        Raises:
+            VerificationError: somebody has; it counts from now on.
+            ContradictionError: it is of the same size and has another root.
+        """
+        meanwhile = self._read()
+        if meanwhile in {b"", self._kept, note} or open_checkpoint(meanwhile, self._key).size < self.size:
+            return
+        if not self._kept or needs_proof(self._kept, meanwhile, self._key):
+            self._kept = meanwhile
+            raise VerificationError(f"another process has remembered a checkpoint in `{self._path}`: ask for a new one")
+
+    def _read(self) -> bytes:
+        """Returns what is remembered in the file, which the key must have signed; nothing where there is no file."""
+        try:
+            with self._path.open("rb") as file:
+                kept = file.read(NOTE_BYTES_MAX + 1)
+        except FileNotFoundError:
+            return b""
+        open_checkpoint(kept, self._key)
+        return kept
 
     def _chosen(self, answer: audit_pb2.GetCheckpointResponse) -> bytes:
         """Returns the newest checkpoint of an answer with enough cosignatures."""

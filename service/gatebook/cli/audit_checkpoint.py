@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from gatebook.cli.audit_filter import origin_option
 from gatebook.cli.audit_verify import told_failure
-from gatebook.cli.memory import Memory, memory_of, memory_options, policy_of, read_key_text, witness_options
+from gatebook.cli.memory import memory_of, memory_options, policy_of, read_key_text, witness_options
 from gatebook.cli.output import ASK_TIMEOUT_SECONDS, COULD_NOT_ASK, channel, fail, json_option, target_option, told_time
 from gatebook.errors import GatebookError, VerificationError
 from gatebook.tlog.history import needs_proof, require_continued
@@ -68,9 +69,10 @@ def checkpoint(  # noqa: PLR0913  # each is an option
         with channel(target) as opened:
             stub = AuditServiceStub(opened)
             note = newest(stub, witnesses, origin, wait_seconds)
-            kept_size = advance(stub, key, note, memory, origin)
+            remembered = memory.notes()
+            kept_size = advance(stub, key, note, remembered, origin)
         cosigned = witnesses.cosigners(parse_note(note)) if witnesses else ()
-        warning = memory.put(note)
+        warning = memory.put(note, remembered)
         if out is not None:
             out.write_bytes(note)
     except VerificationError as error:
@@ -120,7 +122,7 @@ def newest(stub: AuditServiceStub, witnesses: WitnessPolicy | None, origin: str,
             time.sleep(AGAIN_SECONDS)
 
 
-def advance(stub: AuditServiceStub, key: VerifierKey, note: bytes, memory: Memory, origin: str) -> int:
+def advance(stub: AuditServiceStub, key: VerifierKey, note: bytes, remembered: Sequence[bytes], origin: str) -> int:
     """Returns the size that is remembered, once a checkpoint is verified to continue it.
 
     Raises:
@@ -128,7 +130,7 @@ def advance(stub: AuditServiceStub, key: VerifierKey, note: bytes, memory: Memor
         OSError: what is remembered cannot be read.
     """
     shown = open_checkpoint(note, key)
-    for kept in memory.notes():
+    for kept in remembered:
         size = open_checkpoint(kept, key).size
         hashes: list[bytes] = []
         if needs_proof(kept, note, key):

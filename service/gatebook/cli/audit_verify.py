@@ -64,17 +64,18 @@ def verify(  # noqa: PLR0913  # each is an option
         witnesses = policy_of(key, witness_keys, witnesses_needed, witness_policy)
         promised = read_receipts(receipts) if receipts is not None else []
         with told_progress(quiet=as_json) as stage:
+            remembered = memory.notes()
             report = verify_book(
                 copy.book,
                 key,
-                remembered=memory.notes(),
+                remembered=remembered,
                 receipts=promised,
                 witnesses=witnesses,
                 wal=copy.wal,
                 progress=stage("bytes"),
             )
             entries = verify_meaning(copy, report, stage("entries"))
-        warning = memory.put(report.note)
+        warning = memory.put(report.note, remembered)
     except VerificationError as error:
         told_failure(error, as_json=as_json)
     except GatebookError as error:

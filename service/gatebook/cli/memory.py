@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,26 +47,26 @@ class Memory(msgspec.Struct, frozen=True):
         with self.path.open("rb") as file:
             return [file.read(NOTE_BYTES_MAX + 1)]
 
-    def put(self, note: bytes) -> str:
-        """Puts a checkpoint in place of the one remembered, whole or not at all; returns a warning, if any.
+    def put(self, note: bytes, compared: Sequence[bytes]) -> str:
+        """Puts a checkpoint in place of the one it was compared with, whole or not at all; returns a warning, if any.
 
         Another command may have remembered a newer one meanwhile, which stays.
 
         Raises:
+            VerificationError: another command has remembered one that this was not compared with.
             OSError: it cannot be written, in a file that somebody named.
         """
         if self.path is None:
             return ""
         try:
             self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
-            if any(_size(kept) > _size(note) for kept in self.notes()):
-                return ""
-            temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-            with temporary.open("wb") as file:
-                file.write(note)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            with written_beside(self.path, note) as temporary:
+                meanwhile = [kept for kept in self.notes() if kept not in compared]
+                if any(_size(kept) > _size(note) for kept in meanwhile):
+                    return ""
+                if any(_text(kept) != _text(note) for kept in meanwhile):
+                    raise VerificationError("another command has remembered another checkpoint meanwhile: do it again")
+                temporary.replace(self.path)
             sync_directory(self.path.absolute().parent)
         except OSError as error:
             if self.asked:
@@ -73,8 +75,26 @@ class Memory(msgspec.Struct, frozen=True):
         return ""
 
 
+@contextmanager
+def written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """Gives a new file with this content, durable, beside a path; where it is not put in place it goes."""
+    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f"{path.name}.", suffix=".new")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _text(note: bytes) -> str:
+    return parse_note(note).text
+
+
 def _size(note: bytes) -> int:
-    return parse_checkpoint(parse_note(note).text).size
+    return parse_checkpoint(_text(note)).size
 
 
 def memory_of(key: VerifierKey, remember: Path | None, *, forget: bool) -> Memory:
