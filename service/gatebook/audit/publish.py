@@ -2,7 +2,8 @@
 
 Owns the way from the write-ahead log to a signed checkpoint, in this order and no other:
 
-1. have the new entries read back from disk, leaves and root recomputed and compared with the writer's root;
+1. have the new entries, and those of the unfinished bundle, read back from disk, leaves and root recomputed and
+   compared with the writer's root;
 2. have bundles and tiles written, durably;
 3. compare the root again, and sign. It signs no size that a completed sync does not cover;
 4. store the checkpoint by compare-and-swap: from here on it is the newest, whatever happens;

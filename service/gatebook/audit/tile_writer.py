@@ -36,14 +36,15 @@ class TileWriter:
         """Takes the directory, its published size, and a place for files that have no name in it yet.
 
         Raises:
-            BookCorruptError: a tile at the right edge is missing or malformed.
+            BookCorruptError: a tile at the right edge is missing or malformed, or an entry there has changed.
         """
         self._root = tiles.path
         self._files = files
         self._temporary = temporary
         self._rows = [tiles.hashes(level, tile_count(level, size) // TILE_WIDTH, size) for level in range(levels(size))]
         self._numbers = [tile_count(level, size) // TILE_WIDTH for level in range(levels(size))]
-        self._entries = tiles.bundle(size // TILE_WIDTH, size)
+        # The root follows from the leaves: what is written again with the new entries must be what they are of.
+        self._entries = tiles.entries(size - size % TILE_WIDTH, size, size)
         self._widths = [len(row) for row in self._rows]
         self._known: set[Path] = set()
         self._unsynced: set[Path] = set()

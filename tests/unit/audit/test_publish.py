@@ -259,6 +259,27 @@ def test_what_disk_and_memory_disagree_on_is_not_signed(tmp_path: Path) -> None:
     book.close()
 
 
+@pytest.mark.parametrize("size", [4, 300])
+def test_a_published_entry_that_rots_is_not_published_again(tmp_path: Path, size: int) -> None:
+    """Entries of an unfinished bundle are written once more with what follows: one that changed stops the book."""
+    book = open_book(tmp_path, files=UnsyncedFiles())
+    grow(book, 3)
+    publisher(book).publish_now()
+    bundle = tmp_path / "book" / "tile" / "entries" / "000.p" / "3"
+    content = bytearray(bundle.read_bytes())
+    content[-1] ^= 1
+    bundle.write_bytes(content)
+    grow(book, size)
+
+    with pytest.raises(BookCorruptError) as caught:
+        publisher(book).publish_now()
+    assert 2 == caught.value.index
+    assert "entry 2" in book.failure
+    assert 3 == book.signed.checkpoint.size
+    assert bundle.read_bytes() == content
+    book.close()
+
+
 def test_another_writer_of_checkpoints_is_noticed(tmp_path: Path) -> None:
     """If the newest checkpoint is not the one that was replaced, nothing is shown and the book stops."""
     book = open_book(tmp_path)
