@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.planned import Line, drawn_plans, require_same
+from tests.planned import IDS, THINGS, TYPES, Line, checked, drawn_plans, planned, require_same, snapshot_of
 from tests.system.plan_engine import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +47,13 @@ def test_rows_and_values_are_those_of_checks(
         lambda statement: spark.selected(held, statement),
         allow_partial=allow_partial,
     )
+
+
+@pytest.mark.parametrize(("ref", "is_allowed"), [(f"{IDS[1]}\n", False), (f"{IDS[1]}".upper(), True), ("x", False)])
+def test_what_is_no_uuid(spark: Engine, ref: str, is_allowed: bool) -> None:
+    """A text that is almost a uuid is none, and what a rule says of it is unknown."""
+    snapshot = snapshot_of([("p", f"{THINGS}.small", f"r.row.ref != '{IDS[0]}'", "allow")])
+    _, statement = planned(snapshot, ["small"], "spark")
+    row = {**dict.fromkeys(TYPES), "ref": ref}
+    assert (checked(snapshot, ["small"], row) is not None) == is_allowed
+    assert len(spark.selected([row], statement)) == is_allowed

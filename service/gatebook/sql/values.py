@@ -19,6 +19,7 @@ from gatebook.sql.numbers import Number, Numbers
 from gatebook.sql.terms import Node
 
 UUID_PATTERN: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID_LENGTH: Final = 36
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -160,7 +161,9 @@ def _uuid(node: Node, dialect: Dialect) -> Text:
     text = terms.call("LOWER", terms.cast(node, "text"))
     if dialect.has_uuid:
         return Text(text, uuid=node)
-    return Text(terms.known(terms.call("REGEXP_LIKE", text, UUID_PATTERN), text))
+    # The pattern's end is, to some, also before a last line feed.
+    of_length = terms.binary("=", terms.call("LENGTH", text), terms.number(UUID_LENGTH))
+    return Text(terms.known(terms.both([of_length, terms.call("REGEXP_LIKE", text, UUID_PATTERN)]), text))
 
 
 def _moment(node: Node, column_type: str, dialect: Dialect) -> Moment:
