@@ -71,6 +71,20 @@ def test_a_denial_is_explained(server: RunningServer) -> None:
     assert "lacked `dana` does not inherit `role:mci_researcher`" in done.stdout
 
 
+def test_who_names_no_enforcer_is_told_the_option(server: RunningServer) -> None:
+    """Where the answer needs a program that applies it, checks and plans say how to name one."""
+    question = ("fiona", "read", "ai_usage.token_usage", "--columns", "team_id", "--purpose", "cost_management")
+    done = plan(server, *question)
+    checked = CliRunner().invoke(main, ["check", *question, "--policy-set", "telemetry", "--target", server.target])
+    named = plan(server, *question, "--enforcer", "report")
+
+    assert (NO, NO, YES) == (done.exit_code, checked.exit_code, named.exit_code)
+    for told in (done.stdout, checked.stdout):
+        assert "DENY OBLIGATION_NOT_SUPPORTED" in told
+        assert "hint  name with --enforcer" in told
+    assert "hint" not in named.stdout
+
+
 @pytest.mark.parametrize("arguments", [DAILY, ("omar", "read", "nowhere")])
 def test_json_is_the_answer(server: RunningServer, arguments: tuple[str, ...]) -> None:
     """With --json the answer is printed as it came, and the exit code is the same."""

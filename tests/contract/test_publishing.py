@@ -200,6 +200,15 @@ def test_malformed_requests_are_refused(
     assert refused.value.code() is code
 
 
+def test_a_finding_is_told_where_it_is(tmp_path: Path) -> None:
+    """Line 100, which a terminal might take for a picture (`:100:`), is told as a number like any other."""
+    (tmp_path / "model.conf").write_bytes((POLICIES / "basic" / "model.conf").read_bytes())
+    (tmp_path / "policy.csv").write_text("p, ana, report, read, allow\n" * 99 + "pp, ana, report, read, allow\n")
+    lint = gatebook("policy", "lint", str(tmp_path))
+
+    assert (1, True) == (lint.returncode, "policy.csv:100:1: error: " in lint.stdout)
+
+
 def test_the_commands_lint_test_publish_list_and_show(server: RunningServer, tmp_path: Path) -> None:
     """The command line does the same, for people and as JSON."""
     target = ("--target", server.target)

@@ -273,10 +273,18 @@ def test_one_process_has_a_witness(witness: RunningWitness) -> None:
     assert (1, True) == (made.returncode, "already" in made.stderr)
 
 
+def test_the_name_of_a_witness_has_no_scheme(tmp_path: Path) -> None:
+    """A name is a URL without its scheme, and nothing is made of another."""
+    made = gatebook("witness", "create", "--data", str(tmp_path / "w1"), "--name", "https://witness.test/w1")
+
+    assert (1, True) == (made.returncode, "leave out `https://`" in made.stderr)
+    assert not (tmp_path / "w1").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--origin", "nonsense"), "has the form"),
+        (("--origin", "nonsense"), "`nonsense` is no file, and a verifier key has the form"),
         (("--origin", str(KEY.verifier), "--listen", "0.0.0.0:0"), "needs TLS"),
         (("--origin", str(KEY.verifier), "--client-ca", __file__), "needs --tls-cert"),
     ],

@@ -145,6 +145,28 @@ def test_sources_that_are_none(source: tuple[object, object], expected: str) -> 
         Enforcer(*source)
 
 
+def test_a_refusal_tells_every_finding_at_its_place(tmp_path: Path) -> None:
+    """The message alone is enough to mend the files: each finding with the path that was given, line and column."""
+    rules = tmp_path / "rights.csv"
+    rules.write_text("p, ana, data1, read # a comment\np7, ben, data1, read\np, chidi, data1\n")
+    with pytest.raises(PolicySetRefusedError) as refused:
+        Enforcer(RBAC / "model.conf", rules)
+    with pytest.raises(PolicySetRefusedError) as lenient:
+        Enforcer(RBAC / "model.conf", rules, strict=False)
+    rules.write_text("p, chidi\n" * 30)
+    with pytest.raises(PolicySetRefusedError) as many:
+        Enforcer(RBAC / "model.conf", rules)
+    rules.write_text("p, ana, data1, read # a comment\n")
+
+    assert [f"{rules}:1:21", f"{rules}:2:1", f"{rules}:3:1"] == [
+        line.partition(": ")[0] for line in str(refused.value).splitlines()
+    ]
+    assert str(lenient.value).startswith(f"{rules}:3:1: the rule has 2 fields")
+    assert "and 10 more" in str(many.value).splitlines()[20]
+    (warning,) = Enforcer(RBAC / "model.conf", rules, strict=False).warnings
+    assert (str(rules), 1) == (warning.file, warning.line)
+
+
 def test_who_is_not_strict_gets_casbins_reading() -> None:
     """Rules that are refused can be had as Casbin reads them, with a warning for each finding."""
     text = (RBAC / "model.conf").read_text()

@@ -177,7 +177,8 @@ class Plan:
         if self._trouble is not None and self.decision.allowed:
             raise EnforcementError(self._trouble.reason, self._trouble.message)
         if self._sql is None or not self.decision.allowed:
-            raise EnforcementError(self.decision.reason, "the plan is no allow, or not any more; nothing may be read")
+            why = f": {self.decision.message}" if self.decision.message else ""
+            raise EnforcementError(self.decision.reason, f"the plan is no allow, nothing may be read{why}")
 
     def _governed(self, sql: Sql, names: Sequence[str], people: Sequence[str], stored_as: Sequence[str]) -> list[Part]:
         """Returns the inner statement: columns as `c1` and so on, people as `p1` and so on."""
@@ -186,6 +187,8 @@ class Plan:
             found += [*parts_of(sql.columns[name], self.dialect), f" AS c{number},\n    "]
         found += [f"{self.dialect.quoted(name)} AS p{number},\n    " for number, name in enumerate(people, start=1)]
         found[-1] = str(found[-1]).rstrip().removesuffix(",") if names or people else "SELECT 1 AS c0"
+        if isinstance(stored_as, str):
+            raise TypeError(f"stored_as: `{stored_as}` is given name by name: {tuple(stored_as.split('.'))}")
         table = ".".join(self.dialect.quoted(part) for part in stored_as or self.dataset.split("."))
         found.append(f"\n  FROM {table} AS {_alias(sql, people)}")
         if sql.condition is not None:
@@ -199,8 +202,10 @@ class Plan:
             if column not in sql.columns:
                 message = f"the decision does not allow column `{column}`; leave it out or ask for it"
                 raise EnforcementError("CLIENT_COLUMN_NOT_ALLOWED", message)
-            if comparison not in COMPARISONS or value is None:
-                raise ValueError(f"where: `{column}` is compared by one of {sorted(COMPARISONS)}, and not with None")
+            if comparison not in COMPARISONS:
+                raise ValueError(f"where: `{comparison}` is none of {sorted(COMPARISONS)}; select from the statement")
+            if value is None:
+                raise ValueError(f"where: `{column}` cannot be compared with None; select from the statement")
             number = len(sql.parameters) + len(values) + 1
             values[number] = value
             found += ["\n  AND " if found else "\nWHERE ", f"c{names.index(column) + 1} {comparison} ", number]

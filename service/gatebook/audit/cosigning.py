@@ -52,7 +52,7 @@ def witnesses_of(stated: tuple[str, ...], needed: int | None, path: Path | None)
             policy = parse_policy(path.read_bytes()[: POLICY_BYTES_MAX + 1])
         else:
             pairs = [text.partition("=") for text in stated]
-            keys = [WitnessKey.parse(_key_text(key)) for _, _, key in pairs]
+            keys = [WitnessKey.parse(_key_text(key, text)) for (_, _, key), text in zip(pairs, stated, strict=True)]
             policy = any_of(keys, needed, [url for url, _, _ in pairs])
     except (OSError, UnicodeDecodeError, VerificationError) as err:
         raise InvalidRequestError("witness", str(err)) from err
@@ -63,9 +63,15 @@ def witnesses_of(stated: tuple[str, ...], needed: int | None, path: Path | None)
     return policy
 
 
-def _key_text(stated: str) -> str:
-    path = Path(stated)
-    return path.read_text("utf-8") if path.is_file() else stated
+def _key_text(key: str, stated: str) -> str:
+    path = Path(key)
+    if path.is_file():
+        return path.read_text("utf-8")
+    if "+" not in key:
+        raise VerificationError(
+            f"`{stated}` is not URL=KEY or URL=FILE: a witness key has the form `<name>+<key id>+<key>`"
+        )
+    return key
 
 
 class Collector:

@@ -51,7 +51,7 @@ def check(*, asked: Asked, row: str, explain: bool, target: str, as_json: bool) 
     if as_json:
         print_json(response)
     else:
-        show(response)
+        show(response, asked)
     sys.exit(YES if response.decision.effect == types_pb2.EFFECT_ALLOW else NO)
 
 
@@ -71,10 +71,11 @@ def row_object(row: str) -> bytes:
     return row.encode()
 
 
-def show(response: pb.CheckAccessResponse) -> None:
+def show(response: pb.CheckAccessResponse, asked: Asked) -> None:
     """Prints an answer for a person."""
     console = stdout()
     show_outcome(console, response.decision)
+    show_hint(console, response.decision, asked)
     show_explanation(console, response.explanation)
     show_place(console, response.decision)
 
@@ -102,6 +103,12 @@ def show_explanation(console: Console, explanation: types_pb2.Explanation) -> No
             console.print(f"      lacked {lacked}", markup=False, soft_wrap=True)
     if explanation.roles:
         console.print(f"roles {', '.join(explanation.roles)}", markup=False, soft_wrap=True)
+
+
+def show_hint(console: Console, decision: types_pb2.Decision, asked: Asked) -> None:
+    """Prints what to add to the command, where nobody was named who would do what the answer needs."""
+    if decision.reason == types_pb2.REASON_CODE_OBLIGATION_NOT_SUPPORTED and not asked.access.enforcer.id:
+        console.print("hint  name with --enforcer the program that applies the answer", markup=False)
 
 
 def show_place(console: Console, decision: types_pb2.Decision) -> None:

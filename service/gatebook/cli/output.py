@@ -60,12 +60,12 @@ def json_option(function: F) -> F:
 
 def stdout() -> Console:
     """Returns the console for answers."""
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def stderr() -> Console:
     """Returns the console for everything that is not the answer."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def print_json(message: Message) -> None:

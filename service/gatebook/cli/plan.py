@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from gatebook.cli.check import show_explanation, show_outcome, show_place
+from gatebook.cli.check import show_explanation, show_hint, show_outcome, show_place
 from gatebook.cli.output import ASK_TIMEOUT_SECONDS, NO, YES, channel, json_option, print_json, stdout, target_option
 from gatebook.cli.question import Asked, question_options
 from gatebook.v1 import access_service_pb2 as pb
@@ -34,7 +34,7 @@ MEASURES: Final = ("count", "sum", "average", "distinct")
 @click.option("--by", default="", metavar="A,B", help="Group by these columns, instead of selecting rows.")
 @click.option("--measure", "measures", multiple=True, metavar="NAME=FUNCTION:COLUMN", help="A measure of each group.")
 @click.option("--explain", is_flag=True, help="Also show the nearest rules to a denial and what they lacked.")
-@click.option("--style", type=click.Choice(sorted(STYLES)), help="How parameters stand in the SQL: ?, $1, %s or :p1.")
+@click.option("--style", type=click.Choice(sorted(STYLES)), help="How parameters stand in the SQL: $1, %s, :p1 or ?.")
 @target_option
 @json_option
 def plan(
@@ -75,6 +75,7 @@ def plan(
     found = read(asked, response, dialect, sent)
     console = stdout()
     show_outcome(console, response.decision)
+    show_hint(console, response.decision, asked)
     show_explanation(console, response.explanation)
     if response.decision.effect == types_pb2.EFFECT_ALLOW:
         show(console, found, grouped, wanted, style, key_ids(response))

@@ -24,6 +24,8 @@ PUBLISH_SECONDS = 900.0
 SHOWN_BYTES = MIB
 """Of what is smaller no progress is shown: it is over before anybody has read it."""
 
+JUDGED = "the server reads, tests and compiles it"
+
 
 def size_of(files: Mapping[str, bytes]) -> int:
     """Returns how many bytes files have together."""
@@ -44,7 +46,7 @@ def send_policy_set(
     stub: PolicyServiceStub, request: pb.PublishPolicySetRequest, files: Mapping[str, bytes]
 ) -> pb.PublishPolicySetResponse:
     """Publishes a policy set; `request` says everything but its files."""
-    with working(f"publishing `{request.policy_set}`", size_of(files)) as progress:
+    with publishing(f"`{request.policy_set}`", files) as progress:
         if is_whole(files):
             request.files.extend(whole_files(files))
             whole: pb.PublishPolicySetResponse = stub.PublishPolicySet(request, timeout=PUBLISH_SECONDS)
@@ -61,7 +63,7 @@ def send_directory(
     stub: PolicyServiceStub, request: pb.PublishDirectoryRequest, files: Mapping[str, bytes]
 ) -> pb.PublishDirectoryResponse:
     """Publishes a directory; `request` says everything but its files."""
-    with working("publishing the directory", size_of(files)) as progress:
+    with publishing("the directory", files) as progress:
         if is_whole(files):
             request.files.extend(whole_files(files))
             whole: pb.PublishDirectoryResponse = stub.PublishDirectory(request, timeout=PUBLISH_SECONDS)
@@ -82,16 +84,26 @@ def parts_of(files: Mapping[str, bytes], progress: Progress | None = None) -> It
             yield pb.PolicyFile(path=path, content=part, continues=start > 0)
             if progress is not None:
                 progress.advance(progress.task_ids[0], len(part))
+    if progress is not None:
+        progress.update(progress.task_ids[0], description=JUDGED)
+
+
+def publishing(what: str, files: Mapping[str, bytes]) -> contextlib.AbstractContextManager[Progress | None]:
+    """Shows, within the block, what is sent in parts, and that the server is at work on it."""
+    if is_whole(files):
+        return working(f"publishing {what}: {JUDGED}", size_of(files))
+    return working(f"publishing {what}", size_of(files), in_parts=True)
 
 
 @contextlib.contextmanager
-def working(what: str, size_bytes: int) -> Iterator[Progress | None]:
+def working(what: str, size_bytes: int, *, in_parts: bool = False) -> Iterator[Progress | None]:
     """Shows, within the block, that something is under way: to people, and where it takes long enough to be seen."""
     console = stderr()
     if size_bytes < SHOWN_BYTES or not console.is_terminal:
         yield None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    sent = (DownloadColumn(),) if in_parts else ()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *sent, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(what, total=size_bytes if size_bytes > WHOLE_BYTES_MAX else None)
+        progress.add_task(what, total=size_bytes if in_parts else None)
         yield progress

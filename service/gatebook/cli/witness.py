@@ -151,7 +151,15 @@ def keys_by_origin(stated: Iterable[str]) -> dict[str, list[VerifierKey]]:
         origin, equals, rest = text.partition("=")
         if not equals or "+" in origin or Path(text).is_file():  # the equals sign is one of base64, or of a path
             origin, rest = "", text
-        path = Path(rest)
-        key = VerifierKey.parse(path.read_text("utf-8") if path.is_file() else rest)
+        key = VerifierKey.parse(_key_text(rest))
         found.setdefault(origin or key.name, []).append(key)
     return found
+
+
+def _key_text(stated: str) -> str:
+    path = Path(stated)
+    if path.is_file():
+        return path.read_text("utf-8")
+    if "+" not in stated:
+        raise VerificationError(f"`{stated}` is no file, and a verifier key has the form `<name>+<key id>+<key>`")
+    return stated

@@ -42,7 +42,7 @@ class Stage:
         """Returns a stage on standard output; a quiet one shows nothing."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a dash that an old locale lacks is no reason to stop
-        return cls(Console(highlight=False, quiet=quiet, file=sys.stdout))
+        return cls(Console(highlight=False, emoji=False, quiet=quiet, file=sys.stdout))
 
     def chapter(self, title: str, why: str) -> None:
         """Begins a chapter: its number, its title, and why it is told."""

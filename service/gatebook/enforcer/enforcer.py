@@ -21,13 +21,17 @@ from gatebook.enforcer.additions import Additions, Link, called_by
 from gatebook.enforcer.context import EnforceContext
 from gatebook.enforcer.loaded import Loaded, fields_that_decided, is_allowed
 from gatebook.enforcer.roles import RoleQuestions
-from gatebook.enforcer.sources import read_model, read_policy
+from gatebook.enforcer.sources import files_of, read_model, read_policy
 from gatebook.enforcer.writes import Writes
 from gatebook.engine.explain import explain
+from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.brought import Condition, Match
 from gatebook.policy.library import load_plain
 from gatebook.policy.policy_set import PolicySet
-from gatebook.values import Finding, NearRule, Rule
+from gatebook.values import Finding, NearRule, Rule, Severity
+
+SHOWN_MAX = 20
+"""Findings in the message of a refusal."""
 
 NO_FUNCTIONS: Mapping[str, Callable[..., object]] = {}
 
@@ -67,6 +71,7 @@ class Enforcer(RoleQuestions, Writes):
         """
         self._model = read_model(model)
         self._source = (policy, model)
+        self._files = files_of(model, policy)
         self._strict = strict
         # Held by who loads; who asks takes the reference that was swapped in last.
         self._changing = threading.Lock()
@@ -190,4 +195,22 @@ class Enforcer(RoleQuestions, Writes):
 
     def _read(self, additions: Additions) -> PolicySet:
         rules = read_policy(*self._source)
-        return load_plain(self._model, rules, strict=self._strict, brought=additions.brought())
+        try:
+            read = load_plain(self._model, rules, strict=self._strict, brought=additions.brought())
+        except PolicySetRefusedError as err:
+            raise _refused(err, self._files) from None
+        return msgspec.structs.replace(read, warnings=_located(read.warnings, self._files))
+
+
+def _located(findings: Iterable[Finding], files: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Returns findings with the paths that the user gave."""
+    return tuple(msgspec.structs.replace(finding, file=files.get(finding.file, finding.file)) for finding in findings)
+
+
+def _refused(err: PolicySetRefusedError, files: Mapping[str, str]) -> PolicySetRefusedError:
+    """Returns a refusal that tells all that is wrong, since who sees it sees nothing but its message."""
+    findings = _located(err.findings, files)
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    lines = [f"{f.file}:{f.line}:{f.column}: {f.message}" if f.line else f"{f.file}: {f.message}" for f in errors]
+    more = [f"and {len(lines) - SHOWN_MAX} more, in `findings` of this error"] if len(lines) > SHOWN_MAX else []
+    return PolicySetRefusedError("\n".join([*lines[:SHOWN_MAX], *more]), findings)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from gatebook.errors import GatebookError
+from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE
 from gatebook.policy.model_file import SECTIONS
 
 Row = tuple[str, ...]
@@ -46,7 +47,7 @@ def read_model(model: object) -> bytes:
         SourceError: it is no text, path or model of Casbin's, or its file cannot be read.
     """
     if isinstance(model, str | os.PathLike):
-        return _read_text(model, is_text=isinstance(model, str) and ("\n" in model or model.lstrip().startswith("[")))
+        return _read_text(model, is_text=_is_model_text(model))
     definitions = getattr(model, "model", None)
     if isinstance(definitions, dict):
         return "\n".join(_written(definitions)).encode()
@@ -60,8 +61,7 @@ def read_policy(policy: object, model: object) -> bytes | list[Row]:
         SourceError: it is no text, path or adapter, or its file cannot be read.
     """
     if isinstance(policy, str | os.PathLike):
-        is_text = isinstance(policy, str) and ("\n" in policy or not policy or bool(_RULE_LINE.match(policy)))
-        return _read_text(policy, is_text=is_text)
+        return _read_text(policy, is_text=_is_policy_text(policy))
     if policy is None:
         definitions = getattr(model, "model", None)
         return list(_rows(definitions)) if isinstance(definitions, dict) else b""
@@ -70,6 +70,24 @@ def read_policy(policy: object, model: object) -> bytes | list[Row]:
         policy.load_policy(record)
         return list(_rows(record.model))
     raise SourceError("the policy is given as the path of a file, as its text, or as an adapter with `load_policy`")
+
+
+def files_of(model: object, policy: object) -> dict[str, str]:
+    """Returns the paths that were given, by the name that findings have for the file."""
+    given = ((MODEL_FILE, model, _is_model_text), (POLICY_FILE, policy, _is_policy_text))
+    return {
+        name: os.fspath(source)
+        for name, source, is_text in given
+        if isinstance(source, str | os.PathLike) and not is_text(source)
+    }
+
+
+def _is_model_text(model: str | os.PathLike[str]) -> bool:
+    return isinstance(model, str) and ("\n" in model or model.lstrip().startswith("["))
+
+
+def _is_policy_text(policy: str | os.PathLike[str]) -> bool:
+    return isinstance(policy, str) and ("\n" in policy or not policy or bool(_RULE_LINE.match(policy)))
 
 
 def _read_text(source: str | os.PathLike[str], *, is_text: bool) -> bytes:

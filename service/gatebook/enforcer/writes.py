@@ -7,7 +7,7 @@ process was reviewed by nobody, is in no revision, and is lost or half saved whe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gatebook.errors import GatebookError
 
@@ -68,7 +68,7 @@ _WRITES = {
     "enable_enforce": "remove the call: there is no switch that allows everything",
     "get_model": "ask `get_policy()` and its like for rules; the model is the text that was given",
     "new_model": "give the path or the text of the model to `Enforcer`",
-    "configure_logging": "remove the call: an enforcer writes no log",
+    **dict.fromkeys(("configure_logging", "enable_log"), "remove the call: an enforcer writes no log"),
     "get_adapter": "keep the adapter where it was made",
     "set_field_index": "name the fields `sub`, `obj`, `act` and `dom` in the model",
 }
@@ -82,12 +82,15 @@ class NotWritableError(GatebookError):
 class Writes:
     """Refuses what changes a policy, with a word on what to do instead."""
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        """Returns what refuses, for a method that an enforcer does not have; so that it is the call that fails."""
-        if name not in _WRITES:
-            raise AttributeError(f"`Enforcer` has no attribute `{name}`")
+    # Unseen by type checkers and editors, which report such a call, or a misspelt question, where it is written.
+    if not TYPE_CHECKING:
 
-        def refuse(*_args: object, **_kwargs: object) -> NoReturn:
-            raise NotWritableError(f"`{name}` is not to be had: {_WRITES[name]}")
+        def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+            """Returns what refuses, for a method that an enforcer does not have; so that it is the call that fails."""
+            if name not in _WRITES:
+                raise AttributeError(f"`Enforcer` has no attribute `{name}`")
 
-        return refuse
+            def refuse(*_args: object, **_kwargs: object) -> NoReturn:
+                raise NotWritableError(f"`{name}` is not to be had: {_WRITES[name]}")
+
+            return refuse

@@ -14,7 +14,7 @@ from gatebook.pace import Pause, no_pause
 from gatebook.policy.brought import NOTHING_BROUGHT, Brought
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, digest
 from gatebook.policy.lenient import as_warnings, read_leniently
-from gatebook.policy.policy_set import FINDINGS_MAX, PLAIN, PolicySet, load
+from gatebook.policy.policy_set import FINDINGS_MAX, PLAIN, PolicySet, load, refused
 from gatebook.policy.rules_file import split_fields
 from gatebook.policy.settings import ALLOW_BY_DEFAULT, Settings
 from gatebook.values import Finding
@@ -52,12 +52,12 @@ def load_plain(
     try:
         _require_writable(rows or ())
         return load(files, settings=SETTINGS, brought=brought, pause=pause)
-    except PolicySetRefusedError as refused:
+    except PolicySetRefusedError as err:
         if strict:
             raise
         casbin, findings = read_leniently(files, rows)
         if findings:
-            raise PolicySetRefusedError(findings[0].message, findings) from refused
+            raise refused(findings) from err
         return PolicySet(
             name="",
             kind=PLAIN,
@@ -69,7 +69,7 @@ def load_plain(
             catalogue=None,
             purposes=None,
             files=files,
-            warnings=as_warnings(refused.findings),
+            warnings=as_warnings(err.findings),
         )
 
 

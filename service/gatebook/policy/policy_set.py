@@ -11,7 +11,7 @@ Owns `load`, the only way from files to a `PolicySet`. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -107,7 +107,7 @@ def load(
     """
     findings = check_size(files)
     if findings:
-        raise _refused(findings)  # before any work is done on so much
+        raise refused(findings)  # before any work is done on so much
     findings = check_names(files)
     governed = CATALOGUE_FILE in files
     settings = _parse(files, SETTINGS_FILE, partial(parse_settings, governed=governed), findings) or settings
@@ -129,7 +129,7 @@ def load(
     if not accepted and not _has_error(findings):
         findings += compare_reading(files, casbin)
     if _has_error(findings):
-        raise _refused(findings)
+        raise refused(findings)
     return PolicySet(
         name=draft.settings.name or name,
         kind=GOVERNED if governed else PLAIN,
@@ -196,7 +196,8 @@ def _has_error(findings: list[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
 
 
-def _refused(findings: list[Finding]) -> PolicySetRefusedError:
+def refused(findings: Iterable[Finding]) -> PolicySetRefusedError:
+    """Returns the refusal of findings, of which at least one is an error: it names the first, and carries them."""
     ordered = sorted(set(findings))
     errors = sum(finding.severity is Severity.ERROR for finding in ordered)
     first = next(finding for finding in ordered if finding.severity is Severity.ERROR)

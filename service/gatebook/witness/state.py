@@ -94,6 +94,8 @@ def create_witness(data: Path, name: str) -> None:
     path = data / "witness.db"
     if key_path(data).exists() or (path.exists() and _holds_checkpoints(path)):
         raise BookRefusedError(f"there is a witness in `{data}` already: name another folder")
+    if "://" in name:
+        raise BookRefusedError(f"`{name}` cannot be the name of a witness: leave out `{name.partition('://')[0]}://`")
     try:
         key = WitnessSigningKey.generate(name)
     except VerificationError as err:

@@ -74,8 +74,10 @@ def test_a_denial_is_a_plan_that_selects_nothing(server: RunningServer) -> None:
 
     assert (False, "DENIED_BY_RULE", ()) == (bool(plan), plan.reason, plan.columns)
     assert plan.decision.receipt is not None
-    with pytest.raises(EnforcementError, match="no allow"):
+    with pytest.raises(EnforcementError, match="no allow") as refused:
         plan.select()
+    assert plan.message
+    assert plan.message in refused.value.message
 
 
 def test_who_declares_nothing_gets_no_plan_with_obligations(server: RunningServer) -> None:

@@ -281,6 +281,12 @@ def test_a_table_has_a_name(stored_as: tuple[str, ...]) -> None:
     assert "CLIENT_PLAN_NAME" == refusal.value.reason
 
 
+def test_a_table_is_named_name_by_name() -> None:
+    """One text for a name in parts is refused, with what to write."""
+    with pytest.raises(TypeError, match=r"\('lake', 'usage'\)"):
+        plan().select(stored_as="lake.usage")
+
+
 def test_a_key_is_needed_where_the_sql_hashes() -> None:
     """A statement that hashes is made with the key that the plan names alone, and HMAC comes of it (RFC 2104)."""
     pads = [{"mask_key_pad": {"key_id": "set/purpose/1", "pad": pad}} for pad in (0x36, 0x5C)]
