@@ -80,7 +80,7 @@ def test_what_reaches_further_is_refused(case: dict[str, str]) -> None:
 @given(soups)
 @example('"a" OR TRUE')
 @example("CASE WHEN TRUE THEN (NULL) END")
-@example('REPEAT("a", 2)')
+@example('RPAD("a", 2)')
 def test_what_is_accepted_is_one_expression(store: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Of any pieces of SQL in any order, what is accepted is one expression, for DuckDB and for another parser."""
     try:
