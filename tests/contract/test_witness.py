@@ -326,3 +326,21 @@ def test_over_tls(tmp_path: Path) -> None:
         with httpx.Client(verify=context) as somebody:
             accepted = somebody.post(url, content=BOOK.submission(0, 5)).status_code
     assert (401, 200) == (refused, accepted)
+
+
+def test_a_memory_put_back_while_it_runs_is_none(tmp_path: Path) -> None:
+    """An older database put in place beneath a witness, or none: it cosigns no second history, and is not ready."""
+    fork = MemoryBook(KEY, [*ENTRIES[:5], b"other", *ENTRIES[6:]])
+    with witnessing(tmp_path / "w1", "--origin", str(KEY.verifier)) as witness:
+        witness.cosign(BOOK, 0, 5)
+        with sqlite3.connect(tmp_path / "w1" / "witness.db") as database, sqlite3.connect(tmp_path / "old") as old:
+            database.backup(old)
+        witness.cosign(BOOK, 5, 9)
+        with sqlite3.connect(tmp_path / "w1" / "witness.db") as database, sqlite3.connect(tmp_path / "old") as old:
+            old.backup(database)
+        for book, old_size in ((fork, 5), (BOOK, 5), (BOOK, 9)):
+            status, _, told = witness.ask(book.submission(old_size, 9))
+            assert (503, True) == (status, b"from size 9 to 5" in told)
+        assert 503 == witness.ask(b"", "/readyz", "GET")[0]
+        (tmp_path / "w1" / "witness.db").unlink()
+        assert 503 == witness.ask(fork.submission(5, 9))[0]

@@ -2,6 +2,7 @@
 
 Owns the order that C2SP tlog-witness asks for, in one transaction at a time: check, persist, and only then sign. A
 process that is killed in between has cosigned nothing; the book is told the new size with 409 and asks again.
+What it cosigned since its start it knows by itself: a database that is put back beneath it is no memory.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Cosigner:
         self._origins = origins
         self._turn = threading.Lock()
         self._newest_seconds = self._state.newest_seconds()
+        self._cosigned = {each.checkpoint.origin: each.checkpoint for each in self._state.all()}
+        self._keeps = True  # whether the last that was to be kept was kept
         self.key = self._key.public
 
     def close(self) -> None:
@@ -68,7 +71,13 @@ class Cosigner:
                 behind = self._newest_seconds - seconds
                 raise BookUnavailableError(f"the clock is {behind} s behind the last cosignature: set it right")
             stated = max(seconds, self._newest_seconds)
-            self._remember(submission, stated)
+            try:
+                self._remember(submission, stated)
+            except BookUnavailableError:
+                self._keeps = False
+                raise
+            self._keeps = True
+            self._cosigned[submission.checkpoint.origin] = submission.checkpoint
             self._newest_seconds = stated
             return self._key.cosign(submission.note.text, stated).line()
 
@@ -78,6 +87,7 @@ class Cosigner:
         with self._state.transaction():
             last = self._state.last(checkpoint.origin)
             known = Checkpoint(checkpoint.origin, 0, EMPTY_ROOT) if last is None else last.checkpoint
+            self._require_not_behind(known)
             try:
                 require_consistent(submission, known)
             except SplitViewError as err:
@@ -89,11 +99,22 @@ class Cosigner:
         if contradiction is not None:
             raise contradiction
 
+    def _require_not_behind(self, known: Checkpoint) -> None:
+        """Requires that a checkpoint in the database is none that is older, or other, than what was cosigned.
+
+        Raises:
+            BookUnavailableError: it is.
+        """
+        cosigned = self._cosigned.get(known.origin, known)
+        if known.size < cosigned.size or (known.size == cosigned.size and known.root != cosigned.root):
+            message = f"the database of the witness was put back beneath it, from size {cosigned.size} to {known.size}"
+            raise BookUnavailableError(f"{message}: stop it, restore the newest, and start it again")
+
     def answers(self) -> bool:
-        """Tells whether what is remembered can be read."""
+        """Tells whether what is remembered can be read, and could be written when that was tried last."""
         try:
             with self._turn, self._state.transaction():
                 self._state.newest_seconds()
         except BookUnavailableError:
             return False
-        return True
+        return self._keeps
