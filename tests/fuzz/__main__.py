@@ -27,7 +27,8 @@ FOUND_MAX = 5
 PROGRESS_SECONDS = 30.0
 READER_SECONDS = 20.0
 """How long one reader is given damaged files, in a turn of its own."""
-READER_ENDS_SECONDS = 60.0
+READER_ENDS_SECONDS = 600.0
+"""How much longer it may take to begin and end, at the lowest priority beside other work; it ends slow texts by itself."""
 READS = "read "
 
 
