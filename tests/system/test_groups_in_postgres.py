@@ -27,7 +27,7 @@ rows = st.lists(
         {
             "team": st.sampled_from(["red", "blue", 'it\'s "$1" %s', None]),
             "person": st.sampled_from([*"abcdefgh", None]),
-            "tokens": st.integers(0, 9) | st.just(2**53 + 1),
+            "tokens": st.none() | st.integers(0, 9) | st.just(2**53 + 1),
             "ts": st.sampled_from(DAYS),
         }
     ),
@@ -35,8 +35,8 @@ rows = st.lists(
     max_size=30,
 )
 WANTED: Sequence[tuple[Condition, Any]] = [
-    (("tokens", ">=", 2), lambda row: row["tokens"] >= 2),  # as in the condition
-    (("tokens", "<>", 2**53 + 1), lambda row: row["tokens"] != 2**53 + 1),
+    (("tokens", ">=", 2), lambda row: (row["tokens"] or 0) >= 2),  # as in the condition
+    (("tokens", "<>", 2**53 + 1), lambda row: row["tokens"] not in (None, 2**53 + 1)),
     (("team", "=", 'it\'s "$1" %s'), lambda row: row["team"] == 'it\'s "$1" %s'),
     (("ts", ">", DAYS[2].astimezone(dt.timezone(dt.timedelta(hours=5, minutes=45)))), lambda row: row["ts"] > DAYS[2]),
 ]

@@ -7,7 +7,8 @@ subjects (design section 5.8):
    entity columns each must reach k; a null is nobody, and each element of a list is somebody;
 2. only columns that the decision allows are grouped by or measured, and they are masked first;
 3. groups below k merge into one remainder with null keys; a remainder below k is suppressed;
-4. measures are `count`, `sum`, `average` and `distinct`: none that shows a single row's value.
+4. measures are `count`, `sum`, `average` and `distinct`: none that shows a single row's value;
+5. a measure of a column stands for `k` people as a group does: where fewer have a value that is shown, it is null.
 
 Two answers that differ in one person can still be subtracted from each other; that is for the service
 to see, since no single answer shows it.
@@ -40,21 +41,30 @@ class _Group:
         """Takes the values of the key and how many entity columns there are."""
         self.values = tuple(values)
         self.people: tuple[set[str], ...] = tuple(set() for _ in range(people_columns))
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[tuple[Mapping[str, Any], Sequence[set[str]]]] = []
 
-    def count(self, people: Sequence[set[str]]) -> None:
-        """Counts people, one set for each entity column."""
+    def add(self, row: Mapping[str, Any], people: Sequence[set[str]]) -> None:
+        """Takes in a row, masked, with its people: one set for each entity column."""
+        self.rows.append((row, people))
         for counted, found in zip(self.people, people, strict=True):
             counted.update(found)
 
     def merge(self, other: _Group) -> None:
         """Takes in the rows and people of another group."""
-        self.rows.extend(other.rows)
-        self.count(other.people)
+        for row, people in other.rows:
+            self.add(row, people)
 
     def reaches(self, k: int) -> bool:
         """Tells whether every entity column counts at least k people."""
         return all(len(people) >= k for people in self.people)
+
+    def shown(self, column: str) -> _Group:
+        """Returns the rows that show a value of a column, and their people."""
+        shown = _Group((), len(self.people))
+        for row, people in self.rows:
+            if row[column] is not None:
+                shown.add(row, people)
+        return shown
 
 
 def aggregate(
@@ -90,9 +100,8 @@ def aggregate(
         group = groups.get(key)
         if group is None:
             group = groups[key] = _Group([masked[column] for column in by], len(people))
-        group.rows.append(masked)
-        group.count(people)
-    return [_result(group, by, measures) for group in _large_enough(groups, read.k, by)]
+        group.add(masked, people)
+    return [_result(group, by, measures, read.k) for group in _large_enough(groups, read.k, by)]
 
 
 def check_measures(allowed: Collection[str] | None, by: Sequence[str], measures: Mapping[str, Measure]) -> None:
@@ -155,18 +164,21 @@ def _large_enough(groups: Mapping[Key, _Group], k: int, by: Sequence[str]) -> li
     return [*large, remainder] if remainder.reaches(k) else large
 
 
-def _result(group: _Group, by: Sequence[str], measures: Mapping[str, Measure]) -> dict[str, Any]:
+def _result(group: _Group, by: Sequence[str], measures: Mapping[str, Measure], k: int) -> dict[str, Any]:
     result = dict(zip(by, group.values, strict=True))
     for name, (function, column) in measures.items():
-        result[name] = _measure(function, column, group.rows)
+        result[name] = _measure(function, column, group, k)
     return result
 
 
-def _measure(function: str, column: str, rows: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401
-    """Returns a measure of masked values; nulls do not count."""
+def _measure(function: str, column: str, group: _Group, k: int) -> Any:  # noqa: ANN401
+    """Returns a measure of masked values; nulls do not count, and nor do the people whose values are."""
     if column == EVERY_ROW:
-        return len(rows)
-    values = [row[column] for row in rows if row[column] is not None]
+        return len(group.rows)
+    shown = group.shown(column)
+    if not shown.reaches(k):
+        return None
+    values = [row[column] for row, _ in shown.rows]
     if function == "count":
         return len(values)
     if function == "distinct":

@@ -54,7 +54,7 @@ def grouped_select(
     shown = [f"CASE WHEN is_large THEN {key} END" for key in keys]
     made = [f"{expression} AS k{number}" for number, expression in enumerate(shown, start=1)]
     for number, (function, column) in enumerate(measures.values(), start=1):
-        made.append(f"{_measured(function, column, needed)} AS m{number}")
+        made.append(f"{_measured(function, column, needed, persons, k)} AS m{number}")
     made += [f"count(DISTINCT {person}) AS n{number}" for number, person in enumerate(persons, start=1)]
     selected = [f"k{number} AS {dialect.quoted(name)}" for number, name in enumerate(by, start=1)]
     selected += [f"m{number} AS {dialect.quoted(name)}" for number, name in enumerate(measures, start=1)]
@@ -97,5 +97,11 @@ def _large(keys: Sequence[str], persons: Sequence[str], k: int) -> str:
     )
 
 
-def _measured(function: str, column: str, needed: Sequence[str]) -> str:
-    return "count(*)" if column == EVERY_ROW else MEASURES[function].format(f"c{needed.index(column) + 1}")
+def _measured(function: str, column: str, needed: Sequence[str], persons: Sequence[str], k: int) -> str:
+    """Returns a measure; null where fewer than k people have a value."""
+    if column == EVERY_ROW:
+        return "count(*)"
+    name = f"c{needed.index(column) + 1}"
+    measure = MEASURES[function].format(name)
+    told = [f"count(DISTINCT CASE WHEN {name} IS NOT NULL THEN {person} END) >= {k:d}" for person in persons]
+    return f"CASE WHEN {' AND '.join(told)} THEN {measure} END" if k else measure

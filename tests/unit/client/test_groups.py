@@ -193,10 +193,14 @@ def test_row_that_cannot_be_counted(rows: list[dict[str, Any]], reason: str) -> 
 @pytest.mark.parametrize(
     ("values", "function", "expected"),
     [
-        ([1, 2, 3, None, 4], "count", 4),
-        ([1, 2, 3, None, 4], "sum", 10),
-        ([1, 2, 3, None, 4], "average", 2.5),
-        ([1, 2, 2, None, 1], "distinct", 2),
+        ([1, 2, 3, None, 4, 5], "count", 5),
+        ([1, 2, 3, None, 4, 5], "sum", 15),
+        ([1, 2, 3, None, 4, 5], "average", 3),
+        ([1, 2, 2, None, 1, 1], "distinct", 2),
+        ([None, None, 100, None, None], "sum", None),
+        ([None, None, 100, None, None], "average", None),
+        ([None, None, 100, None, None], "count", None),
+        ([1, 2, 3, None, 4], "sum", None),
         ([None] * 5, "sum", None),
         ([None] * 5, "average", None),
         ([0.1] * 10, "sum", 1.0),
@@ -206,7 +210,7 @@ def test_row_that_cannot_be_counted(rows: list[dict[str, Any]], reason: str) -> 
     ],
 )
 def test_measures(values: list[Any], function: Any, expected: Any) -> None:  # noqa: ANN401 - of any type
-    """Measures leave nulls out; whole and decimal numbers add up exactly."""
+    """Measures leave nulls out, and are null where fewer than k people have a value; numbers add up exactly."""
     rows = [{"team": "red", "subject_id": f"p{n}", "tokens": value} for n, value in enumerate(values)]
     found = aggregate(_decision(), rows, by=["team"], measures={"m": (function, "tokens")})
 
