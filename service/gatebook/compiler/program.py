@@ -158,7 +158,7 @@ def _undefined(model: Model, sections: Sections) -> list[Finding]:
 def rules_of(policy_set: PolicySet, sections: Sections, pause: Pause = no_pause) -> tuple[Rule, ...]:
     """Returns the rules of a type that decide, in order.
 
-    As in Casbin, a matcher without any rule is evaluated once, as if one rule of empty fields
+    As in Casbin, a matcher without any rule is evaluated once, as if one rule of empty fields, the effect among them,
     allowed; unless it holds a condition of the rule.
     """
     key = sections.rules
@@ -166,17 +166,17 @@ def rules_of(policy_set: PolicySet, sections: Sections, pause: Pause = no_pause)
     matcher = policy_set.model.matchers[sections.matcher]
     if rules or policy_set.kind == GOVERNED or calls_eval(matcher.expression):
         return rules
-    fields = tuple(ALLOW if name == EFFECT_FIELD else "" for name in policy_set.model.policies[key].tokens)
+    fields = ("",) * len(policy_set.model.policies[key].tokens)
     return (Rule(key, fields, MODEL_FILE, matcher.line, matcher.text),)
 
 
 def effect_of(model: Model, key: str = "p") -> Callable[[Rule], str]:
-    """Returns what reads the effect of a rule that allows or denies: `allow`, where rules have none."""
+    """Returns what reads the effect of a rule: `allow`, where rules have none, or there is no rule."""
     names = model.policies[key].tokens
     if EFFECT_FIELD not in names:
         return lambda _rule: ALLOW
     position = names.index(EFFECT_FIELD)
-    return lambda rule: rule.fields[position]
+    return lambda rule: ALLOW if rule.file == MODEL_FILE else rule.fields[position]
 
 
 def _program(
