@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from tests.serving import POLICIES, RunningServer, gatebook, serving
 
 from gatebook.cli.uploading import WHOLE_BYTES_MAX
 from gatebook.config import Config
-from gatebook.errors import OverloadedError
+from gatebook.errors import DrainingError
 from gatebook.policy import bundle
+from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.aside import ASIDE_BYTES
 from gatebook.revisions.publisher import THE_SERVICE
 from gatebook.revisions.validate import validate
-from gatebook.server import publish_folders
+from gatebook.rpc.listening import listening
+from gatebook.server import open_door, publish_folders
 from gatebook.service import open_service
 from gatebook.v1 import access_service_pb2, types_pb2
 from gatebook.v1 import policy_service_pb2 as pb
@@ -254,7 +256,53 @@ async def test_a_draft_that_is_being_judged_holds_up_no_stop(tmp_path: Path) -> 
         task = asyncio.create_task(service.publishing.publish(large(1), "large", THE_SERVICE))
         await asyncio.sleep(0)  # it has begun; its process, if there is one already, is ended, or never runs on
         service.publishing.close()
-        with pytest.raises(OverloadedError):
+        with pytest.raises(DrainingError):
             await task
 
         assert "large" not in service.revisions.state.snapshots
+
+
+async def test_a_build_holds_up_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who publishes while a server stops is told so before the drain ends; nothing is active, stored or written."""
+    config = Config(policies=(POLICIES / "basic",), data=tmp_path / "data", listen="127.0.0.1:0", dev=True)
+    order: list[str] = []
+    building, stopping = asyncio.Event(), asyncio.Event()
+    async with open_service(config) as service, asyncio.timeout(WAIT_SECONDS):
+        read, stop = service.revisions.read, service.revisions.stop
+
+        async def reading(files: Mapping[str, bytes], name: str) -> PolicySet:
+            order.append("accepted")
+            building.set()
+            await stopping.wait()
+            return await read(files, name)
+
+        def told_to_stop() -> None:
+            order.append("stopping")
+            stop()
+            stopping.set()
+
+        await publish_folders(service, config)
+        monkeypatch.setattr(service.revisions, "read", reading)
+        monkeypatch.setattr(service.revisions, "stop", told_to_stop)
+        kept = sorted(path.name for path in (config.data / "revisions").iterdir())
+        size = service.book.size
+        server = listening(service, open_door(service, config), config)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{await server.__aenter__()}") as channel:
+            call = PolicyServiceStub(channel).UploadPolicySet(uploaded(large(1)))
+            call.add_done_callback(lambda _: order.append("answered"))
+            await building.wait()
+            await server.__aexit__(None, None, None)
+            order.append("stopped")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+        left = sorted(path.name for path in (config.data / "revisions").iterdir())
+        state, written, happened = service.revisions.state, service.book.size, tuple(order)
+
+    status = status_pb2.Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert happened == ("accepted", "stopping", "answered", "stopped")
+    assert (refused.value.code(), info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert "nothing was changed" in (refused.value.details() or "")
+    assert "large" not in state.policy_sets
+    assert (left, written) == (kept, size)

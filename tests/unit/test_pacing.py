@@ -6,7 +6,8 @@ import gc
 
 import pytest
 
-from gatebook.revisions.pacing import PAUSE_SECONDS, TELL_SECONDS, WORK_SECONDS, FewCollections, Pacer
+from gatebook.errors import DrainingError
+from gatebook.revisions.pacing import PAUSE_SECONDS, TELL_SECONDS, WORK_SECONDS, FewCollections, Pacer, Stoppable
 from gatebook.revisions.remains import let_go
 
 
@@ -87,3 +88,23 @@ def test_parts_are_let_go_in_steps() -> None:
 
     assert [] == parts
     assert max(before - after for before, after in zip([1_000, *left], left, strict=False)) <= 64
+
+
+def test_work_ends_at_its_next_pause_when_the_service_stops() -> None:
+    """What is over before it would have to pause comes to its end; all else ends there, also if it begins later."""
+    clock, work = Clock(), Stoppable()
+    begun = Pacer(clock, clock.sleep, stopping=work.is_stopping)
+    clock.now += 2 * WORK_SECONDS
+    begun()
+    work.stop()
+    begun()
+    clock.now += 2 * WORK_SECONDS
+    with pytest.raises(DrainingError):
+        begun()
+    later = Pacer(clock, clock.sleep, stopping=work.is_stopping)
+    later()
+    clock.now += 2 * WORK_SECONDS
+    with pytest.raises(DrainingError):
+        later()
+
+    assert clock.slept == pytest.approx(PAUSE_SECONDS)

@@ -27,7 +27,7 @@ from gatebook.pace import Pause, no_pause
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
-from gatebook.revisions.pacing import Pacer, few_collections, pacer_of
+from gatebook.revisions.pacing import Stoppable, few_collections
 from gatebook.revisions.remains import is_large, retire
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
@@ -68,7 +68,12 @@ class Revisions:
         self.lease_until = math.inf
         """Until when this state may decide, by the monotonic clock. A worker that follows another has leases."""
         self._mask_master = mask_master
+        self._work = Stoppable()
         self._retiring: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Ends whatever is being read or compiled, with a `DrainingError`: nothing of it becomes active."""
+        self._work.stop()
 
     def swap(self, state: State) -> None:
         """Replaces the state. What was active and is no more is freed once it is read no more."""
@@ -151,17 +156,19 @@ class Revisions:
         """Reads a set whose files were accepted, aside.
 
         Raises:
+            DrainingError: the service stops.
             PolicySetRefusedError: a file has a finding all the same.
         """
-        return await asyncio.to_thread(self._read, files, name, Pacer(step="read", policy_set=name), accepted=True)
+        return await asyncio.to_thread(self._read, files, name, self._work.pacer("read", name), accepted=True)
 
     async def read_directory(self, files: Mapping[str, bytes]) -> Directory:
         """Reads a directory, aside.
 
         Raises:
+            DrainingError: the service stops.
             DirectoryRefusedError: it has findings.
         """
-        return await asyncio.to_thread(self._read_directory, files, Pacer(step="read directory"))
+        return await asyncio.to_thread(self._read_directory, files, self._work.pacer("read directory"))
 
     def _read_directory(self, files: Mapping[str, bytes], pause: Pause) -> Directory:
         with few_collections():
@@ -172,9 +179,13 @@ class Revisions:
             return load(files, name, accepted=accepted, pause=pause)
 
     async def build(self, policy_set: PolicySet, revision: Revision) -> Snapshot | None:
-        """Compiles a set under the active directory, aside; None where it needs one and there is none."""
+        """Compiles a set under the active directory, aside; None where it needs one and there is none.
+
+        Raises:
+            DrainingError: the service stops.
+        """
         state = self.state
-        pacer = Pacer(step="compile", policy_set=policy_set.name)
+        pacer = self._work.pacer("compile", policy_set.name)
         return await asyncio.to_thread(
             self._build, policy_set, revision, state.directory, state.directory_revision, pacer
         )
@@ -195,12 +206,16 @@ class Revisions:
             )
 
     async def build_all(self, directory: Directory, revision: Revision) -> dict[str, Snapshot]:
-        """Compiles every active set under a new directory, aside."""
+        """Compiles every active set under a new directory, aside.
+
+        Raises:
+            DrainingError: the service stops.
+        """
         snapshots = {}
         for name, policy_set in self.state.policy_sets.items():
             newest = self.newest(name)
             if newest is not None:
-                pacer = Pacer(step="compile", policy_set=name)
+                pacer = self._work.pacer("compile", name)
                 built = await asyncio.to_thread(self._build, policy_set, newest.revision, directory, revision, pacer)
                 if built is not None:
                     snapshots[name] = built
@@ -228,7 +243,7 @@ class Revisions:
         directory = None
         if revision is not None:
             known = revision == now.directory_revision
-            beside = pacer_of("read directory", beside_calls=beside_calls)
+            beside = self._work.pacer("read directory", beside_calls=beside_calls)
             stored = {} if known else self.store.get_directory(revision.digest)
             directory = now.directory if known else self._read_directory(stored, beside)
         sets, snapshots = {}, {}
@@ -237,7 +252,7 @@ class Revisions:
             if old is not None and (old.policy_revision, now.directory_revision) == (activation.revision, revision):
                 sets[name], snapshots[name] = now.policy_sets[name], old
                 continue
-            pacer = pacer_of("fold" if beside_calls else "load", name, beside_calls=beside_calls)
+            pacer = self._work.pacer("fold" if beside_calls else "load", name, beside_calls=beside_calls)
             files = self.store.get_policy_set(activation.revision.digest)
             sets[name] = self._read(files, name, pacer, accepted=beside_calls)
             built = self._build(sets[name], activation.revision, directory, revision, pacer)

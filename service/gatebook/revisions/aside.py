@@ -21,9 +21,10 @@ from datetime import datetime
 
 import msgspec
 
-from gatebook.errors import OverloadedError
+from gatebook.errors import DrainingError, OverloadedError
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory
+from gatebook.revisions.pacing import STOPPED
 from gatebook.revisions.validate import Validation, validate
 from gatebook.values import Finding, TestFailure
 
@@ -84,6 +85,7 @@ class Aside:
         """Judges a draft; what it returns has neither the set nor its program.
 
         Raises:
+            DrainingError: this was closed.
             OverloadedError: the system has no process for it, or ended it, or it took too long.
         """
         task = Task(dict(files), name, None if directory is None else dict(directory), now)
@@ -91,6 +93,8 @@ class Aside:
             code, said, complaint = self._run(msgspec.msgpack.encode(task))
         except (OSError, subprocess.TimeoutExpired) as err:
             raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
+        if code and self._closed:
+            raise DrainingError(STOPPED)
         if code < 0:
             message = "the process that judged the draft was ended: is there memory for it?"
             raise OverloadedError(message, RETRY_SECONDS, limit="memory")

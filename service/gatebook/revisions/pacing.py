@@ -5,7 +5,8 @@ Owns what a pause is in a server. Python runs one thread at a time, so that a ca
 1. after `WORK_SECONDS` of work whoever builds lets everybody else go first, for `PAUSE_SECONDS`;
 2. meanwhile the collector looks at what is young alone: all that is built is there to stay, and to look
    at it again and again would stop every call;
-3. work that takes long tells now and then, in the log, what it is about.
+3. work that takes long tells now and then, in the log, what it is about;
+4. when the server stops, it ends at its next pause, with an error, so that nothing comes of it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from gatebook.errors import DrainingError
+
 WORK_SECONDS = 0.0005
 PAUSE_SECONDS = 0.001
 TELL_SECONDS = 2.0
 """How often long work is told."""
+STOPPED = "the server is stopping and nothing was changed: publish again when it is back"
 NEVER = 1_000_000
 """Collections of what is young, after which what is old would be looked at."""
 
@@ -34,12 +38,14 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         *,
+        stopping: Callable[[], bool] = lambda: False,
         step: str = "",
         policy_set: str = "",
     ) -> None:
-        """Takes the clock, what lets others go first, and how the log calls the work."""
+        """Takes the clock, what lets others go first, what tells of a stop, and how the log calls the work."""
         self._clock = clock
         self._sleep = sleep
+        self._stopping = stopping
         self._step, self._policy_set = step, policy_set
         self._log = structlog.get_logger("gatebook.revisions")
         self._began = now = clock()
@@ -47,10 +53,16 @@ class Pacer:
         self._tell_at = now + TELL_SECONDS
 
     def __call__(self) -> None:
-        """Lets others go first, if this has worked for long enough."""
+        """Lets others go first, if this has worked for long enough.
+
+        Raises:
+            DrainingError: the server stops, so that nothing is to come of this.
+        """
         now = self._clock()
         if now < self._until:
             return
+        if self._stopping():
+            raise DrainingError(STOPPED)
         self._sleep(PAUSE_SECONDS)
         if now >= self._tell_at:
             self._tell_at = now + TELL_SECONDS
@@ -60,15 +72,6 @@ class Pacer:
     def tell(self, seconds: float) -> None:
         """Tells the log for how long this has been worked on."""
         self._log.info("still at it", step=self._step, set=self._policy_set, seconds=round(seconds, 1))
-
-
-def pacer_of(step: str, policy_set: str = "", *, beside_calls: bool) -> Pacer:
-    """Returns a pacer that lets others go first, or, where nobody is served yet, only tells how long it takes."""
-    return Pacer(sleep=time.sleep if beside_calls else _go_on, step=step, policy_set=policy_set)
-
-
-def _go_on(_seconds: float) -> None:
-    """Waits for nobody."""
 
 
 class FewCollections:
@@ -98,3 +101,28 @@ class FewCollections:
 
 
 few_collections = FewCollections()
+
+
+class Stoppable:
+    """Gives the pacers of one service, whose work ends when that stops."""
+
+    def __init__(self) -> None:
+        """Begins with a service that goes on."""
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ends whatever is paced by these, each at its next pause."""
+        self._stopping.set()
+
+    def is_stopping(self) -> bool:
+        """Tells whether the service stops."""
+        return self._stopping.is_set()
+
+    def pacer(self, step: str, policy_set: str = "", *, beside_calls: bool = True) -> Pacer:
+        """Returns a pacer that lets others go first, or, where nobody is served yet, only tells how long it takes."""
+        sleep = time.sleep if beside_calls else _go_on
+        return Pacer(sleep=sleep, stopping=self.is_stopping, step=step, policy_set=policy_set)
+
+
+def _go_on(_seconds: float) -> None:
+    """Waits for nobody."""

@@ -1,4 +1,4 @@
-"""How a policy set or a directory becomes active: validate, test, store, write, swap.
+"""How a policy set or a directory becomes active: validate, test, build, store, write, swap.
 
 Owns the order of these steps, one publish at a time. The entry of the activation is the commit point: before
 it nothing has changed, after it a restart finds the revision active. Validations and refusals are entries too.
@@ -60,8 +60,9 @@ class Publishing:
         self._under_way: set[asyncio.Task[Published]] = set()
 
     def close(self) -> None:
-        """Ends what is still being judged, so that nobody waits for it; nothing of it becomes active."""
+        """Ends what is still being judged or built, so that nobody waits for it; nothing of it becomes active."""
         self._judge_aside.close()
+        self._revisions.stop()
 
     async def validate(self, files: Mapping[str, bytes], name: str, caller: str) -> Validation:
         """Judges a draft under the active directory, and writes that it was asked."""
@@ -77,6 +78,7 @@ class Publishing:
         Raises:
             PermissionDeniedError: the publisher may not publish it.
             PolicySetRefusedError: it has findings of severity error, or expectations that do not hold.
+            DrainingError: the service stops before it is built.
             BookUnavailableError: the activation could not be written.
         """
         return await self._carry_through(self._publish(files, name, publisher, request_id))
@@ -99,6 +101,7 @@ class Publishing:
         Raises:
             PermissionDeniedError: the publisher may not publish it.
             DirectoryRefusedError: it has findings.
+            DrainingError: the service stops before it is built.
             BookUnavailableError: the activation could not be written.
         """
         return await self._carry_through(self._publish_directory(files, publisher, request_id))
@@ -122,9 +125,9 @@ class Publishing:
             if again is not None:
                 return Published(again.revision, changed=False, findings=found.findings, tests_run=found.tests_run)
             revision = Revision(found.digest, 1 if newest is None else newest.revision.number + 1)
-            await asyncio.to_thread(self._revisions.store.put_policy_set, files)
             policy_set = found.policy_set or await self._revisions.read(files, found.name)
             snapshot = await self._revisions.build(policy_set, revision)
+            await asyncio.to_thread(self._revisions.store.put_policy_set, files)
             event = self._event(entry_pb2.POLICY_STEP_ACTIVATED, found, revision, request_id)
             written = await self._recorder.record_policy(event, publisher.id)
             self._activate(policy_set, snapshot, revision, written, request_id)
@@ -163,8 +166,8 @@ class Publishing:
                 return Published(again.revision, changed=False, subjects=subjects)
             newest = self._revisions.newest(DIRECTORY)
             revision = Revision(directory.digest, 1 if newest is None else newest.revision.number + 1)
-            await asyncio.to_thread(self._revisions.store.put_directory, files)
             snapshots = await self._revisions.build_all(directory, revision)
+            await asyncio.to_thread(self._revisions.store.put_directory, files)
             event = PolicyEvent(
                 step=entry_pb2.POLICY_STEP_DIRECTORY_ACTIVATED,
                 revision=revision,

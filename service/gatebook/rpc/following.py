@@ -15,7 +15,7 @@ import grpc.aio
 import structlog
 
 from gatebook.audit.entry import from_timestamp
-from gatebook.errors import GatebookError
+from gatebook.errors import DrainingError, GatebookError
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.v1 import worker_service_pb2 as pb
 from gatebook.v1.worker_service_pb2_grpc import WorkerServiceStub
@@ -39,13 +39,15 @@ class Following:
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
-        """Follows until it is cancelled."""
+        """Follows until it is cancelled, or this worker stops while it folds: then its lease runs out."""
         while True:
             try:
                 await self._follow()
                 self._log.warning("feed ended", worker=self._worker)
             except grpc.aio.AioRpcError as error:
                 self._log.warning("feed lost", worker=self._worker, code=error.code().name)
+            except DrainingError:
+                return
             except GatebookError as error:
                 # What the first worker decides by cannot be had here: the lease runs out.
                 self._log.error("feed not folded", worker=self._worker, error=error.message)

@@ -81,6 +81,7 @@ async def listening(service: Service, door: Door, config: Config, tls: TlsFiles 
             yield port
         finally:
             checks.stop()
+            service.publishing.close()  # who waits for a build is told at once, and a large one would outlast the drain
             await door.admission.drain(limits.drain_seconds)
             await server.stop(grace=1.0)
             for watch in watches:
