@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,11 @@ from gatebook.cli.uploading import WHOLE_BYTES_MAX
 from gatebook.config import Config
 from gatebook.errors import DrainingError
 from gatebook.policy import bundle
-from gatebook.policy.policy_set import PolicySet
+from gatebook.policy.policy_set import FINDINGS_MAX, PolicySet
 from gatebook.revisions.aside import ASIDE_BYTES
 from gatebook.revisions.publisher import THE_SERVICE
 from gatebook.revisions.validate import validate
+from gatebook.rpc import encode
 from gatebook.rpc.listening import listening
 from gatebook.server import open_door, publish_folders
 from gatebook.service import open_service
@@ -35,6 +37,8 @@ PUBLISHES = 4
 CHECKERS = 4
 WAIT_SECONDS = 120
 PART_BYTES = 100_000
+FAULTS = 1_200
+"""More than are named."""
 MODEL = b"""[request_definition]
 r = sub, obj, act
 [policy_definition]
@@ -188,7 +192,10 @@ def test_parts_are_put_together_as_they_were_cut(tmp_path: Path) -> None:
 
 
 def test_the_command_sends_what_fits_no_message(tmp_path: Path) -> None:
-    """A folder that is larger than a message is published, rehearsed and refused by the same commands as any other."""
+    """A folder that is larger than a message is published, rehearsed and refused by the same commands as any other.
+
+    Whatever refuses it names every finding, as many as ever are named, and says the same as JSON.
+    """
     folder = tmp_path / "large"
     folder.mkdir()
     comments = b"# a line that says nothing at all, and says it at some length, so that there need not be many\n"
@@ -198,16 +205,45 @@ def test_the_command_sends_what_fits_no_message(tmp_path: Path) -> None:
     with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as server:
         to = ("--target", server.target)
         rehearsed = gatebook("policy", "publish", str(folder), "--dry-run", *to)
+        rehearsed_json = gatebook("policy", "publish", str(folder), "--dry-run", "--json", *to)
         published = gatebook("policy", "publish", str(folder), *to)
         with (folder / "policy.csv").open("ab") as file:
-            file.write(b"q, nobody, knows, this\n")
-        refused = [gatebook("policy", "publish", str(folder), *option, *to) for option in ((), ("--dry-run",))]
+            file.write(b"q, nobody, knows, this\n" * FAULTS)
+        linted = gatebook("policy", "lint", str(folder), "--json")
+        ways = ((), ("--dry-run",))
+        refused = [gatebook("policy", "publish", str(folder), *option, *to) for option in ways]
+        refused_json = [gatebook("policy", "publish", str(folder), *option, "--json", *to) for option in ways]
 
     digest = bundle.digest(files)[:12]
     assert (0, f"large {digest}: can be published\n") == (rehearsed.returncode, rehearsed.stdout)
+    assert (0, bundle.digest(files)) == (rehearsed_json.returncode, json.loads(rehearsed_json.stdout)["digest"])
     assert (0, f"large revision 1 {digest} is now active\n") == (published.returncode, published.stdout)
-    assert [1, 1] == [it.returncode for it in refused]
-    assert all("UNKNOWN_RULE_TYPE" in it.stderr and "nothing was changed" in it.stderr for it in refused)
+    assert [1] * 4 == [it.returncode for it in (*refused, *refused_json)]
+    assert [FINDINGS_MAX] * 2 == [it.stderr.count("(UNKNOWN_RULE_TYPE)") for it in refused]
+    assert all("nothing was changed" in it.stderr for it in refused)
+    assert len(json.loads(linted.stdout)["findings"]) == FINDINGS_MAX
+    assert [json.loads(linted.stdout)] * 2 == [json.loads(it.stdout) for it in refused_json]
+
+
+def test_every_finding_is_told_of_what_is_not_to_be_published(tmp_path: Path) -> None:
+    """An upload that asks for every finding is rehearsed and answered, also where it is refused; it never publishes."""
+    draft = large(1, *["q, x"] * FAULTS)
+    found = validate(draft, "large")
+    first, *rest = uploaded(draft, validate_only=True)
+    first.every_finding = True
+    with serving(tmp_path / "data", [POLICIES / "basic"], "--dev") as server, server.channel() as channel:
+        policies = PolicyServiceStub(channel)
+        answer = policies.UploadPolicySet(iter([first, *rest]), timeout=WAIT_SECONDS)
+        first.part.validate_only = False
+        with pytest.raises(grpc.RpcError) as refused:
+            policies.UploadPolicySet(iter([first, *rest]), timeout=WAIT_SECONDS)
+        with pytest.raises(grpc.RpcError) as unknown:
+            check(channel)
+
+    assert len(found.findings) == FINDINGS_MAX
+    assert answer == pb.UploadPolicySetResponse(validated=encode.validation(found))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_every_worker_builds_beside_its_own_checks(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from gatebook.cli.output import (
     table,
     target_option,
 )
-from gatebook.cli.uploading import PUBLISH_SECONDS, is_whole, send_policy_set, size_of, whole_files, working
+from gatebook.cli.uploading import check_policy_set, send_policy_set, size_of, working
 from gatebook.policy import bundle
 from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.rpc import encode
@@ -89,14 +89,7 @@ def test(
 def report(found: Validation, *, as_json: bool) -> None:
     """Prints what is known of a draft, and ends the command with 0 if it can be published."""
     if as_json:
-        print_json(
-            pb.ValidatePolicySetResponse(
-                digest=found.digest,
-                findings=[encode.finding(f) for f in found.findings],
-                test_failures=[encode.test_failure(t) for t in found.test_failures],
-                tests_run=found.tests_run,
-            )
-        )
+        print_json(encode.validation(found))
         sys.exit(YES if found.passed else NO)
     console = stdout()
     for finding in found.findings:
@@ -173,20 +166,10 @@ def told_why(
     as_json: bool,
 ) -> int:
     """Prints what would happen to a draft, or why it was refused; returns the exit code."""
-    refused = isinstance(response, error_details_pb2.PreconditionFailure)
-    if is_whole(files):
-        asked = pb.ValidatePolicySetRequest(policy_set=draft.policy_set, files=whole_files(files))
-        checked = stub.ValidatePolicySet(asked, timeout=PUBLISH_SECONDS)
-        faulty = bool(checked.test_failures) or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
-        refused = refused or faulty
-        show_validation(checked, as_json=as_json)
-    else:
-        # What does not fit one message is only rehearsed, and the first findings are all that is told of it.
-        faulty = False
-        if not refused:
-            rehearsal = pb.PublishPolicySetRequest(policy_set=draft.policy_set, validate_only=True)
-            response = publish_or_refusal(stub, rehearsal, files)
-            refused = isinstance(response, error_details_pb2.PreconditionFailure)
+    checked = check_policy_set(stub, draft.policy_set, files)
+    faulty = bool(checked.test_failures) or any(f.severity == pb.SEVERITY_ERROR for f in checked.findings)
+    refused = faulty or isinstance(response, error_details_pb2.PreconditionFailure)
+    show_validation(checked, as_json=as_json)
     if isinstance(response, error_details_pb2.PreconditionFailure) and not faulty:
         show_refusal(response)
     if not as_json:

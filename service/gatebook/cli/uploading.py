@@ -51,12 +51,22 @@ def send_policy_set(
             request.files.extend(whole_files(files))
             whole: pb.PublishPolicySetResponse = stub.PublishPolicySet(request, timeout=PUBLISH_SECONDS)
             return whole
-        parts = (
-            pb.UploadPolicySetRequest(part=pb.PublishPolicySetRequest(files=[part]))
-            for part in parts_of(files, progress)
-        )
         first = pb.UploadPolicySetRequest(part=request)
-        return stub.UploadPolicySet(itertools.chain((first,), parts), timeout=PUBLISH_SECONDS).published
+        return stub.UploadPolicySet(_in_parts(first, files, progress), timeout=PUBLISH_SECONDS).published
+
+
+def check_policy_set(
+    stub: PolicyServiceStub, policy_set: str, files: Mapping[str, bytes]
+) -> pb.ValidatePolicySetResponse:
+    """Has a policy set checked, which changes nothing; returns every finding."""
+    with working(f"checking `{policy_set}`", size_of(files)) as progress:
+        if is_whole(files):
+            asked = pb.ValidatePolicySetRequest(policy_set=policy_set, files=whole_files(files))
+            whole: pb.ValidatePolicySetResponse = stub.ValidatePolicySet(asked, timeout=PUBLISH_SECONDS)
+            return whole
+        rehearsal = pb.PublishPolicySetRequest(policy_set=policy_set, validate_only=True)
+        first = pb.UploadPolicySetRequest(part=rehearsal, every_finding=True)
+        return stub.UploadPolicySet(_in_parts(first, files, progress), timeout=PUBLISH_SECONDS).validated
 
 
 def send_directory(
@@ -74,6 +84,14 @@ def send_directory(
         )
         first = pb.UploadDirectoryRequest(part=request)
         return stub.UploadDirectory(itertools.chain((first,), parts), timeout=PUBLISH_SECONDS).published
+
+
+def _in_parts(
+    first: pb.UploadPolicySetRequest, files: Mapping[str, bytes], progress: Progress | None
+) -> Iterator[pb.UploadPolicySetRequest]:
+    yield first
+    for part in parts_of(files, progress):
+        yield pb.UploadPolicySetRequest(part=pb.PublishPolicySetRequest(files=[part]))
 
 
 def parts_of(files: Mapping[str, bytes], progress: Progress | None = None) -> Iterator[pb.PolicyFile]:

@@ -6,6 +6,7 @@ from google.protobuf import struct_pb2
 
 from gatebook import values
 from gatebook.expression import tree
+from gatebook.revisions.validate import Validation
 from gatebook.v1 import policy_service_pb2, types_pb2
 
 
@@ -114,6 +115,16 @@ def finding(value: values.Finding) -> policy_service_pb2.Finding:
         file=value.file,
         line=value.line,
         column=value.column,
+    )
+
+
+def validation(value: Validation) -> policy_service_pb2.ValidatePolicySetResponse:
+    """Returns all that is known of a draft as a message."""
+    return policy_service_pb2.ValidatePolicySetResponse(
+        digest=value.digest,
+        findings=[finding(found) for found in value.findings],
+        test_failures=[test_failure(failed) for failed in value.test_failures],
+        tests_run=value.tests_run,
     )
 
 

@@ -43,12 +43,7 @@ class PolicyServicer(PolicyServiceServicer):
             name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
             found = await self._publishing.validate(files, name, call.caller.id)
             call.tell(findings=len(found.findings), tests_run=found.tests_run)
-            return pb.ValidatePolicySetResponse(
-                digest=found.digest,
-                findings=[encode.finding(f) for f in found.findings],
-                test_failures=[encode.test_failure(t) for t in found.test_failures],
-                tests_run=found.tests_run,
-            )
+            return encode.validation(found)
         raise AssertionError  # the block above returns or aborts
 
     async def PublishPolicySet(  # noqa: N802  # as above
@@ -64,9 +59,11 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> pb.UploadPolicySetResponse:
         """Does the same with a set that comes in parts."""
         async with self._edge.call("UploadPolicySet", context) as call:
-            whole = pb.PublishPolicySetRequest()
+            whole = pb.UploadPolicySetRequest()
             await self._gather(request_iterator, whole)
-            return pb.UploadPolicySetResponse(published=await self._publish(whole, call))
+            if whole.every_finding:
+                return pb.UploadPolicySetResponse(validated=await self._rehearse(whole.part, call))
+            return pb.UploadPolicySetResponse(published=await self._publish(whole.part, call))
         raise AssertionError  # the block above returns or aborts
 
     async def PublishDirectory(  # noqa: N802  # as above
@@ -82,9 +79,9 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> pb.UploadDirectoryResponse:
         """Does the same with a directory that comes in parts."""
         async with self._edge.call("UploadDirectory", context) as call:
-            whole = pb.PublishDirectoryRequest()
+            whole = pb.UploadDirectoryRequest()
             await self._gather(request_iterator, whole)
-            return pb.UploadDirectoryResponse(published=await self._publish_directory(whole, call))
+            return pb.UploadDirectoryResponse(published=await self._publish_directory(whole.part, call))
         raise AssertionError  # the block above returns or aborts
 
     async def GetRevision(  # noqa: N802  # as above
@@ -126,6 +123,15 @@ class PolicyServicer(PolicyServiceServicer):
             )
         raise AssertionError  # the block above returns or aborts
 
+    async def _rehearse(self, request: pb.PublishPolicySetRequest, call: Call) -> pb.ValidatePolicySetResponse:
+        if not request.validate_only:
+            raise InvalidRequestError("every_finding", "goes with `validate_only`: a refusal names the first findings")
+        files = self._files(request.files)
+        name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
+        found = await self._publishing.rehearse(files, name, self._edge.publisher(call))
+        call.tell(findings=len(found.findings), tests_run=found.tests_run)
+        return encode.validation(found)
+
     async def _publish(self, request: pb.PublishPolicySetRequest, call: Call) -> pb.PublishPolicySetResponse:
         files = self._files(request.files)
         name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
@@ -164,7 +170,7 @@ class PolicyServicer(PolicyServiceServicer):
     async def _gather(
         self,
         messages: AsyncIterator[pb.UploadPolicySetRequest] | AsyncIterator[pb.UploadDirectoryRequest],
-        whole: pb.PublishPolicySetRequest | pb.PublishDirectoryRequest,
+        whole: pb.UploadPolicySetRequest | pb.UploadDirectoryRequest,
     ) -> None:
         """Merges the parts of an upload, as long as they are within the limits."""
         count = 0
@@ -172,8 +178,8 @@ class PolicyServicer(PolicyServiceServicer):
             count += 1
             if count > PARTS_MAX:
                 raise decode.over_limit("request", "parts", PARTS_MAX, count)
-            whole.MergeFrom(message.part)  # type: ignore[arg-type]  # both are of one kind
-            self._require_room(whole.files)
+            whole.MergeFrom(message)  # type: ignore[arg-type]  # both are of one kind
+            self._require_room(whole.part.files)
 
     def _require_room(self, messages: Sequence[pb.PolicyFile]) -> None:
         """Requires files within the limits, so that no more of an upload is read than may be published."""

@@ -26,15 +26,15 @@ from gatebook.v1 import types_pb2 as gatebook_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/policy_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nPolicyFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x11\n\tcontinues\x18\x03 \x01(\x08\"\x82\x01\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\'\n\x08severity\x18\x02 \x01(\x0e\x32\x15.gatebook.v1.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04\x66ile\x18\x04 \x01(\t\x12\x0c\n\x04line\x18\x05 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x06 \x01(\x05\"k\n\x0bTestFailure\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0c\n\x04test\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x10\n\x08\x65xpected\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x06 \x01(\t\"V\n\x18ValidatePolicySetRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x97\x01\n\x19ValidatePolicySetResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12&\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12/\n\rtest_failures\x18\x03 \x03(\x0b\x32\x18.gatebook.v1.TestFailure\x12\x11\n\ttests_run\x18\x04 \x01(\x05\"\x80\x01\n\x17PublishPolicySetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xb6\x01\n\x18PublishPolicySetResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12\x11\n\ttests_run\x18\x04 \x01(\x05\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"L\n\x16UploadPolicySetRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishPolicySetRequest\"S\n\x17UploadPolicySetResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishPolicySetResponse\"U\n\x17PublishDirectoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x8d\x01\n\x18PublishDirectoryResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x10\n\x08subjects\x18\x03 \x01(\x05\x12%\n\x07receipt\x18\x04 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"L\n\x16UploadDirectoryRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishDirectoryRequest\"S\n\x17UploadDirectoryResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishDirectoryResponse\"8\n\x12GetRevisionRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"j\n\x13GetRevisionResponse\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x9d\x01\n\x0eRevisionRecord\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\r\n\x05index\x18\x05 \x01(\x04\"Q\n\x14ListRevisionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x15ListRevisionsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSEVERITY_ERROR\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x32\xad\x05\n\rPolicyService\x12\x64\n\x11ValidatePolicySet\x12%.gatebook.v1.ValidatePolicySetRequest\x1a&.gatebook.v1.ValidatePolicySetResponse\"\x00\x12\x61\n\x10PublishPolicySet\x12$.gatebook.v1.PublishPolicySetRequest\x1a%.gatebook.v1.PublishPolicySetResponse\"\x00\x12`\n\x0fUploadPolicySet\x12#.gatebook.v1.UploadPolicySetRequest\x1a$.gatebook.v1.UploadPolicySetResponse\"\x00(\x01\x12\x61\n\x10PublishDirectory\x12$.gatebook.v1.PublishDirectoryRequest\x1a%.gatebook.v1.PublishDirectoryResponse\"\x00\x12`\n\x0fUploadDirectory\x12#.gatebook.v1.UploadDirectoryRequest\x1a$.gatebook.v1.UploadDirectoryResponse\"\x00(\x01\x12R\n\x0bGetRevision\x12\x1f.gatebook.v1.GetRevisionRequest\x1a .gatebook.v1.GetRevisionResponse\"\x00\x12X\n\rListRevisions\x12!.gatebook.v1.ListRevisionsRequest\x1a\".gatebook.v1.ListRevisionsResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/policy_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nPolicyFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x11\n\tcontinues\x18\x03 \x01(\x08\"\x82\x01\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\'\n\x08severity\x18\x02 \x01(\x0e\x32\x15.gatebook.v1.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04\x66ile\x18\x04 \x01(\t\x12\x0c\n\x04line\x18\x05 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x06 \x01(\x05\"k\n\x0bTestFailure\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0c\n\x04test\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x10\n\x08\x65xpected\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x06 \x01(\t\"V\n\x18ValidatePolicySetRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x97\x01\n\x19ValidatePolicySetResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12&\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12/\n\rtest_failures\x18\x03 \x03(\x0b\x32\x18.gatebook.v1.TestFailure\x12\x11\n\ttests_run\x18\x04 \x01(\x05\"\x80\x01\n\x17PublishPolicySetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xb6\x01\n\x18PublishPolicySetResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12\x11\n\ttests_run\x18\x04 \x01(\x05\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"c\n\x16UploadPolicySetRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishPolicySetRequest\x12\x15\n\revery_finding\x18\x02 \x01(\x08\"\x8e\x01\n\x17UploadPolicySetResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishPolicySetResponse\x12\x39\n\tvalidated\x18\x02 \x01(\x0b\x32&.gatebook.v1.ValidatePolicySetResponse\"U\n\x17PublishDirectoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x8d\x01\n\x18PublishDirectoryResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x10\n\x08subjects\x18\x03 \x01(\x05\x12%\n\x07receipt\x18\x04 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"L\n\x16UploadDirectoryRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishDirectoryRequest\"S\n\x17UploadDirectoryResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishDirectoryResponse\"8\n\x12GetRevisionRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"j\n\x13GetRevisionResponse\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x9d\x01\n\x0eRevisionRecord\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\r\n\x05index\x18\x05 \x01(\x04\"Q\n\x14ListRevisionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x15ListRevisionsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSEVERITY_ERROR\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x32\xad\x05\n\rPolicyService\x12\x64\n\x11ValidatePolicySet\x12%.gatebook.v1.ValidatePolicySetRequest\x1a&.gatebook.v1.ValidatePolicySetResponse\"\x00\x12\x61\n\x10PublishPolicySet\x12$.gatebook.v1.PublishPolicySetRequest\x1a%.gatebook.v1.PublishPolicySetResponse\"\x00\x12`\n\x0fUploadPolicySet\x12#.gatebook.v1.UploadPolicySetRequest\x1a$.gatebook.v1.UploadPolicySetResponse\"\x00(\x01\x12\x61\n\x10PublishDirectory\x12$.gatebook.v1.PublishDirectoryRequest\x1a%.gatebook.v1.PublishDirectoryResponse\"\x00\x12`\n\x0fUploadDirectory\x12#.gatebook.v1.UploadDirectoryRequest\x1a$.gatebook.v1.UploadDirectoryResponse\"\x00(\x01\x12R\n\x0bGetRevision\x12\x1f.gatebook.v1.GetRevisionRequest\x1a .gatebook.v1.GetRevisionResponse\"\x00\x12X\n\rListRevisions\x12!.gatebook.v1.ListRevisionsRequest\x1a\".gatebook.v1.ListRevisionsResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gatebook.v1.policy_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEVERITY']._serialized_start=2033
-  _globals['_SEVERITY']._serialized_end=2111
+  _globals['_SEVERITY']._serialized_start=2116
+  _globals['_SEVERITY']._serialized_end=2194
   _globals['_POLICYFILE']._serialized_start=107
   _globals['_POLICYFILE']._serialized_end=169
   _globals['_FINDING']._serialized_start=172
@@ -50,27 +50,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHPOLICYSETRESPONSE']._serialized_start=787
   _globals['_PUBLISHPOLICYSETRESPONSE']._serialized_end=969
   _globals['_UPLOADPOLICYSETREQUEST']._serialized_start=971
-  _globals['_UPLOADPOLICYSETREQUEST']._serialized_end=1047
-  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_start=1049
-  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_end=1132
-  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_start=1134
-  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_end=1219
-  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_start=1222
-  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_end=1363
-  _globals['_UPLOADDIRECTORYREQUEST']._serialized_start=1365
-  _globals['_UPLOADDIRECTORYREQUEST']._serialized_end=1441
-  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_start=1443
-  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_end=1526
-  _globals['_GETREVISIONREQUEST']._serialized_start=1528
-  _globals['_GETREVISIONREQUEST']._serialized_end=1584
-  _globals['_GETREVISIONRESPONSE']._serialized_start=1586
-  _globals['_GETREVISIONRESPONSE']._serialized_end=1692
-  _globals['_REVISIONRECORD']._serialized_start=1695
-  _globals['_REVISIONRECORD']._serialized_end=1852
-  _globals['_LISTREVISIONSREQUEST']._serialized_start=1854
-  _globals['_LISTREVISIONSREQUEST']._serialized_end=1935
-  _globals['_LISTREVISIONSRESPONSE']._serialized_start=1937
-  _globals['_LISTREVISIONSRESPONSE']._serialized_end=2031
-  _globals['_POLICYSERVICE']._serialized_start=2114
-  _globals['_POLICYSERVICE']._serialized_end=2799
+  _globals['_UPLOADPOLICYSETREQUEST']._serialized_end=1070
+  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_start=1073
+  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_end=1215
+  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_start=1217
+  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_end=1302
+  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_start=1305
+  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_end=1446
+  _globals['_UPLOADDIRECTORYREQUEST']._serialized_start=1448
+  _globals['_UPLOADDIRECTORYREQUEST']._serialized_end=1524
+  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_start=1526
+  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_end=1609
+  _globals['_GETREVISIONREQUEST']._serialized_start=1611
+  _globals['_GETREVISIONREQUEST']._serialized_end=1667
+  _globals['_GETREVISIONRESPONSE']._serialized_start=1669
+  _globals['_GETREVISIONRESPONSE']._serialized_end=1775
+  _globals['_REVISIONRECORD']._serialized_start=1778
+  _globals['_REVISIONRECORD']._serialized_end=1935
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=1937
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=2018
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=2020
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=2114
+  _globals['_POLICYSERVICE']._serialized_start=2197
+  _globals['_POLICYSERVICE']._serialized_end=2882
 # @@protoc_insertion_point(module_scope)

@@ -312,6 +312,11 @@ class UploadPolicySetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PART_FIELD_NUMBER: _builtins.int
+    EVERY_FINDING_FIELD_NUMBER: _builtins.int
+    every_finding: _builtins.bool
+    """With `validate_only`: answer with every finding, also where the set would be refused. Without it a refusal is an error, which
+    names the first findings.
+    """
     @_builtins.property
     def part(self) -> Global___PublishPolicySetRequest:
         """What all parts make together, merged in the order in which they come: at most 1,000 files, of at most 48 MiB together.
@@ -322,10 +327,11 @@ class UploadPolicySetRequest(_message.Message):
         self,
         *,
         part: Global___PublishPolicySetRequest | None = ...,
+        every_finding: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_finding", b"every_finding", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,18 +344,24 @@ class UploadPolicySetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PUBLISHED_FIELD_NUMBER: _builtins.int
+    VALIDATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def published(self) -> Global___PublishPolicySetResponse:
         """The same as PublishPolicySet says."""
+
+    @_builtins.property
+    def validated(self) -> Global___ValidatePolicySetResponse:
+        """The same as ValidatePolicySet says, where `every_finding` was asked for; then `published` is absent."""
 
     def __init__(
         self,
         *,
         published: Global___PublishPolicySetResponse | None = ...,
+        validated: Global___ValidatePolicySetResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published", "validated", b"validated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published", "validated", b"validated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
