@@ -16,6 +16,7 @@ Owns which files belong to a set, and how a revision lies on disk. Rules:
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -30,6 +31,8 @@ from gatebook.values import Finding, Severity
 FILES_MAX = 1_000
 BYTES_MAX = 48 * 1024 * 1024
 """More than a million lines."""
+SYNC_BYTES = 256 * 1024
+"""How much is written before it is synced."""
 PATH_CHARACTERS_MAX = 200
 SCANNED_MAX = 10_000
 """How many entries of a folder are looked at, belonging to the set or not."""
@@ -220,10 +223,21 @@ def _publish(temporary: Path, final: Path) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("xb", buffering=0) as file:
+        write_durably(file, content)
+
+
+def write_durably(file: io.FileIO, content: bytes) -> None:
+    """Writes all content, and returns once it is durable.
+
+    It does so in parts, since a sync of much at once holds up those of others on the same disk: a book's.
+    """
+    rest = memoryview(content)
+    while rest:
+        written = file.write(rest[:SYNC_BYTES])
+        os.fdatasync(file.fileno())
+        rest = rest[written:]
+    os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

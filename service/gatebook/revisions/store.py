@@ -81,10 +81,8 @@ class RevisionStore:
         nonce = os.urandom(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(dict(files)), digest.encode())
         temporary = path.with_suffix(".new")
-        with temporary.open("wb") as file:
-            file.write(sealed)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open("wb", buffering=0) as file:
+            bundle.write_durably(file, sealed)
         temporary.rename(path)
         sync_directory(self._directories)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -169,3 +172,24 @@ def test_interrupted_store_leaves_no_revision(tmp_path: Path, monkeypatch: pytes
         bundle.store_revision(tmp_path, FILES)
 
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [0, 1, bundle.SYNC_BYTES, 3 * bundle.SYNC_BYTES + 1])
+def test_much_is_synced_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """No sync has more to write than its share, all is synced in the end, and what is read is what was written."""
+    content = os.urandom(size)
+    synced: list[int] = []
+    for name in ("fdatasync", "fsync"):
+        sync = getattr(os, name)
+
+        def told(descriptor: int, sync: Callable[[int], None] = sync) -> None:
+            synced.append(os.fstat(descriptor).st_size)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, name, told)
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        bundle.write_durably(file, content)
+
+    assert synced[-1] == size
+    assert max(after - before for before, after in pairwise([0, *synced])) <= bundle.SYNC_BYTES
+    assert (tmp_path / "file").read_bytes() == content
