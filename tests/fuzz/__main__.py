@@ -28,7 +28,7 @@ PROGRESS_SECONDS = 30.0
 READER_SECONDS = 20.0
 """How long one reader is given damaged files, in a turn of its own."""
 READER_ENDS_SECONDS = 600.0
-"""How much longer it may take to begin and end, at the lowest priority beside other work; it ends slow texts by itself."""
+"""How much longer it may take to begin and end, at the lowest priority; it ends slow texts by itself."""
 READS = "read "
 
 
