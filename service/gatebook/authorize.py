@@ -136,15 +136,17 @@ async def authorize(recorder: Recorder, snapshot: Snapshot, questions: Sequence[
     now = recorder.now()
     decided: list[Decided] = []
     for question in questions:
-        if len(decided) % FAIR_SHARE == FAIR_SHARE - 1:
+        if decided and not len(decided) % FAIR_SHARE:
             await asyncio.sleep(0)  # other calls get their turn during a large batch
-        decided.append(as_decided(question, decide_unless_standing(snapshot, question, now)))
+        decision = decide_unless_standing(snapshot, question, now)
+        standing = question.standing
+        decided.append(as_decided(question, decision, None if standing is None else standing.made))
     return await write(recorder, decided, questions[0].caller)
 
 
-def as_decided(question: Question, decision: Decision) -> Decided:
-    """Returns a question with its decision, under an id of its own."""
-    return Decided(question.asked, decision, _decision_ids.draw().hex())
+def as_decided(question: Question, decision: Decision, repeats: Decision | None = None) -> Decided:
+    """Returns a question with its decision, under an id of its own; see `Decided` about what it repeats."""
+    return Decided(question.asked, decision, _decision_ids.draw().hex(), repeats)
 
 
 async def write(recorder: Recorder, decided: Sequence[Decided], caller: str) -> list[Answer]:

@@ -75,6 +75,10 @@ class Familiar:
         self._seen: Generations[int, bool] = Generations(SEEN_MAX)
         self._turned = clock()
 
+    def known(self, encoded: bytes, *, allow_partial: bool) -> Heard | None:
+        """Returns the request in these bytes, if it is remembered."""
+        return self._heard.get((encoded, allow_partial))
+
     def hear(self, encoded: bytes, read: Callable[[], AccessRequest], *, allow_partial: bool) -> Heard:
         """Returns the request in these bytes, which `read` reads where they are new.
 

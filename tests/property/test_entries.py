@@ -18,7 +18,7 @@ from gatebook.audit.decision_entry import Decided, encode_decision
 from gatebook.audit.entry import Stamp, to_timestamp
 from gatebook.audit.people import People
 from gatebook.audit.record import open_record
-from gatebook.audit.wire import delimited, tag, varint
+from gatebook.audit.wire import delimited, dense, tag, varint
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import (
     AccessRequest,
@@ -203,3 +203,4 @@ def test_numbers(number: int) -> None:
     written = tag(entry_pb2.AuditEntry, "control_link") + varint(number)
 
     assert written == (entry_pb2.AuditEntry(control_link=number).SerializeToString() or written)
+    assert dense(number) == varint(number)

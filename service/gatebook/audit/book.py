@@ -180,8 +180,7 @@ class Book:
         leaves = [leaf_hash(entry) for entry in entries]
         try:
             self.wal.reserve(needed, head.size, head.root)
-            for leaf in leaves:
-                frontier.append(leaf)
+            frontier.extend(leaves)
             root = frontier.root()
             self.wal.append(entries, head.size, root)  # returns after the commit point
         except BookFailedError as err:

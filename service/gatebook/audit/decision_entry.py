@@ -35,7 +35,7 @@ from gatebook.audit.people import PSEUDONYM_BYTES, STRANGER, Person, PersonId
 from gatebook.audit.sealing import seal
 from gatebook.audit.wire import delimited, head, tag, varint
 from gatebook.errors import LimitExceededError
-from gatebook.generations import ByIdentity
+from gatebook.generations import ByIdentity, Generations
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import (
     AccessRequest,
@@ -55,6 +55,10 @@ RULES_WRITTEN_MAX = 100
 FRAGMENTS_CACHED_MAX = 16_384
 OUTCOMES_BYTES_MAX = 16 << 20
 """Encoded outcomes that are remembered, together."""
+REPEATED_BYTES_MAX = 16 << 20
+"""What is remembered of decisions that are repeated, together."""
+REPEATED_BYTES = 1_024
+"""What one takes beside its encoded fields, roughly: the decision, the people that it is about, and its place."""
 _SEALED, _DECISION = tag(entry_pb2.AuditEntry, "sealed"), tag(entry_pb2.AuditEntry, "decision")
 _KIND_DECISION = tag(entry_pb2.AuditEntry, "kind") + varint(entry_pb2.ENTRY_KIND_DECISION)
 _DECISION_ID, _TRACE_ID = (tag(entry_pb2.DecisionEntry, name) for name in ("decision_id", "trace_id"))
@@ -76,6 +80,36 @@ class Decided(msgspec.Struct, frozen=True):
     asked: Asked
     decision: Decision
     decision_id: str
+    repeats: Decision | None = None
+    """The decision of the same request that this one repeats, but for its times: what was made of that one serves."""
+
+
+class Clear(msgspec.Struct, frozen=True):
+    """What stands in clear of a decision whenever it is written, and about whom it is."""
+
+    people: tuple[PersonId, ...]
+    fields: bytes
+
+
+def clear_of(decided: Decided) -> Clear:
+    """Returns what stands in clear of a decision, which is made once of one that is repeated.
+
+    Raises:
+        LimitExceededError: the row has more than 64 data subjects.
+    """
+    repeats = decided.repeats
+    if repeats is None:
+        return _clear(decided)
+    held = _repeated.get(id(repeats))
+    if held is None:
+        clear = _clear(decided)
+        _repeated.put(id(repeats), (repeats, clear), REPEATED_BYTES + len(clear.fields))
+        return clear
+    return held[1]
+
+
+def _clear(decided: Decided) -> Clear:
+    return Clear(people_of(decided), b"".join(_outcome(decided.asked.request, decided.decision)))
 
 
 def people_of(decided: Decided) -> tuple[PersonId, ...]:
@@ -99,30 +133,35 @@ def people_of(decided: Decided) -> tuple[PersonId, ...]:
     return tuple(people)
 
 
-def encode_decision(decided: Decided, stamp: Stamp, people: Sequence[Person], origin: str) -> bytes:
+def encode_decision(
+    decided: Decided, stamp: Stamp, people: Sequence[Person], origin: str, clear: Clear | None = None
+) -> bytes:
     """Returns the entry of a decision. `people` are those of `people_of`, in its order, durably stored.
+
+    `clear` is what `clear_of` returns, where it is at hand.
 
     Raises:
         LimitExceededError: it does not fit, which the limits of requests and policy sets rule out.
     """
     asked, decision = decided.asked, decided.decision
     request = asked.request
-    askers = people[: 1 if request.actor is None else 2]
+    askers_count = 1 if request.actor is None else 2
+    askers = people if len(people) == askers_count else people[:askers_count]
     sealed = delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))
     body = [
         delimited(_DECISION_ID, decided.decision_id.encode()),
-        *_outcome(request, decision),
+        (clear or clear_of(decided)).fields,
         _SUBJECT_HEAD,
         askers[0].pseudonym,
         _expiry(decision.expires_time),
     ]
-    if len(askers) > 1:
+    if askers_count > 1:
         body += (_ACTOR_HEAD, askers[1].pseudonym)
     if request.allow_partial:
         body.append(_ALLOW_PARTIAL_TRUE)
     if asked.trace_id:
         body.append(delimited(_TRACE_ID, asked.trace_id))
-    data_subjects = people[len(askers) :]
+    data_subjects = people[askers_count:]
     for person in data_subjects:
         body += (_DATA_SUBJECT_HEAD, person.pseudonym)
     if asked.row is not None:
@@ -168,6 +207,8 @@ def _fields_without_columns(outcome: Outcome) -> bytes:
 # Many decisions share an outcome, so that each is encoded once.
 _with_columns = ByIdentity(_fields_with_columns, OUTCOMES_BYTES_MAX, len)
 _without_columns = ByIdentity(_fields_without_columns, OUTCOMES_BYTES_MAX, len)
+# INVARIANT: a decision stays alive as long as its id is a key, so that no other decision has this id.
+_repeated: Generations[int, tuple[Decision, Clear]] = Generations(REPEATED_BYTES_MAX)
 
 
 @functools.lru_cache(maxsize=256)

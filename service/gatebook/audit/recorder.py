@@ -15,7 +15,6 @@ is awaited, so that the order of times is the order of indexes.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from typing import Any
 import msgspec
 
 from gatebook.audit.chain import BookEnd
-from gatebook.audit.decision_entry import Decided, encode_decision, people_of
+from gatebook.audit.decision_entry import Decided, clear_of, encode_decision
 from gatebook.audit.entry import (
     PolicyEvent,
     ReadEvent,
@@ -97,14 +96,14 @@ class Recorder:
             OverloadedError: they are not in the book, since too much is under way.
             LimitExceededError: one of them does not fit.
         """
-        named = [people_of(one) for one in decided]
-        people = await self._people_with(set(itertools.chain.from_iterable(named)))
+        clear = [clear_of(one) for one in decided]
+        people = await self._people_with({person for one in clear for person in one.people})
         await self._settle()
         stamp = self._stamp(caller)
         origin = self._origin
         entries = [
-            encode_decision(one, stamp, [people[i] for i in ids], origin)
-            for one, ids in zip(decided, named, strict=True)
+            encode_decision(one, stamp, [people[i] for i in its.people], origin, its)
+            for one, its in zip(decided, clear, strict=True)
         ]
         written = await self._append(entries, stamp)
         self._count(decided)
@@ -164,7 +163,8 @@ class Recorder:
     def _count(self, decided: Sequence[Decided]) -> None:
         counts = self.decided
         for one in decided:
-            key = (one.decision.policy_set, one.decision.reason)
+            outcome = one.decision.outcome
+            key = (outcome.policy_set, outcome.reason)
             counts[key] = counts.get(key, 0) + 1
         self.together.observe(len(decided))
 

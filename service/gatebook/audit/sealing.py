@@ -41,8 +41,13 @@ def seal(field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[P
     """
     nonce = _nonces.draw()
     before, associated = _constant(origin, field)
-    ciphertext = _cipher(people).encrypt(nonce, plaintext, associated)
-    pseudonyms = _PSEUDONYM_HEAD.join([before, *[person.pseudonym for person in people]])
+    if len(people) == 1:
+        person = people[0]
+        ciphertext = person.cipher.encrypt(nonce, plaintext, associated)
+        pseudonyms = before + _PSEUDONYM_HEAD + person.pseudonym
+    else:
+        ciphertext = _cipher(people).encrypt(nonce, plaintext, associated)
+        pseudonyms = _PSEUDONYM_HEAD.join([before, *[person.pseudonym for person in people]])
     return b"".join((pseudonyms, _NONCE_HEAD, nonce, delimited(_CIPHERTEXT, ciphertext)))
 
 

@@ -7,6 +7,8 @@ Fields with their default value are left out, as proto3 does.
 
 from __future__ import annotations
 
+import functools
+
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -26,6 +28,13 @@ def varint(number: int) -> bytes:
 
 _SHORT = 1 << 12
 _LENGTHS = tuple(varint(length) for length in range(_SHORT))
+_LOWEST = tuple(bytes([number | 0x80]) for number in range(0x80))
+_higher = functools.lru_cache(maxsize=64)(varint)
+
+
+def dense(number: int) -> bytes:
+    """Returns what `varint` does, for numbers of which each comes close after the one before."""
+    return _LENGTHS[number] if number < _SHORT else _LOWEST[number & 0x7F] + _higher(number >> 7)
 
 
 def tag(message: type[Message], name: str) -> bytes:

@@ -21,21 +21,26 @@ class Standing:
     Its owner is the memo of the snapshot (`Recall`); it changes on the event loop only.
     """
 
-    __slots__ = ("_decision", "_end_time", "_since", "_until")
+    __slots__ = ("_end_time", "_made", "_since", "_until")
 
     def __init__(self) -> None:
         """Begins without a decision."""
-        self._decision: Decision | None = None
+        self._made: Decision | None = None
+
+    @property
+    def made(self) -> Decision | None:
+        """Returns the decision as it was made, which those that `at` returns repeat; None before there is one."""
+        return self._made
 
     def at(self, now: datetime) -> Decision | None:
         """Returns the decision at this time, or None where it has to be made."""
-        made = self._decision
+        made = self._made
         if made is None or not self._since <= now < self._until:
             return None
         return Decision(
             made.outcome,
             now,
-            expiry(now, self._end_time) if made.allowed else None,
+            expiry(now, self._end_time) if made.expires_time is not None else None,
             made.vocabulary_known,
             made.data_subjects,
             made.row_given,
@@ -45,7 +50,7 @@ class Standing:
         """Takes a decision, for as long as it stands."""
         catalogue = snapshot.policy_set.catalogue
         dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
-        self._decision, (self._since, self._until), self._end_time = decision, ALWAYS, None
+        self._made, (self._since, self._until), self._end_time = decision, ALWAYS, None
         if catalogue is not None and dataset is not None:
             notice = catalogue.notice_of(dataset)
             self._end_time = notice.end_time

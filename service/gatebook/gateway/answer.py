@@ -55,7 +55,7 @@ def members(decision: Decision, written: Written, origin: str) -> dict[str, Any]
         "effect": EFFECTS[decision.effect],
         "reason": REASON_CODES[decision.reason],
         "policy_revision": _revision(decision.policy_revision),
-        "row_filter": {"kind": ROW_FILTERS[encode.row_filter_kind(decision)]},
+        "row_filter": {"kind": ROW_FILTERS[encode.row_filter_kind(decision.outcome, row_given=decision.row_given)]},
         "receipt": {
             "origin": origin,
             "index": str(written.index),

@@ -11,7 +11,7 @@ import functools
 from datetime import datetime
 
 from gatebook.audit.entry import encode_time
-from gatebook.audit.wire import delimited, head, tag, text, varint
+from gatebook.audit.wire import delimited, dense, head, tag, text
 from gatebook.authorize import Answer
 from gatebook.generations import ByIdentity
 from gatebook.rpc import encode
@@ -60,6 +60,12 @@ class Answers:
         self._receipts = receipts
         self._origin = receipts.origin
         self._outcome = ByIdentity(_encode_outcome, FRAGMENTS_BYTES_MAX, len)
+        self._outcome_of_row = ByIdentity(_encode_outcome_of_row, FRAGMENTS_BYTES_MAX, len)
+        # What the answer before had, since those of a group have it in common.
+        self._times_of: tuple[datetime | None, datetime | None] = (None, None)
+        self._times = b""
+        self._entry_time: datetime | None = None
+        self._receipt_head = b""
 
     def decision(self, answer: Answer, level: int) -> bytes:
         """Returns a `Decision`."""
@@ -67,42 +73,41 @@ class Answers:
         if level == types_pb2.RECEIPT_LEVEL_FULL:
             receipt = self._receipts.full(written).SerializeToString()
         else:
-            receipt = b"".join(
-                (
-                    _receipt_head(self._origin, written.entry_time),
-                    _INDEX + varint(written.index) if written.index else b"",
-                    _LEAF_HASH_HEAD,
-                    written.leaf_hash,
-                )
-            )
+            if written.entry_time is not self._entry_time:
+                self._receipt_head = _receipt_head(self._origin, written.entry_time)
+                self._entry_time = written.entry_time
+            index = _INDEX + dense(written.index) if written.index else b""
+            receipt = b"".join((self._receipt_head, index, _LEAF_HASH_HEAD, written.leaf_hash))
+        decided, expires = self._times_of
+        if decision.decide_time is not decided or decision.expires_time is not expires:
+            self._times_of = (decision.decide_time, decision.expires_time)
+            self._times = _times(decision.decide_time, decision.expires_time)
         return b"".join(
             (
                 text(_DECISION_ID, answer.decision_id),
-                self._outcome(decision.outcome),
-                _row_filter(encode.row_filter_kind(decision)),
+                (self._outcome_of_row if decision.row_given else self._outcome)(decision.outcome),
                 delimited(_RECEIPT, receipt),
-                _times(decision.decide_time, decision.expires_time),
+                self._times,
             )
         )
 
 
-def _encode_outcome(outcome: Outcome) -> bytes:
-    return encode.outcome(outcome).SerializeToString()
+def _encode_outcome(outcome: Outcome, *, row_given: bool = False) -> bytes:
+    """Returns what was decided, and about which rows."""
+    rows = types_pb2.RowFilter(kind=encode.row_filter_kind(outcome, row_given=row_given))
+    return encode.outcome(outcome).SerializeToString() + delimited(_ROW_FILTER, rows.SerializeToString())
 
 
-@functools.cache
-def _row_filter(kind: types_pb2.RowFilterKind.ValueType) -> bytes:
-    return delimited(_ROW_FILTER, types_pb2.RowFilter(kind=kind).SerializeToString())
+def _encode_outcome_of_row(outcome: Outcome) -> bytes:
+    return _encode_outcome(outcome, row_given=True)
 
 
-@functools.lru_cache(maxsize=64)
 def _times(decide_time: datetime, expires_time: datetime | None) -> bytes:
     """Returns the times of a decision, which are the same for many of a batch."""
     decided = delimited(_DECIDE_TIME, encode_time(decide_time))
     return decided if expires_time is None else decided + delimited(_EXPIRES_TIME, encode_time(expires_time))
 
 
-@functools.lru_cache(maxsize=64)
 def _receipt_head(origin: str, entry_time: datetime) -> bytes:
     return _origin(origin) + delimited(_ENTRY_TIME, encode_time(entry_time))
 

@@ -32,7 +32,7 @@ from gatebook.rpc.edge import Call, Edge
 from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
-from gatebook.values import AccessRequest
+from gatebook.values import AccessRequest, Effect
 
 Request = TypeVar("Request", bound=Message)
 
@@ -56,7 +56,7 @@ class Checking:
         request = parse(pb.CheckAccessRequest, raw)
         self._familiar.turn()
         heard = self._hear(request)
-        self._permit(call, self._name_of(request.policy_set), heard)
+        self._permit(call, self._name_of(request.policy_set), heard, set())
         snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
         question = heard.question(snapshot, call.caller.id, request_id, call.trace_id)
@@ -71,7 +71,7 @@ class Checking:
     async def batch(self, call: Call, raw: bytes) -> bytes:
         """Answers a `BatchCheckAccessRequest`."""
         request = parse(pb.BatchCheckAccessRequest, raw)
-        with self._held(call, request.items):
+        with self._held(call, request):
             return await self._results(
                 call, request.items, request.policy_set, request.at_least, request.request_id, request.receipt_level
             )
@@ -80,7 +80,7 @@ class Checking:
         """Answers a `StreamCheckAccessRequest`."""
         request = parse(pb.StreamCheckAccessRequest, raw)
         self._edge.permit(call)  # again: it may be long since the stream began
-        with self._held(call, request.items):
+        with self._held(call, request):
             return await self._results(call, request.items, request.policy_set, 0, "", types_pb2.RECEIPT_LEVEL_BASIC)
 
     async def _results(  # the fields of a request
@@ -102,12 +102,13 @@ class Checking:
 
         self._familiar.turn()
         permitted: list[tuple[int, Heard]] = []
+        people: set[tuple[str, str]] = set()
         name = self._name_of(policy_set)
         for position, item in enumerate(items):
             try:
                 decode.text(correlation_ids[position], self._limits.name_bytes_max, "correlation_id")
                 heard = self._hear(item, position)
-                self._permit(call, name, heard)
+                self._permit(call, name, heard, people)
             except GatebookError as error:
                 refuse(position, error)
             else:
@@ -132,18 +133,22 @@ class Checking:
         tell(call, answered)
         return b"".join(results)
 
-    def _held(self, call: Call, items: Sequence[pb.CheckItem]) -> AbstractContextManager[None]:
-        """Returns the block of items, which are paid for whether or not they turn out to be questions.
+    def _held(
+        self, call: Call, request: pb.BatchCheckAccessRequest | pb.StreamCheckAccessRequest
+    ) -> AbstractContextManager[None]:
+        """Returns the block of the items of a request, which are paid for whether or not they turn out to be questions.
 
         Raises:
             InvalidRequestError, LimitExceededError: there are none, or too many or too large ones.
         """
-        limits = self._limits
+        limits, items = self._limits, request.items
         if not items:
             raise InvalidRequestError("items", "must not be empty")
         if len(items) > limits.batch_items_max:
             raise decode.over_limit("items", "items", limits.batch_items_max, len(items))
-        size_bytes = sum([item.ByteSize() for item in items])
+        size_bytes = request.ByteSize()  # a little more than the items, and found at once
+        if size_bytes > limits.batch_bytes_max:
+            size_bytes = sum([item.ByteSize() for item in items])
         if size_bytes > limits.batch_bytes_max:
             raise decode.over_limit("items", "bytes", limits.batch_bytes_max, size_bytes)
         return self._edge.items(call, len(items), size_bytes)
@@ -151,20 +156,33 @@ class Checking:
     def _hear(self, asked: pb.CheckAccessRequest | pb.CheckItem, position: int | None = None) -> Heard:
         """Reads what is asked, or remembers it; what is malformed is refused here and is no entry."""
         access, allow_partial = asked.access, asked.allow_partial
+        encoded = access.SerializeToString()
+        heard = self._familiar.known(encoded, allow_partial=allow_partial)
+        if heard is not None:
+            return heard
 
         def read() -> AccessRequest:
             field = "access" if position is None else f"items[{position}].access"
             return decode.access_request(access, self._limits, allow_partial=allow_partial, field=field)
 
-        return self._familiar.hear(access.SerializeToString(), read, allow_partial=allow_partial)
+        return self._familiar.hear(encoded, read, allow_partial=allow_partial)
 
     def _name_of(self, policy_set: str) -> str:
         """Returns the name that a request means by `policy_set`."""
         return self._revisions.name_of(decode.policy_set(policy_set, self._limits))
 
-    def _permit(self, call: Call, policy_set: str, heard: Heard) -> None:
-        """Lets the caller ask this; what is refused here is no entry."""
-        self._edge.permit_asking(call, policy_set, heard.asked.request)
+    def _permit(self, call: Call, policy_set: str, heard: Heard, people: set[tuple[str, str]]) -> None:
+        """Lets the caller ask this; what is refused here is no entry.
+
+        `people` are those about whom it may ask, as was found in this turn of the event loop.
+        """
+        request = heard.asked.request
+        person = (request.subject.type, request.subject.id)
+        if request.actor is not None:
+            self._edge.permit_asking(call, policy_set, request)
+        elif person not in people:
+            self._edge.permit_asking(call, policy_set, request)
+            people.add(person)
 
 
 def parse(kind: type[Request], raw: bytes) -> Request:
@@ -181,7 +199,7 @@ def parse(kind: type[Request], raw: bytes) -> Request:
 
 def tell(call: Call, answered: Sequence[Answer]) -> None:
     """Adds the outcome of checks to the call's log line."""
-    denied = sum([not answer.decision.allowed for answer in answered])
+    denied = sum([answer.decision.outcome.effect is not Effect.ALLOW for answer in answered])
     call.tell(items=len(answered), denied=denied)
     if len(answered) == 1:
         call.tell(decision_id=answered[0].decision_id, decision_reason=answered[0].decision.reason.name)

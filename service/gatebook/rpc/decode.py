@@ -195,6 +195,8 @@ def require_depth(value: object, levels: int, field: str) -> None:
 
 def text(value: str, bytes_max: int, field: str) -> str:
     """Returns the text if it is within its limit and free of control characters."""
+    if not value:
+        return value
     if len(value) > bytes_max or (not value.isascii() and len(value.encode()) > bytes_max):
         raise over_limit(field, "bytes", bytes_max, len(value.encode()))
     if not value.isprintable():

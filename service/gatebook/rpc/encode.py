@@ -35,11 +35,11 @@ def outcome(value: values.Outcome) -> types_pb2.Decision:
     return message
 
 
-def row_filter_kind(value: values.Decision) -> types_pb2.RowFilterKind.ValueType:
+def row_filter_kind(outcome: values.Outcome, *, row_given: bool) -> types_pb2.RowFilterKind.ValueType:
     """Returns which rows a decision covers: a question about one row is answered for that row alone."""
-    if not value.allowed:
+    if outcome.effect is not values.Effect.ALLOW:
         return types_pb2.ROW_FILTER_KIND_NO_ROWS
-    return types_pb2.ROW_FILTER_KIND_ASKED_ROW if value.row_given else types_pb2.ROW_FILTER_KIND_ALL_ROWS
+    return types_pb2.ROW_FILTER_KIND_ASKED_ROW if row_given else types_pb2.ROW_FILTER_KIND_ALL_ROWS
 
 
 def column_outcome(value: values.ColumnOutcome) -> types_pb2.ColumnOutcome:

@@ -69,6 +69,22 @@ class Frontier:
         hashes.append(leaf)
         self.size += 1
 
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Appends leaves by their hashes, a level of the tree at a time."""
+        hashes, size = self._hashes, self.size
+        row = list(leaves)
+        self.size += len(row)
+        kept: list[bytes] = []  # of the new edge, the smallest subtree first
+        while row:
+            if size & 1:
+                row.insert(0, hashes.pop())
+            if len(row) & 1:
+                kept.append(row.pop())
+            pairs = iter(row)
+            row = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+            size >>= 1
+        hashes.extend(reversed(kept))
+
     def root(self) -> bytes:
         """Returns the root of the tree so far."""
         return fold(self._hashes)

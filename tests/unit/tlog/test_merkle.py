@@ -83,6 +83,19 @@ def test_a_frontier_from_subtrees_goes_on() -> None:
         assert rfc6962.mth(ENTRIES) == frontier.root()
 
 
+def test_leaves_that_come_together_lead_where_single_ones_do() -> None:
+    """A frontier of any size that grows by any number of leaves at once ends as if they had come one by one."""
+    for size in range(35):
+        for more in range(70):
+            together, single = Frontier(), Frontier()
+            leaves = [LEAVES[number % len(LEAVES)] for number in range(size + more)]
+            for leaf in leaves:
+                single.append(leaf)
+            together.extend(leaves[:size])
+            together.extend(leaves[size:])
+            assert (together.size, together.hashes) == (size + more, single.hashes)
+
+
 def test_a_copied_frontier_is_independent() -> None:
     """What is appended to a copy does not reach the original."""
     frontier = frontier_at(7, subtree)
