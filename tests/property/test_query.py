@@ -40,6 +40,7 @@ from gatebook.errors import (
     InvalidRequestError,
     LimitExceededError,
 )
+from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 from gatebook.v1.audit_service_pb2 import EntryFilter, EntryRecord, ListEntriesRequest
 from gatebook.values import ColumnOutcome, Effect, Entity, Reason, Revision
@@ -91,6 +92,27 @@ def some_entry(chance: random.Random, people: People, number: int, link: int) ->
     return encode_decision(one, stamp, found_people(people, one), ORIGIN)
 
 
+class Hashed:
+    """The entries of a book, with leaf hashes."""
+
+    def __init__(self, book: Book) -> None:
+        """Takes the book."""
+        self._book = book
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return self._book.size
+
+    def read(self, start: int, end: int) -> list[bytes]:
+        """The bytes of entries."""
+        return self._book.read(start, end)
+
+    def read_hashed(self, start: int, end: int) -> list[tuple[bytes, bytes]]:
+        """The bytes of entries, behind their leaf hashes."""
+        return [(leaf_hash(entry), entry) for entry in self.read(start, end)]
+
+
 class Library:
     """A book of entries about something, with its index."""
 
@@ -112,7 +134,7 @@ class Library:
     def open(self) -> None:
         """Opens the index, whatever there is of it."""
         self.index = Index.open(self.data / "index.db", self.book, self.people, ORIGIN)
-        self.index.catch_up(self.book, SIZE)
+        self.index.catch_up(Hashed(self.book), SIZE)
         self.query = Query(self.data / "index.db", self.book, self.people, ORIGIN)
 
     def close_index(self) -> None:

@@ -52,6 +52,8 @@ WORKING_EVERY_SECONDS = 1.0
 END_SECONDS = 5.0
 """How long the work at hand may go on once nobody is there any more."""
 FAILED = 1
+BEHIND = 5
+"""How far it stands back behind who decides where both want a processor (nice(2)): it still gets a quarter of it."""
 PEOPLE_CACHED_MAX = 1_024
 """It opens what is sealed for strangers, and so needs next to nobody's key."""
 
@@ -67,6 +69,10 @@ class Published:
     def read(self, start: int, end: int) -> list[bytes]:
         """Returns the bytes of entries, each checked."""
         return self._tiles.entries(start, end, self.size)
+
+    def read_hashed(self, start: int, end: int) -> list[tuple[bytes, bytes]]:
+        """Returns the bytes of entries behind their leaf hashes, each checked against it."""
+        return self._tiles.hashed_entries(start, end, self.size)
 
 
 class Clerk:
@@ -228,6 +234,7 @@ class Attending:
 
 def main(descriptor: int) -> None:
     """Is the clerk at the other end of a socket: what a clerk's process does from its start."""
+    os.nice(BEHIND)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its service, which may still need it
     ended = Attending(Connection(descriptor)).run(END_SECONDS)

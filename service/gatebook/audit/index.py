@@ -17,7 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from gatebook.audit.chain import Entries
 from gatebook.audit.entry import decode, nanoseconds
@@ -66,6 +66,13 @@ CREATE INDEX entries_by_actor ON entries (actor) WHERE actor IS NOT NULL;
 CREATE INDEX entries_by_resource ON entries (resource) WHERE resource IS NOT NULL;
 CREATE INDEX entries_by_kind ON entries (kind) WHERE kind <> 1;
 """
+
+
+class HashedEntries(Entries, Protocol):
+    """Published entries, with the leaf hashes that they were checked against."""
+
+    def read_hashed(self, start: int, end: int) -> list[tuple[bytes, bytes]]: ...  # noqa: D102  # those of [start, end), each behind its leaf hash
+
 
 Word = str | bytes
 """A text of the vocabulary, or the bytes that stand for a person."""
@@ -133,7 +140,7 @@ class Index:
         """Returns how many entries are covered, from entry 0 on."""
         return self._size
 
-    def catch_up(self, book: Entries, to_size: int) -> None:
+    def catch_up(self, book: HashedEntries, to_size: int) -> None:
         """Covers all entries before `to_size`, which must be published.
 
         Raises:
@@ -152,15 +159,15 @@ class Index:
         with self._lock:
             self._connection.close()
 
-    def _cover(self, book: Entries, end: int) -> None:
+    def _cover(self, book: HashedEntries, end: int) -> None:
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 if len(self._numbers) + len(self._set_numbers) > NUMBERS_CACHED_MAX:
                     self._forget()
                 for start in range(self._size, end, READ_ENTRIES_MAX):
-                    entries = book.read(start, min(end, start + READ_ENTRIES_MAX))
-                    rows = [self._row(i, raw, decode(raw, i)) for i, raw in enumerate(entries, start)]
+                    entries = book.read_hashed(start, min(end, start + READ_ENTRIES_MAX))
+                    rows = [self._row(i, leaf, decode(raw, i)) for i, (leaf, raw) in enumerate(entries, start)]
                     places = ", ".join("?" * len(rows[0]))
                     self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
                 self._connection.execute("UPDATE covered SET size = ?", (end,))
@@ -169,9 +176,9 @@ class Index:
             raise
         self._size = end
 
-    def _row(self, index: int, raw: bytes, entry: entry_pb2.AuditEntry) -> tuple[object, ...]:
+    def _row(self, index: int, leaf: bytes, entry: entry_pb2.AuditEntry) -> tuple[object, ...]:
         numbers = self._numbers
-        row = (index, leaf_hash(raw), nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
+        row = (index, leaf, nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
         if not entry.HasField("decision"):
             digest = entry.policy.revision.digest
             return (*row, numbers[digest], *(None,) * 9)

@@ -54,17 +54,25 @@ class TileFolder:
         Raises:
             BookCorruptError: one is missing or not what was written.
         """
-        entries: list[bytes] = []
+        return [entry for _, entry in self.hashed_entries(start, end, size)]
+
+    def hashed_entries(self, start: int, end: int, size: int) -> list[tuple[bytes, bytes]]:
+        """Returns published entries behind their leaf hashes, each checked against it.
+
+        Raises:
+            BookCorruptError: one is missing or not what was written.
+        """
+        entries: list[tuple[bytes, bytes]] = []
         while start < end:
             number, first = divmod(start, TILE_WIDTH)
             bundle, leaves = self.bundle(number, size), self.hashes(0, number, size)
             last = min(end - number * TILE_WIDTH, TILE_WIDTH)
-            for entry, leaf in zip(bundle[first:last], leaves[first:last], strict=True):
+            found = list(zip(leaves[first:last], bundle[first:last], strict=True))
+            for index, (leaf, entry) in enumerate(found, start):
                 if leaf_hash(entry) != leaf:
-                    index = start
                     raise BookCorruptError(f"entry {index} does not hash to its leaf", index)
-                entries.append(entry)
-                start += 1
+            entries += found
+            start += len(found)
         return entries
 
     def frontier(self, size: int, published_size: int) -> Frontier:
