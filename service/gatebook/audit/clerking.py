@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -49,6 +50,9 @@ BEGIN_SECONDS_MAX = 60.0
 SILENT_SECONDS_MAX = 30.0
 """How long a clerk with something to do may say nothing: far more than one file, or one transaction, takes."""
 LOOK_SECONDS = 1.0
+PART_SECONDS_MAX = 10
+"""How long the rest of a message that has begun may take, in either direction: it is short, and sent at once."""
+ANSWER_BYTES_MAX = 1 << 16
 COVER_SECONDS_MAX = 60.0
 """How long a read waits for the index."""
 AGAIN_SECONDS = (0.0, 0.2, 1.0, 5.0, 15.0)
@@ -267,6 +271,8 @@ class Clerking:
             ClerkSilentError: it had something to do, and nothing was heard of it.
         """
         ours, theirs = socket.socketpair()
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PART_SECONDS_MAX, 0))
         connection = Connection(ours.detach())
         with connection:
             with theirs:
@@ -283,7 +289,7 @@ class Clerking:
                     while True:
                         while not connection.poll(LOOK_SECONDS):
                             self._require_heard()
-                        self._hear(decode_answer(connection.recv_bytes()), connection)
+                        self._hear(decode_answer(connection.recv_bytes(ANSWER_BYTES_MAX)), connection)
             except ClerkSilentError:
                 silent, end_seconds = True, 0.0
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -320,20 +321,31 @@ def test_who_waits_for_nobody_is_told(tmp_path: Path) -> None:
 class Babbler(ClerkThread):
     """Says what no clerk says, and goes."""
 
-    def __init__(self, theirs: socket.socket) -> None:
-        """Says it."""
+    def __init__(self, theirs: socket.socket, said: bytes) -> None:
+        """Says it, as it goes over the line."""
         self._connection = Connection(os.dup(theirs.fileno()))
-        self._connection.send_bytes(b"\xc1")
-        self._thread = threading.Thread(target=self._connection.recv_bytes)
+        os.write(self._connection.fileno(), said)
+        self._thread = threading.Thread(target=self._listen)
         self._thread.start()
 
+    def _listen(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._connection.recv_bytes()
 
-def test_one_that_babbles_is_sent_away(tmp_path: Path) -> None:
-    """A clerk whose answer is none is followed by another one."""
-    kinds = iter([ClerkThread, Babbler])
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\0\0\0\1\xc1", b"\0\0", b"\0\0\0\x09\xc1", b"\x7f\xff\xff\xff"],
+    ids=["no-answer", "part-of-a-length", "part-of-an-answer", "huge"],
+)
+def test_one_that_babbles_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """A clerk whose answer is none, or does not end, is followed by another one."""
+    monkeypatch.setattr(clerking_module, "PART_SECONDS_MAX", 1)
+    count = itertools.count()
 
     def start(theirs: socket.socket) -> clerking_module.Process:
-        return next(kinds, ClerkThread)(theirs)
+        return Babbler(theirs, said) if next(count) == 1 else ClerkThread(theirs)
 
     with employed(tmp_path, start) as (book, publish, clerking), structlog.testing.capture_logs() as told:
         assert clerking._line is not None
