@@ -38,6 +38,22 @@ def test_a_file_gets_plain_lines() -> None:
     assert "[bold]not markup[/]" in file.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_is_told_whole_is_not_cut(width: int) -> None:
+    """On a narrow terminal a long text takes several lines where it must be read in full."""
+    file = io.StringIO()
+    promise, told = "of each row a plan leaves what a check of it does " * 2, "152 rows asked about, 112 left "
+    stage = Stage(Console(file=file, highlight=False, width=width, force_terminal=True, color_system=None))
+
+    stage.table(("", "promise", "cut"), [("kept", promise, told * 9)], whole=("promise",))
+
+    lines = file.getvalue().splitlines()
+    assert [] == [line for line in lines if len(line) > width]
+    assert "..." in file.getvalue()
+    start, end = lines[0].index("promise"), lines[0].index("cut")
+    assert promise.split() == " ".join(line[start:end] for line in lines[2:]).split()
+
+
 def test_a_quiet_stage_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """With --json nothing of the story reaches the output."""
     stage = Stage.open(quiet=True)

@@ -89,7 +89,9 @@ def tell_promises(stage: Stage, promises: Promises, seconds: float) -> None:
         "What was promised, and what came of it", f"Each line was checked on the way, in {seconds:.0f} seconds."
     )
     stage.table(
-        ("", "promise", "checked on"), [(mark(kept=one.kept), one.promise, one.told) for one in promises.checked]
+        ("", "promise", "checked on"),
+        [(mark(kept=one.kept), one.promise, one.told) for one in promises.checked],
+        whole=("promise", "checked on"),
     )
     for one in promises.checked:
         if not one.kept:

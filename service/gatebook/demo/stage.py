@@ -75,11 +75,18 @@ class Stage:
         self._show(made, INDENT)
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = (), indent: int = INDENT
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        *,
+        right: Sequence[str] = (),
+        whole: Sequence[str] = (),
+        indent: int = INDENT,
     ) -> None:
         """Shows a table on one line per row; where it is too wide, the widest columns are cut.
 
-        The columns named in `right` are aligned to the right.
+        The columns named in `right` are aligned to the right, and the texts in those named in `whole` are not cut:
+        they take several lines.
         """
         cells = [[_text(cell) for cell in row] for row in rows]
         natural = [max(map(len, texts)) for texts in zip(columns, *(map(str, row) for row in cells), strict=True)]
@@ -94,9 +101,15 @@ class Stage:
         )
         for column, width in zip(columns, widths, strict=True):
             justify = "right" if column in right else "left"
-            made.add_column(Text(column), justify=justify, no_wrap=True, min_width=width)  # type: ignore[arg-type]  # rich's own literal
+            cuts = column not in whole
+            made.add_column(Text(column), justify=justify, no_wrap=cuts, width=width)  # type: ignore[arg-type]  # rich's own literal
         for row in cells:
-            made.add_row(*(cut(text, width) for text, width in zip(row, widths, strict=True)))
+            made.add_row(
+                *(
+                    text if column in whole else cut(text, width)
+                    for column, text, width in zip(columns, row, widths, strict=True)
+                )
+            )
         self._show(made, indent)
 
     @contextmanager
