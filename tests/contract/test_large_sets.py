@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from gatebook.policy import bundle
 from gatebook.policy.policy_set import FINDINGS_MAX, PolicySet
 from gatebook.revisions.aside import ASIDE_BYTES
 from gatebook.revisions.publisher import THE_SERVICE
+from gatebook.revisions.remains import SMALL
 from gatebook.revisions.validate import validate
 from gatebook.rpc import encode
 from gatebook.rpc.listening import listening
@@ -34,6 +37,7 @@ from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
 
 LINES = 20_000
 PUBLISHES = 4
+MANY_PUBLISHES = 10
 CHECKERS = 4
 WAIT_SECONDS = 120
 PART_BYTES = 100_000
@@ -52,10 +56,10 @@ m = g(r.sub, p.sub) && r.obj == p.obj && r.act == p.act
 """
 
 
-def large(number: int, *more: str) -> dict[str, bytes]:
+def large(number: int, *more: str, count: int = LINES) -> dict[str, bytes]:
     """Returns a set of many lines, whose revisions of even number deny what those of odd number allow."""
-    lines = [f"p, group{rule}, data{rule // 10}, read, allow" for rule in range(LINES // 10)]
-    lines += [f"g, user{user}, group{user // 10}" for user in range(LINES - LINES // 10)]
+    lines = [f"p, group{rule}, data{rule // 10}, read, allow" for rule in range(count // 10)]
+    lines += [f"g, user{user}, group{user // 10}" for user in range(count - count // 10)]
     lines += [f"p, user7, data0, write, {'allow' if number % 2 else 'deny'}", f"p, nobody{number}, data0, read, allow"]
     return {"model.conf": MODEL, "policy.csv": "\n".join([*lines, *more, ""]).encode()}
 
@@ -282,6 +286,27 @@ async def test_old_revisions_are_freed(tmp_path: Path) -> None:
 
         assert not gone[-1].is_set()
         assert service.revisions.snapshot("large").policy_revision.number == len(gone)
+
+
+async def test_memory_is_flat_after_many_publishes(tmp_path: Path) -> None:
+    """What revisions are made of goes with them: ten publishes leave as many blocks of memory as two did."""
+    config = Config(policies=(POLICIES / "basic",), data=tmp_path / "data", dev=True)
+    blocks: list[int] = []
+    async with open_service(config) as service, asyncio.timeout(WAIT_SECONDS):
+        await publish_folders(service, config)
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for number in range(1, MANY_PUBLISHES + 1):
+            await service.publishing.publish(large(number, count=2 * SMALL), "large", THE_SERVICE)
+            retiring = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__name__", "") == "retire"]
+            assert len(retiring) == min(number - 1, 1)
+            await asyncio.gather(*retiring)
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+
+    one_revision = blocks[0] - before
+    assert one_revision > SMALL
+    assert max(blocks[2:]) - max(blocks[:2]) < one_revision / 10
 
 
 async def test_a_draft_that_is_being_judged_holds_up_no_stop(tmp_path: Path) -> None:
