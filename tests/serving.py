@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,27 +23,20 @@ ROOT = Path(__file__).parent.parent
 POLICIES = ROOT / "policies"
 
 
-class RunningServer:
-    """A server process; `lines` are the last lines of its log, parsed."""
+class LoggedProcess:
+    """A process that logs JSON; `lines` are the last lines of its log, parsed, and `raw` the last as they came."""
 
-    def __init__(self, data: Path, *arguments: str, files_max: int = 0) -> None:
-        """Starts the command, which may open so many files (0: as many as this process), and waits until it listens."""
-        self.data = data
-        command = [sys.executable, "-m", "gatebook", "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
-        if files_max:
-            command = ["bash", "-c", f'ulimit -n {files_max} && exec "$@"', "bash", *command]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}
-        self.process = subprocess.Popen(
-            [*command, "--log", "json", *arguments], stderr=subprocess.PIPE, text=True, env=environment
-        )
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts the command, and waits until it says that it is ready."""
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines: deque[dict[str, Any]] = deque(maxlen=100_000)
         self.raw: deque[str] = deque(maxlen=1_000)
-        self._serving = threading.Event()
+        self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._serving.wait(START_SECONDS) or self.process.poll() is not None:
+        if not self._ready.wait(START_SECONDS) or self.process.poll() is not None:
             self.kill()
-            raise RuntimeError("the server did not start:\n" + "\n".join(self.raw))
+            raise RuntimeError(f"{' '.join(command)} did not start:\n" + "\n".join(self.raw))
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -52,12 +45,47 @@ class RunningServer:
             if line.startswith("{"):
                 told = json.loads(line)
                 self.lines.append(told)
-                if told.get("event") == "http":
-                    self.http = str(told["listen"])
-                if told.get("event") == "serving":
-                    self.target = str(told["listen"])
-                    self._serving.set()
-        self._serving.set()
+                if self._is_ready(told):
+                    self._ready.set()
+        self._ready.set()
+
+    def _is_ready(self, told: Mapping[str, Any]) -> bool:
+        """Takes a line of the log, and tells whether it says that the process is ready."""
+        raise NotImplementedError
+
+    def stop(self) -> int:
+        """Stops the process as an operator would, and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+        return code
+
+    def kill(self) -> None:
+        """Kills the process at once, as a power loss would."""
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
+        self._reader.join(STOP_SECONDS)
+
+
+class RunningServer(LoggedProcess):
+    """A server process on a port of its own."""
+
+    def __init__(self, data: Path, *arguments: str, files_max: int = 0) -> None:
+        """Starts the command, which may open so many files (0: as many as this process), and waits until it listens."""
+        self.data = data
+        command = [sys.executable, "-m", "gatebook", "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
+        if files_max:
+            command = ["bash", "-c", f'ulimit -n {files_max} && exec "$@"', "bash", *command]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}
+        super().__init__([*command, "--log", "json", *arguments], environment)
+
+    def _is_ready(self, told: Mapping[str, Any]) -> bool:
+        if told.get("event") == "http":
+            self.http = str(told["listen"])
+        if told.get("event") != "serving":
+            return False
+        self.target = str(told["listen"])
+        return True
 
     @contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
@@ -69,19 +97,6 @@ class RunningServer:
         """Returns the processes that the server has started: its clerk, or its workers."""
         tasks = Path(f"/proc/{self.process.pid}/task")
         return [int(pid) for told in tasks.glob("*/children") for pid in told.read_text("ascii").split()]
-
-    def stop(self) -> int:
-        """Stops the server as an operator would, and returns its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(STOP_SECONDS)
-        self._reader.join(STOP_SECONDS)
-        return code
-
-    def kill(self) -> None:
-        """Kills the server at once, as a power loss would."""
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
-        self._reader.join(STOP_SECONDS)
 
 
 @contextmanager

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import http.client
-import json
-import signal
-import subprocess
+import os
 import sys
-import threading
 from base64 import b64encode
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests import rfc6962
-from tests.serving import START_SECONDS, STOP_SECONDS, gatebook
+from tests.serving import STOP_SECONDS, LoggedProcess, gatebook
 
 from gatebook.tlog.checkpoint import Checkpoint
 from gatebook.tlog.cosignature import WitnessKey, parse_signature_lines
@@ -54,35 +50,21 @@ def submission(old_size: int | str, proof: Sequence[bytes], note: bytes) -> byte
     return ("\n".join(lines) + "\n\n").encode() + note
 
 
-class RunningWitness:
-    """A witness in a process of its own; `lines` are the lines of its log, parsed."""
+class RunningWitness(LoggedProcess):
+    """A witness in a process of its own."""
 
     def __init__(self, data: Path, *arguments: str, program: Sequence[str] = ("-m", "gatebook")) -> None:
         """Starts `gatebook witness serve` on a free port, and waits until it listens."""
         self.data = data
         command = [sys.executable, *program, "witness", "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
-        self.process = subprocess.Popen([*command, "--log", "json", *arguments], stderr=subprocess.PIPE, text=True)
-        self.lines: deque[dict[str, Any]] = deque(maxlen=10_000)
-        self.raw: deque[str] = deque(maxlen=1_000)
-        self._serving = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        if not self._serving.wait(START_SECONDS) or self.process.poll() is not None:
-            self.kill()
-            raise RuntimeError("the witness did not start:\n" + "\n".join(self.raw))
+        super().__init__([*command, "--log", "json", *arguments], os.environ)
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.raw.append(line.rstrip())
-            if line.startswith("{"):
-                told = json.loads(line)
-                self.lines.append(told)
-                if told.get("event") == "witness serving":
-                    self.address = str(told["listen"])
-                    self.key = WitnessKey.parse(str(told["key"]))
-                    self._serving.set()
-        self._serving.set()
+    def _is_ready(self, told: Mapping[str, Any]) -> bool:
+        if told.get("event") != "witness serving":
+            return False
+        self.address = str(told["listen"])
+        self.key = WitnessKey.parse(str(told["key"]))
+        return True
 
     def ask(self, body: bytes, path: str = "/add-checkpoint", method: str = "POST") -> tuple[int, str, bytes]:
         """Sends a request; returns status, content type and body."""
@@ -101,19 +83,6 @@ class RunningWitness:
         note = book.note(size)
         [line] = parse_signature_lines(lines, note.text)
         return self.key.verify(line, note.text)
-
-    def stop(self) -> int:
-        """Stops the witness as an operator would, and returns its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(STOP_SECONDS)
-        self._reader.join(STOP_SECONDS)
-        return code
-
-    def kill(self) -> None:
-        """Kills the witness at once."""
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
-        self._reader.join(STOP_SECONDS)
 
 
 def create(data: Path, name: str = NAME) -> WitnessKey:
