@@ -23,7 +23,9 @@ from gatebook.policy.bundle import read_folder
 from gatebook.rpc.listening import listening
 from gatebook.server import open_door, publish_folders
 from gatebook.service import Service, open_service
-from gatebook.v1 import policy_service_pb2
+from gatebook.v1 import access_service_pb2, policy_service_pb2, types_pb2
+from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
+from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
 from gatebook.values import Entity
 
 SECONDS = 20
@@ -141,3 +143,46 @@ async def authorised(
         door = open_door(service, config, authentication)
         async with listening(service, door, config) as port:
             yield Authorised(service, door, f"127.0.0.1:{port}", authentication)
+
+
+PEOPLE = {"farah": person("farah"), "kai": person("kai"), "trino": caller("trino"), "helper": person("helper", "agent")}
+GRANTED = ["g, token, role:person", "g, cn:trino, role:service"]
+
+
+def question(subject: str = "alice", type_: str = "employee", actor: str = "") -> types_pb2.AccessRequest:
+    """Builds a question that the set `basic` can answer."""
+    return types_pb2.AccessRequest(
+        subject=types_pb2.Subject(type=type_, id=subject),
+        actor=types_pb2.Subject(type="agent", id=actor) if actor else None,
+        action=types_pb2.Action(name="read"),
+        resource=types_pb2.Resource(id="report:weekly"),
+    )
+
+
+async def check(server: Authorised, name: str, access: types_pb2.AccessRequest, policy_set: str = "basic") -> Ended:
+    """Asks one question as a caller."""
+    async with server.channel() as channel:
+        request = access_service_pb2.CheckAccessRequest(policy_set=policy_set, access=access)
+        try:
+            await AccessServiceStub(channel).CheckAccess(request, metadata=claiming(name))
+        except grpc.aio.AioRpcError as error:
+            return ended(error)
+        return Ended("OK")
+
+
+async def publish(server: Authorised, name: str, folder: Path, **fields: Any) -> Ended:  # noqa: ANN401  # of the request
+    """Publishes a folder as a caller."""
+    async with server.channel() as channel:
+        request = publishing(folder)
+        request.MergeFrom(policy_service_pb2.PublishPolicySetRequest(**fields))
+        try:
+            await PolicyServiceStub(channel).PublishPolicySet(request, metadata=claiming(name))
+        except grpc.aio.AioRpcError as error:
+            return ended(error)
+        return Ended("OK")
+
+
+async def read_to_the_end(stream: Any) -> None:  # noqa: ANN401  # grpc's own
+    """Reads a stream until it fails."""
+    while await stream.read() is not grpc.aio.EOF:
+        pass
