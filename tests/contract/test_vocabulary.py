@@ -13,7 +13,7 @@ from gatebook import errors, values
 from gatebook.v1 import error_reason_pb2, policy_service_pb2, types_pb2
 
 PROTO = Path(__file__).parents[2] / "proto/gatebook/v1"
-RESERVED = re.compile(r"// .*Reserved for a later part\.\n\s*([A-Z_0-9]+) = ")
+RESERVED = re.compile(r"// .*Reserved for a later version\.\n\s*([A-Z_0-9]+) = ")
 ENUMS = [
     (values.Effect, types_pb2.Effect, "EFFECT_"),
     (values.Reason, types_pb2.ReasonCode, "REASON_CODE_"),

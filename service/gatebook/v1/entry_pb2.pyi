@@ -34,7 +34,7 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_POLICY: _EntryKind.ValueType  # 2
     """A step in the life of a policy set or directory."""
     ENTRY_KIND_CONTROL: _EntryKind.ValueType  # 3
-    """A change of control state (lockdown, consent, ...). Reserved for a later part."""
+    """A change of control state (lockdown, consent, ...). Reserved for a later version."""
     ENTRY_KIND_READ: _EntryKind.ValueType  # 4
     """A read of the book itself."""
     ENTRY_KIND_SYSTEM: _EntryKind.ValueType  # 5
@@ -50,7 +50,7 @@ ENTRY_KIND_DECISION: EntryKind.ValueType  # 1
 ENTRY_KIND_POLICY: EntryKind.ValueType  # 2
 """A step in the life of a policy set or directory."""
 ENTRY_KIND_CONTROL: EntryKind.ValueType  # 3
-"""A change of control state (lockdown, consent, ...). Reserved for a later part."""
+"""A change of control state (lockdown, consent, ...). Reserved for a later version."""
 ENTRY_KIND_READ: EntryKind.ValueType  # 4
 """A read of the book itself."""
 ENTRY_KIND_SYSTEM: EntryKind.ValueType  # 5

@@ -86,29 +86,29 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     REASON_CODE_CEILING_EXCEEDED: _ReasonCode.ValueType  # 15
     """The access would reach beyond the dataset's declared ceiling."""
     REASON_CODE_AGGREGATE_ONLY: _ReasonCode.ValueType  # 16
-    """Only aggregates may be read. Reserved for a later part."""
+    """Only aggregates may be read. Reserved for a later version."""
     REASON_CODE_CONSENT_REQUIRED: _ReasonCode.ValueType  # 17
     """The purpose needs the consent of the data subjects and it is not established."""
     REASON_CODE_NOTICE_MISSING: _ReasonCode.ValueType  # 18
-    """No notice covers the column. Reserved for a later part."""
+    """No notice covers the column. Reserved for a later version."""
     REASON_CODE_JURISDICTION: _ReasonCode.ValueType  # 19
-    """A jurisdiction forbids it. Reserved for a later part."""
+    """A jurisdiction forbids it. Reserved for a later version."""
     REASON_CODE_LOCKED_DOWN: _ReasonCode.ValueType  # 20
-    """A lockdown is in force. Reserved for a later part."""
+    """A lockdown is in force. Reserved for a later version."""
     REASON_CODE_SUSPENDED: _ReasonCode.ValueType  # 21
-    """The programme is suspended. Reserved for a later part."""
+    """The programme is suspended. Reserved for a later version."""
     REASON_CODE_RETENTION_EXPIRED: _ReasonCode.ValueType  # 22
-    """The rows are beyond their retention. Reserved for a later part."""
+    """The rows are beyond their retention. Reserved for a later version."""
     REASON_CODE_UNREGISTERED_ENFORCER: _ReasonCode.ValueType  # 23
-    """The enforcer is not registered. Reserved for a later part."""
+    """The enforcer is not registered. Reserved for a later version."""
     REASON_CODE_MASK_NOT_APPLICABLE: _ReasonCode.ValueType  # 24
     """A mask cannot be applied to the column's type, or two masks contradict each other."""
     REASON_CODE_DIFFERENCING: _ReasonCode.ValueType  # 25
-    """The query differs too little from an earlier one. Reserved for a later part."""
+    """The query differs too little from an earlier one. Reserved for a later version."""
     REASON_CODE_EVALUATION_ERROR: _ReasonCode.ValueType  # 26
     """A rule that would decide could not be evaluated."""
     REASON_CODE_STALE_CONTROL_STATE: _ReasonCode.ValueType  # 27
-    """The control state is older than its lease. Reserved for a later part."""
+    """The control state is older than its lease. Reserved for a later version."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why a decision, or a column of it, came out as it did: the first step that failed."""
@@ -146,29 +146,29 @@ REASON_CODE_MASK_REQUIRED: ReasonCode.ValueType  # 14
 REASON_CODE_CEILING_EXCEEDED: ReasonCode.ValueType  # 15
 """The access would reach beyond the dataset's declared ceiling."""
 REASON_CODE_AGGREGATE_ONLY: ReasonCode.ValueType  # 16
-"""Only aggregates may be read. Reserved for a later part."""
+"""Only aggregates may be read. Reserved for a later version."""
 REASON_CODE_CONSENT_REQUIRED: ReasonCode.ValueType  # 17
 """The purpose needs the consent of the data subjects and it is not established."""
 REASON_CODE_NOTICE_MISSING: ReasonCode.ValueType  # 18
-"""No notice covers the column. Reserved for a later part."""
+"""No notice covers the column. Reserved for a later version."""
 REASON_CODE_JURISDICTION: ReasonCode.ValueType  # 19
-"""A jurisdiction forbids it. Reserved for a later part."""
+"""A jurisdiction forbids it. Reserved for a later version."""
 REASON_CODE_LOCKED_DOWN: ReasonCode.ValueType  # 20
-"""A lockdown is in force. Reserved for a later part."""
+"""A lockdown is in force. Reserved for a later version."""
 REASON_CODE_SUSPENDED: ReasonCode.ValueType  # 21
-"""The programme is suspended. Reserved for a later part."""
+"""The programme is suspended. Reserved for a later version."""
 REASON_CODE_RETENTION_EXPIRED: ReasonCode.ValueType  # 22
-"""The rows are beyond their retention. Reserved for a later part."""
+"""The rows are beyond their retention. Reserved for a later version."""
 REASON_CODE_UNREGISTERED_ENFORCER: ReasonCode.ValueType  # 23
-"""The enforcer is not registered. Reserved for a later part."""
+"""The enforcer is not registered. Reserved for a later version."""
 REASON_CODE_MASK_NOT_APPLICABLE: ReasonCode.ValueType  # 24
 """A mask cannot be applied to the column's type, or two masks contradict each other."""
 REASON_CODE_DIFFERENCING: ReasonCode.ValueType  # 25
-"""The query differs too little from an earlier one. Reserved for a later part."""
+"""The query differs too little from an earlier one. Reserved for a later version."""
 REASON_CODE_EVALUATION_ERROR: ReasonCode.ValueType  # 26
 """A rule that would decide could not be evaluated."""
 REASON_CODE_STALE_CONTROL_STATE: ReasonCode.ValueType  # 27
-"""The control state is older than its lease. Reserved for a later part."""
+"""The control state is older than its lease. Reserved for a later version."""
 Global___ReasonCode: _TypeAlias = ReasonCode  # noqa: Y015
 
 class _MaskKind:
@@ -250,7 +250,7 @@ class _ObligationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obliga
     OBLIGATION_KIND_MINIMUM_GROUP: _ObligationKind.ValueType  # 3
     """Return only groups of at least `minimum_group.k` distinct data subjects."""
     OBLIGATION_KIND_CONSENT: _ObligationKind.ValueType  # 4
-    """Return only rows whose data subjects consent. Reserved for a later part."""
+    """Return only rows whose data subjects consent. Reserved for a later version."""
 
 class ObligationKind(_ObligationKind, metaclass=_ObligationKindEnumTypeWrapper):
     """What an enforcer must do with an allow."""
@@ -264,7 +264,7 @@ OBLIGATION_KIND_ROW_FILTER: ObligationKind.ValueType  # 2
 OBLIGATION_KIND_MINIMUM_GROUP: ObligationKind.ValueType  # 3
 """Return only groups of at least `minimum_group.k` distinct data subjects."""
 OBLIGATION_KIND_CONSENT: ObligationKind.ValueType  # 4
-"""Return only rows whose data subjects consent. Reserved for a later part."""
+"""Return only rows whose data subjects consent. Reserved for a later version."""
 Global___ObligationKind: _TypeAlias = ObligationKind  # noqa: Y015
 
 class _RowFilterKind:
