@@ -14,13 +14,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 from hypothesis import settings
-from tests.planned import THINGS, TYPES, Line, bound, drawn_plans, planned, require_same, snapshot_of
+from tests.planned import THINGS, TYPES, Line, bound, checked, drawn_plans, planned, require_same, snapshot_of
 
 from gatebook.sql.statement import Statement
 
@@ -185,3 +186,36 @@ def test_columns_that_ignore_case(store: Store) -> None:
         snapshot = snapshot_of([("p", f"{THINGS}.small", condition, "allow")])
         decision, statement = planned(snapshot, ["small"], "postgres")
         assert (decision.allowed, store.count(statement, "careless")) == (True, 0), condition
+
+
+PRECISE = "0.1" + "0" * 50 + "1"
+
+
+@pytest.mark.parametrize(
+    ("amount", "number", "condition", "expected"),
+    [
+        (PRECISE, "1", "r.row.amount == 0.1", 0),
+        (PRECISE, "1", "r.row.amount != 0.2", 0),
+        ("1e400", "1", "r.row.amount > 1", 0),
+        ("NaN", "1", "r.row.amount != 1", 0),
+        ("Infinity", "1", "r.row.amount > 1", 0),
+        ("0.1", "1", "r.row.amount == 0.1", 1),
+        ("-1.5", "1", "r.row.amount < 0", 1),
+        ("1", "1e400", "r.row.meta.n > 1", 0),
+        ("1", "1e-400", "r.row.meta.n < 1", 0),
+        ("1", "0.5", "r.row.meta.n < 1", 1),
+    ],
+)
+def test_numbers_that_no_check_takes(store: Store, amount: str, number: str, condition: str, expected: int) -> None:
+    """A decimal number of more digits than a check takes is unknown, and no row makes a plan fail for all others."""
+    store.execute(
+        "DROP TABLE IF EXISTS precise; CREATE TEMP TABLE precise (amount numeric, meta jsonb);"
+        f"INSERT INTO precise VALUES ('{amount}', '{{\"n\": {number}}}')"  # noqa: S608  # values of the table above
+    )
+    snapshot = snapshot_of([("p", f"{THINGS}.small", condition, "allow")])
+    decision, statement = planned(snapshot, ["small"], "postgres")
+    row = {**dict.fromkeys(TYPES), "amount": Decimal(amount), "meta": json.loads(f'{{"n": {number}}}')}
+    assert (decision.allowed, store.count(statement, "precise")) == (True, expected)
+    assert expected == 0 or checked(snapshot, ["small"], row) is not None
+    if amount == PRECISE:
+        assert checked(snapshot, ["small"], row) is None

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from gatebook.sql import terms
-from gatebook.sql.dialects import Dialect
+from gatebook.sql.dialects import POSTGRES, Dialect
 from gatebook.sql.terms import Node
 
 EXACT_DOUBLE_MAX: Final = 2**53 - 1
@@ -21,6 +21,8 @@ EXACT_DOUBLE_MAX: Final = 2**53 - 1
 BIGINT_MAX: Final = 2**63 - 1
 WIDE_MAX: Final = 10**38 - 1
 DOUBLE_MAX: Final = "1.7976931348623157E308"
+DECIMAL_LENGTH_MAX: Final = 42
+"""A decimal number of so many characters has no more than the 40 digits behind the point that a check takes."""
 _FLIPPED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
 
 
@@ -60,7 +62,12 @@ class Numbers:
         """Returns a decimal number as a double."""
         self.rounded += 1
         # Only from a text do all engines find the nearest double.
-        double = terms.cast(terms.cast(node, "text"), "double")
+        text = terms.cast(node, "text")
+        if self._dialect.name == POSTGRES:
+            # It stores more digits than a check takes, and numbers at which the cast fails.
+            short = terms.binary("<=", terms.call("LENGTH", text), terms.number(DECIMAL_LENGTH_MAX))
+            text = terms.known(short, text)
+        double = terms.cast(text, "double")
         return Number(self._within(double, EXACT_DOUBLE_MAX), whole=False, bound=EXACT_DOUBLE_MAX)
 
     def negative(self, number: Number) -> Number | None:
