@@ -208,10 +208,8 @@ PRECISE = "0.1" + "0" * 50 + "1"
 )
 def test_numbers_that_no_check_takes(store: Store, amount: str, number: str, condition: str, expected: int) -> None:
     """A decimal number of more digits than a check takes is unknown, and no row makes a plan fail for all others."""
-    store.execute(
-        "DROP TABLE IF EXISTS precise; CREATE TEMP TABLE precise (amount numeric, meta jsonb);"
-        f"INSERT INTO precise VALUES ('{amount}', '{{\"n\": {number}}}')"  # noqa: S608  # values of the table above
-    )
+    store.execute("DROP TABLE IF EXISTS precise; CREATE TEMP TABLE precise (amount numeric, meta jsonb)")
+    store.execute(f"INSERT INTO precise VALUES ('{amount}', '{{\"n\": {number}}}')")  # noqa: S608  # of the table above
     snapshot = snapshot_of([("p", f"{THINGS}.small", condition, "allow")])
     decision, statement = planned(snapshot, ["small"], "postgres")
     row = {**dict.fromkeys(TYPES), "amount": Decimal(amount), "meta": json.loads(f'{{"n": {number}}}')}
