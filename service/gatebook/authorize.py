@@ -31,7 +31,7 @@ from gatebook.audit.asked import Asked, ask
 from gatebook.audit.decision_entry import DATA_SUBJECTS_MAX, Decided
 from gatebook.audit.random_pieces import RandomPieces
 from gatebook.audit.recorder import Recorder, Written
-from gatebook.engine.bind import bind
+from gatebook.engine.bind import at, bind, moment_of
 from gatebook.engine.decision import Denial, allowed, data_subjects, denied
 from gatebook.engine.evaluate import ColumnVerdict, evaluate, evaluate_columns
 from gatebook.engine.known import as_known, refuse_unknown
@@ -39,6 +39,7 @@ from gatebook.engine.obligations import Obliged
 from gatebook.engine.snapshot import Snapshot
 from gatebook.engine.standing import Standing
 from gatebook.errors import InvalidRequestError, LimitExceededError
+from gatebook.expression.moments import Moment
 from gatebook.policy.casts import cast_row
 from gatebook.policy.dataset import DATASET_TYPE, Dataset, Notice
 from gatebook.policy.directory import Subject
@@ -95,6 +96,7 @@ class Facts(TypedDict):
     purpose: str
     context: Mapping[str, Any]
     row: Mapping[str, Any] | None
+    now: Moment | None
 
 
 def question_of(
@@ -183,11 +185,13 @@ def decide(snapshot: Snapshot, question: Question, now: datetime) -> Decision:
     refusal = refuse_purpose(snapshot, found, request.purpose, now)
     if refusal is not None:
         return denied(snapshot, request, now, refusal, found.notice)
-    verdicts = evaluate_request(snapshot, question, found)
+    moment = moment_of(snapshot.program, now)
+    verdicts = evaluate_request(snapshot, question, found, moment)
     obliged = narrow(snapshot, request, found, verdicts)
     if isinstance(obliged, Denial):
         return denied(snapshot, request, now, obliged, found.notice)
-    return allowed(snapshot, request, now, verdicts=verdicts, obliged=obliged, notice=found.notice)
+    until = None if moment is None else moment.until
+    return allowed(snapshot, request, now, verdicts=verdicts, obliged=obliged, notice=found.notice, until=until)
 
 
 def resolve(snapshot: Snapshot, request: AccessRequest) -> Resolved | Denial:
@@ -223,12 +227,14 @@ def refuse_purpose(snapshot: Snapshot, found: Resolved, purpose: str, now: datet
     return None
 
 
-def evaluate_request(snapshot: Snapshot, question: Question, found: Resolved) -> tuple[ColumnVerdict, ...]:
+def evaluate_request(
+    snapshot: Snapshot, question: Question, found: Resolved, moment: Moment | None
+) -> tuple[ColumnVerdict, ...]:
     """Asks the Casbin rules about each column."""
-    return evaluate_columns(snapshot.program, **facts(snapshot, question, found))
+    return evaluate_columns(snapshot.program, **facts(snapshot, question, found, moment))
 
 
-def facts(snapshot: Snapshot, question: Question, found: Resolved) -> Facts:
+def facts(snapshot: Snapshot, question: Question, found: Resolved, moment: Moment | None) -> Facts:
     """Returns what the rules may read: attributes of the directory, and what the caller is believed."""
     request = question.request
     believed = snapshot.policy_set.settings.believed(question.caller)
@@ -241,6 +247,7 @@ def facts(snapshot: Snapshot, question: Question, found: Resolved) -> Facts:
         "purpose": request.purpose,
         "context": {k: v for k, v in request.context.items() if k in believed.context},
         "row": None if request.row is None else cast_row(found.dataset, request.row),
+        "now": moment,
     }
 
 
@@ -298,9 +305,10 @@ def decide_plain(snapshot: Snapshot, question: Question, now: datetime) -> Decis
     unknown = refuse_unknown(snapshot.policy_set, request)
     if unknown is not None:
         return denied(snapshot, request, now, unknown)
-    verdict = evaluate(snapshot.program, question.tokens)
+    moment = moment_of(snapshot.program, now)
+    verdict = evaluate(snapshot.program, at(question.tokens, moment))
     if verdict.effect is Effect.ALLOW:
-        return allowed(snapshot, request, now, rules=verdict.rules)
+        return allowed(snapshot, request, now, rules=verdict.rules, until=None if moment is None else moment.until)
     if verdict.rules:
         in_error = any(rule in verdict.unknown for rule in verdict.rules)
         reason = Reason.EVALUATION_ERROR if in_error else Reason.DENIED_BY_RULE

@@ -28,12 +28,14 @@ from gatebook.authorize import (
     resolve,
     write,
 )
+from gatebook.engine.bind import moment_of
 from gatebook.engine.decision import Denial, allowed, denied
 from gatebook.engine.judged import judge_columns
 from gatebook.engine.recall import Recall
 from gatebook.engine.row_obligations import ForRows, oblige_rows
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import InvalidRequestError
+from gatebook.expression.moments import Moment
 from gatebook.sql.dialects import Dialect
 from gatebook.sql.statement import Statement
 from gatebook.values import Decision, Reason
@@ -86,23 +88,27 @@ def plan(snapshot: Snapshot, question: Question, now: datetime, dialect: Dialect
     found = resolve(snapshot, request)
     if isinstance(found, Denial):
         return _as_plan(denied(snapshot, request, now, found), dialect), nothing
-    obliged = refuse_purpose(snapshot, found, request.purpose, now) or _oblige(snapshot, question, found, dialect)
+    moment = moment_of(snapshot.program, now)
+    obliged = refuse_purpose(snapshot, found, request.purpose, now) or _oblige(
+        snapshot, question, found, moment, dialect
+    )
     if isinstance(obliged, Denial):
         return _as_plan(denied(snapshot, request, now, obliged, found.notice), dialect), nothing
     for_rows, statement = obliged
-    decision = allowed(snapshot, request, now, obliged=for_rows.obliged, notice=found.notice)
+    until = None if moment is None else moment.until
+    decision = allowed(snapshot, request, now, obliged=for_rows.obliged, notice=found.notice, until=until)
     return _as_plan(decision, dialect), statement
 
 
 def _oblige(
-    snapshot: Snapshot, question: Question, found: Resolved, dialect: Dialect
+    snapshot: Snapshot, question: Question, found: Resolved, moment: Moment | None, dialect: Dialect
 ) -> tuple[ForRows, Statement] | Denial:
     """Asks the rules, and says in SQL what they leave to each row; or says why no row may be had."""
     from gatebook.sql.compile import compile_statement  # noqa: PLC0415  # slow to import, and few servers plan
     from gatebook.sql.masks import refuse_mask  # noqa: PLC0415  # as above
 
     request, catalogue = question.request, snapshot.policy_set.catalogue
-    read = facts(snapshot, question, found)
+    read = facts(snapshot, question, found, moment)
     judged = judge_columns(
         snapshot.program,
         subject=read["subject"],
@@ -111,6 +117,7 @@ def _oblige(
         action=read["action"],
         purpose=read["purpose"],
         context=read["context"],
+        now=moment,
     )
     if any(each.allows and not each.ruling for each in judged):
         refusal = refuse_audience(snapshot, request, found.dataset) or refuse_consent(snapshot, request)

@@ -43,3 +43,29 @@ def test_the_settings_of_a_plain_set_decide(tmp_path: Path, name: str) -> None:
                 json_format.ParseDict({"dom": question["dom"]}, access.context)
             answer = stub.CheckAccess(pb.CheckAccessRequest(access=access, explain=True))
             assert expected == answer.decision.effect, question
+
+
+def test_a_role_ends_while_a_server_runs(tmp_path: Path) -> None:
+    """A link is a role until its end: no allow may be used longer, and what is remembered of a request ends with it.
+
+    The same bytes are asked again and again, so that they are familiar, and the time of each decision is in its entry.
+    """
+    folder = tmp_path / "roles_for_a_while"
+    shutil.copytree(ROOT / "tests/cases/times/roles_for_a_while", folder)
+    with serving(tmp_path / "data", [folder], "--dev") as server, server.channel() as channel:
+        end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+        policy = f"p, auditor, ledger, read, allow\ng, ana, auditor, _, {end:%Y-%m-%d %H:%M:%S}\n"
+        files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"policy.csv": policy.encode()}
+        publish = policy_pb.PublishPolicySetRequest(name=folder.name, files=files, message="for a while")
+        PolicyServiceStub(channel).PublishPolicySet(publish)
+        access = types_pb2.AccessRequest(
+            policy_set=folder.name,
+            subject=types_pb2.Subject(type="user", id="ana"),
+            action=types_pb2.Action(name="read"),
+            resource=types_pb2.Resource(id="ledger"),
+        )
+        stub, request = AccessServiceStub(channel), pb.CheckAccessRequest(access=access, explain=True)
+        decisions = [stub.CheckAccess(request).decision]
+        while decisions[-1].effect == types_pb2.EFFECT_ALLOW and len(decisions) < ASKED_MAX:
+            decisions.append(stub.CheckAccess(request).decision)
+        last = stub.CheckAccess(request)

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gatebook.compiler.timed import is_time
 from gatebook.expression.prefixes import PREFIXED
 from gatebook.expression.residual import reads_row
 from gatebook.expression.tree import Call, Expression, Literal, Path
@@ -78,7 +79,8 @@ def key_of(part: Expression, known: Known, equal: Mapping[str, Path]) -> Key | N
         case Call(op, (Path() as text, Path() as field)) if op in PREFIXED and op not in known.given:
             if is_request(text) and is_field(field):
                 return Key(part, field.names[1], text, Form.PREFIX, op, exact=False)
-        case Call(op, (Path() as child, Path() as parent, *domains)) if op in known.roles and op not in known.given:
+        case Call(op, (Path() as child, Path() as parent, *rest)) if op in known.roles and op not in known.given:
+            domains = [it for it in rest if not is_time(it)]
             if len(domains) + 2 == known.roles[op].arity:
                 return _role_key(part, op, (child, parent), tuple(domains), equal, loose=op in known.loose)
     return None

@@ -12,12 +12,13 @@ but for bounded memos, which hold nothing where conditions decide, since those m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import msgspec
 
 from gatebook.expression.functions import BUILTINS, complaint
 from gatebook.expression.given import Given
+from gatebook.expression.moments import AtTime
 from gatebook.expression.prefixes import PREFIXED, is_plain, prefix_of
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.brought import LinkConditions, Match, RolePatterns
@@ -56,9 +57,17 @@ class LooseRoles:
 
     def linked(self, name: str, parent: str, *domains: str) -> bool | None:
         """Tells whether `name` inherits `parent`."""
+        return self._linked(name, parent, self._ways, domains)
+
+    def linked_at(self, name: str, parent: str, *domains_and_now: str) -> bool | None:
+        """Tells whether `name` inherits `parent` at a `Moment`, which stands after the domains."""
+        *domains, now = domains_and_now
+        return self._linked(name, parent, partial(self._graph.ways, now=now), tuple(domains))
+
+    def _linked(self, name: str, parent: str, ways_of: Callable[[str, Names], Ways], domains: Names) -> bool | None:
         if name == parent:
             return True
-        ways, covers = self._ways(str(name), domains), self._graph.covers
+        ways, covers = ways_of(str(name), domains), self._graph.covers
         if any(covers(held, parent) is True for held in ways.surely):
             return True
         return None if any(covers(held, parent) is not False for held in ways.perhaps) else False
@@ -85,24 +94,25 @@ class _Graph(msgspec.Struct, frozen=True):
     domain_match: Test | None
     conditions: LinkConditions | None
 
-    def ways(self, name: str, domains: Names) -> Ways:
+    def ways(self, name: str, domains: Names, now: str | None = None) -> Ways:
         """Walks the graph from a name, over every way and over those that are surely there."""
         own = [(links, self._counts(domains, own)) for own, links in self.links.items()]
         counted = [it for it in own if it[1] is not False]
-        return Ways(*(frozenset(self._walk(name, counted, wanted)) for wanted in ((True,), (True, None))))
+        return Ways(*(frozenset(self._walk(name, counted, wanted, now)) for wanted in ((True,), (True, None))))
 
     def _walk(
         self,
         name: str,
         counted: Sequence[tuple[_Links, bool | None]],
         wanted: tuple[bool | None, ...],
+        now: str | None,
     ) -> set[str]:
         reached: set[str] = set()
         pending = [name]
         for held in pending:
             for links, counts in counted:
                 for edge in self._above(held, links, wanted, is_role=held in reached) if counts in wanted else ():
-                    if edge.parent not in reached and self._holds(edge) in wanted:
+                    if edge.parent not in reached and self._holds(edge, now) in wanted:
                         reached.add(edge.parent)
                         pending.append(edge.parent)
         return reached
@@ -126,10 +136,12 @@ class _Graph(msgspec.Struct, frozen=True):
         outcomes = [asked == held or self.domain_match(asked, held) for asked, held in zip(domains, own, strict=True)]
         return False if False in outcomes else None if None in outcomes else True
 
-    def _holds(self, edge: Edge) -> bool | None:
+    def _holds(self, edge: Edge, now: str | None) -> bool | None:
         if self.conditions is None:
             return True
         condition = self.conditions.of_links.get((edge.child, edge.parent, *edge.domains), self.conditions.otherwise)
+        if isinstance(condition, AtTime):
+            return condition.at(now, edge.parameters)
         outcome = None if condition is None else Given(condition)(*edge.parameters)
         return outcome if isinstance(outcome, bool) else None
 

@@ -25,12 +25,13 @@ from gatebook.compiler.remembered import Remembered
 from gatebook.compiler.roles import Roles
 from gatebook.compiler.section import NOT_UNDERSTOOD, Section, check_matcher, read_rules
 from gatebook.compiler.split import calls_eval, reads_token
+from gatebook.compiler.timed import with_time
 from gatebook.errors import PolicySetRefusedError
-from gatebook.expression.functions import BUILTINS
+from gatebook.expression.moments import TIME_MATCH, time_match
 from gatebook.expression.tree import Expression
 from gatebook.expression.truth import Functions
 from gatebook.pace import Pause, no_pause, paced
-from gatebook.policy.brought import NOTHING_BROUGHT, Brought, LinkConditions, RolePatterns
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought, LinkConditions, RolePatterns, named_by
 from gatebook.policy.bundle import MODEL_FILE
 from gatebook.policy.directory import Directory
 from gatebook.policy.model import EffectKind, Model, RoleDefinition, Sections
@@ -58,6 +59,9 @@ class Program(msgspec.Struct, frozen=True):
 
     Of a request to a plain set, given as values, `decide` says whether it is allowed, where it can, and `find` which
     rules of a group come into question.
+
+    What a program that is `timed` answers depends on the time: among the tokens there must be a `Moment` as `NOW`, else
+    what depends on it is UNKNOWN. Such a program has no `decide`.
     """
 
     main: Section
@@ -68,6 +72,7 @@ class Program(msgspec.Struct, frozen=True):
     planner: Planner
     near: Planner
     remembered: Remembered
+    timed: bool = False
     decide: Decide | None = None
     find: Mapping[str, Find] = {}
 
@@ -92,9 +97,17 @@ def compile_program(
     governed = policy_set.kind == GOVERNED
     edges = (*policy_set.edges, *(directory.edges() if directory is not None else ()))
     brought = brought_to(policy_set, brought)
+    timed = timed_functions(model, brought)
     roles = {key: _graph(model.roles[key], edges, brought, pause) for key in model.roles}
     given = brought.given()
-    functions: Functions = {**{key: graph.linked for key, graph in roles.items()}, **given}
+    functions: Functions = {
+        TIME_MATCH: time_match,
+        **{
+            key: graph.linked_at if key in timed and isinstance(graph, LooseRoles) else graph.linked
+            for key, graph in roles.items()
+        },
+        **given,
+    }
     loose = frozenset(key for key, graph in roles.items() if isinstance(graph, LooseRoles))
     parts: dict[str, Section] = {}
     findings: list[Finding] = []
@@ -102,9 +115,10 @@ def compile_program(
         if undefined := _undefined(model, chosen):
             findings += undefined
             continue
-        read, unread = read_rules(model, chosen, given, rules_of(policy_set, chosen, pause), pause)
+        read, unread = read_rules(model, chosen, given, rules_of(policy_set, chosen, pause), pause, timed)
         findings += check_matcher(model, chosen, given) + unread
         matcher, names = model.matchers[chosen.matcher], model.policies[chosen.rules].tokens
+        matcher = msgspec.structs.replace(matcher, expression=with_time(matcher.expression, chosen.request, timed))
         late_token = RESOURCE if governed else ""
         parts[chosen.rules] = Section(chosen, matcher, names, read, model, functions, given, loose, late_token)
     if governed and model.effects["e"].kind is not EffectKind.ALLOW_AND_DENY:
@@ -117,12 +131,14 @@ def compile_program(
 
 
 def brought_to(policy_set: PolicySet, brought: Brought) -> Brought:
-    """Returns what is brought along, with the patterns that a plain set names itself."""
-    named = {
-        key: RolePatterns(*(BUILTINS[it].call if it else None for it in (patterns.names, patterns.domains)))
-        for key, patterns in policy_set.settings.role_patterns.items()
-    }
-    return msgspec.structs.replace(brought, patterns={**named, **brought.patterns})
+    """Returns what is brought along, with the patterns and conditions that a plain set names itself."""
+    return named_by(policy_set.settings, brought)
+
+
+def timed_functions(model: Model, brought: Brought) -> frozenset[str]:
+    """Returns the functions that depend on the time: `timeMatch`, and relations whose links hold by it."""
+    relations = {key for key, role in model.roles.items() if role.parameters and brought.is_timed(key)}
+    return frozenset(relations | ({TIME_MATCH} - brought.functions.keys()))
 
 
 def _graph(role: RoleDefinition, edges: Iterable[Edge], brought: Brought, pause: Pause) -> Graph:
@@ -214,6 +230,7 @@ def _program(
         "about_subject": main.indexes(allows, speaks_of(SUBJECT), pause),
     }
     tokens = model.requests[main.sections.request].tokens
+    timed = any(section.reads_time(pause) for section in sections.values())
     return Program(
         main=main,
         tokens=tokens,
@@ -223,6 +240,7 @@ def _program(
         planner=Planner(groups, roles, main.late_token, pause),
         near=Planner(near, roles, pause=pause),
         remembered=Remembered(),
-        decide=None if governed else compile_decide(effect_kind, tokens, groups, roles, effect),
+        timed=timed,
+        decide=None if governed or timed else compile_decide(effect_kind, tokens, groups, roles, effect),
         find={} if governed else compile_find(tokens, groups, roles),
     )

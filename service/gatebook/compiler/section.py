@@ -8,12 +8,14 @@ index of each alternative.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from gatebook.compiler.closure import Closure, Fields, Tokens, compile_expression
 from gatebook.compiler.index import Blind, Entry, Index, Outcome
 from gatebook.compiler.split import EVAL, Alternative, conjuncts, reads_token, split
+from gatebook.compiler.timed import reads_time, with_time
 from gatebook.compiler.understand import not_understood, pattern_fields
 from gatebook.expression.functions import complaint
 from gatebook.expression.parse import ParseError
@@ -71,6 +73,11 @@ class Section(msgspec.Struct, frozen=True):
     def key(self) -> str:
         """Returns the type of its rules."""
         return self.sections.rules
+
+    def reads_time(self, pause: Pause = no_pause) -> bool:
+        """Tells whether what its rules say depends on the time of the decision."""
+        trees = {id(tree): tree for read in paced(self.rules, pause) for tree in read.conditions.values()}
+        return any(map(reads_time, (self.matcher.expression, *trees.values())))
 
     def indexes(
         self,
@@ -148,9 +155,17 @@ class _Rest(msgspec.Struct, frozen=True):
 
 
 def read_rules(
-    model: Model, sections: Sections, given: Functions, rules: Sequence[Rule], pause: Pause = no_pause
+    model: Model,
+    sections: Sections,
+    given: Functions,
+    rules: Sequence[Rule],
+    pause: Pause = no_pause,
+    timed: AbstractSet[str] = frozenset(),
 ) -> tuple[tuple[ReadRule, ...], list[Finding]]:
-    """Parses the conditions of rules of one type, each text once, and checks their patterns."""
+    """Parses the conditions of rules of one type, each text once, and checks their patterns.
+
+    Calls of functions that are `timed` get the time of the decision.
+    """
     key, matcher = sections.rules, model.matchers[sections.matcher]
     names = model.policies[key].tokens
     fields = sorted(matcher.condition_fields)
@@ -169,7 +184,8 @@ def read_rules(
         for field in fields:
             text = rule.fields[names.index(field)]
             if text not in parsed:
-                parsed[text] = _condition(model, sections, given, rule, text)
+                found = _condition(model, sections, given, rule, text)
+                parsed[text] = found if isinstance(found, Finding) else with_time(found, sections.request, timed)
             condition = parsed[text]
             if isinstance(condition, Finding):
                 findings.append(msgspec.structs.replace(condition, file=rule.file, line=rule.line))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from gatebook.compiler.split import EVAL
 from gatebook.expression.functions import ARITIES, BUILTINS, complaint
+from gatebook.expression.moments import TIME_MATCH
 from gatebook.expression.parse import OPERATORS
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
@@ -53,6 +54,9 @@ def pattern_fields(matcher: Expression, given: Functions) -> Iterator[tuple[str,
     """Yields the functions that take a field of the rule for their pattern, with the field."""
     for node in walk(matcher):
         match node:
+            case Call("timeMatch", operands) if TIME_MATCH not in given:
+                fields = (it.names for it in operands if isinstance(it, Path))
+                yield from ((TIME_MATCH, field) for root, field, *_ in fields if POLICY_KEY.fullmatch(root))
             case Call(op, (_, Path((root, field)), *_)) if op in BUILTINS and op not in given:
                 if POLICY_KEY.fullmatch(root):
                     yield op, field
@@ -60,6 +64,11 @@ def pattern_fields(matcher: Expression, given: Functions) -> Iterator[tuple[str,
 
 def _malformed(name: str, operands: tuple[Expression, ...]) -> Iterator[Trouble]:
     match operands:
+        case operands if name == TIME_MATCH:
+            for operand in operands:
+                text = operand.value if isinstance(operand, Literal) else None
+                if isinstance(text, str) and (wrong := complaint(name, text)):
+                    yield operand.span.start, wrong
         case (_, Literal(str() as text, span), *_) if name in BUILTINS and len(operands) == BUILTINS[name].arity:
             if wrong := complaint(name, text):
                 yield span.start, wrong

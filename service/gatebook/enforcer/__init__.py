@@ -11,5 +11,9 @@ It needs the extra `server`, and no server: nothing is served, and nothing is wr
 from gatebook.enforcer.context import EnforceContext
 from gatebook.enforcer.enforcer import Enforcer, Explanation
 from gatebook.enforcer.writes import NotWritableError
+from gatebook.expression.moments import AtTime
 
-__all__ = ["EnforceContext", "Enforcer", "Explanation", "NotWritableError"]
+time_match = AtTime()
+"""Casbin's `timeMatch` as the condition of a link: it asks the enforcer's clock."""
+
+__all__ = ["EnforceContext", "Enforcer", "Explanation", "NotWritableError", "time_match"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from gatebook.expression.functions import BUILTINS
+from gatebook.expression.functions import ARITIES
+from gatebook.expression.moments import AtTime
 from gatebook.expression.parse import OPERATORS
 from gatebook.expression.tree import Call
 from gatebook.policy.brought import Brought, Condition, LinkConditions, Match, RolePatterns
@@ -81,7 +82,7 @@ class Additions(msgspec.Struct, frozen=True):
 def called_by(model: bytes) -> Additions:
     """Returns the additions of a model to which nothing was added yet."""
     read, _ = parse_model(MODEL_FILE, model)
-    known = OPERATORS | BUILTINS.keys() | read.roles.keys() | {"eval"}
+    known = OPERATORS | ARITIES.keys() | read.roles.keys() | {"eval"}
     return Additions(
         {
             key: frozenset(node.op for node in walk(it.expression) if isinstance(node, Call)) - known
@@ -96,4 +97,6 @@ def _no_answer(*_values: object) -> None:
 
 
 def _with(condition: Condition, parameters: tuple[Any, ...] | None) -> Condition:
-    return condition if parameters is None else lambda *_written: condition(*parameters)
+    if parameters is None:
+        return condition
+    return AtTime(parameters) if isinstance(condition, AtTime) else lambda *_written: condition(*parameters)

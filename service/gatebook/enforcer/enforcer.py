@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -34,6 +35,11 @@ SHOWN_MAX = 20
 """Findings in the message of a refusal."""
 
 NO_FUNCTIONS: Mapping[str, Callable[..., object]] = {}
+
+
+def utc_now() -> datetime:
+    """Returns the time."""
+    return datetime.now(UTC)
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -59,10 +65,13 @@ class Enforcer(RoleQuestions, Writes):
         *,
         strict: bool = True,
         functions: Mapping[str, Callable[..., object]] = NO_FUNCTIONS,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Takes what `casbin.Enforcer` takes: paths, a model of Casbin's, an adapter; or the texts themselves.
 
         `functions` may be called by matchers and by the conditions of rules; those of matchers can be added later.
+        `clock` tells what time it is to `timeMatch` and to links between two times, which are in UTC: of a time
+        with a zone, that of UTC counts, of one without, what it shows (`datetime.now` is Casbin's clock).
         What Casbin reads otherwise than it looks is refused, or read as Casbin does if not `strict` (`warnings`).
 
         Raises:
@@ -72,7 +81,7 @@ class Enforcer(RoleQuestions, Writes):
         self._model = read_model(model)
         self._source = (policy, model)
         self._files = files_of(model, policy)
-        self._strict = strict
+        self._strict, self._clock = strict, clock
         # Held by who loads; who asks takes the reference that was swapped in last.
         self._changing = threading.Lock()
         self._loaded = self._load(msgspec.structs.replace(called_by(self._model), functions=dict(functions)))
@@ -103,14 +112,14 @@ class Enforcer(RoleQuestions, Writes):
             allowed = loaded.decide(rvals)
             if allowed is not None:
                 return allowed
-        return is_allowed(loaded.ask(rvals)[2])
+        return is_allowed(loaded.ask(rvals, self._clock)[2])
 
     def enforce_ex(self, *rvals: Any) -> tuple[bool, list[str]]:  # noqa: ANN401  # as above
         """Tells the same, with the fields of the rule that decided: of the allow, or of the deny.
 
         The list is empty where no rule decided, and where the matcher reads no rule.
         """
-        verdict = self._loaded.ask(rvals)[2]
+        verdict = self._loaded.ask(rvals, self._clock)[2]
         return is_allowed(verdict), fields_that_decided(verdict)
 
     def batch_enforce(self, requests: Iterable[Sequence[Any]]) -> list[bool]:
@@ -119,7 +128,7 @@ class Enforcer(RoleQuestions, Writes):
 
     def explain(self, *rvals: Any) -> Explanation:  # noqa: ANN401  # as above
         """Tells why a request is allowed or denied."""
-        program, tokens, verdict = self._loaded.ask(rvals)
+        program, tokens, verdict = self._loaded.ask(rvals, self._clock)
         allowed = is_allowed(verdict)
         near: tuple[NearRule, ...] = () if allowed or verdict.rules else explain(program, tokens)
         return Explanation(allowed, next(iter(verdict.rules), None), verdict.unknown, near)

@@ -7,12 +7,14 @@ it is first asked for and is the same whoever computes it, so that threads may s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from gatebook.compiler.program import Program, compile_program
 from gatebook.enforcer.additions import Additions
 from gatebook.enforcer.context import EnforceContext, context_of
+from gatebook.engine.bind import at, moment_of
 from gatebook.engine.evaluate import Verdict, evaluate
 from gatebook.errors import InvalidRequestError
 from gatebook.generations import Generations
@@ -42,7 +44,7 @@ class Loaded:
         self.decide = self._decide()
         self._programs: Generations[Sections, Program] = Generations(PROGRAMS_MAX)
 
-    def ask(self, values: tuple[Any, ...]) -> tuple[Program, Mapping[str, Any], Verdict]:
+    def ask(self, values: tuple[Any, ...], clock: Callable[[], datetime]) -> tuple[Program, Mapping[str, Any], Verdict]:
         """Returns the verdict on a request, with the program that gave it and the tokens that it was asked with.
 
         Raises:
@@ -57,7 +59,8 @@ class Loaded:
             names = ", ".join(f"`{name}`" for name in program.tokens)
             message = f"a request has {len(program.tokens)} values ({names}), this one has {len(values)}: give each"
             raise InvalidRequestError("rvals", message)
-        tokens = dict(zip(program.tokens, values, strict=True))
+        moment = moment_of(program, clock()) if program.timed else None
+        tokens = at(dict(zip(program.tokens, values, strict=True)), moment)
         return program, tokens, evaluate(program, tokens)
 
     def _decide(self) -> Callable[[tuple[Any, ...]], bool | None]:

@@ -9,11 +9,13 @@ properties are its attributes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from gatebook.compiler.program import Program
 from gatebook.errors import TokenMissingError
 from gatebook.expression.environment import Named
+from gatebook.expression.moments import NOW, Moment
 from gatebook.values import AccessRequest, Entity
 
 USUAL: Mapping[str, str] = {"sub": "subject", "obj": "resource", "act": "action"}
@@ -35,6 +37,16 @@ def bind(program: Program, request: AccessRequest) -> dict[str, Any]:
             raise TokenMissingError(message, token=token, field=_field(source))
         tokens[token] = value
     return tokens
+
+
+def moment_of(program: Program, now: datetime) -> Moment | None:
+    """Returns the time as a program reads it, if it does."""
+    return Moment(now) if program.timed else None
+
+
+def at(tokens: Mapping[str, Any], moment: Moment | None) -> Mapping[str, Any]:
+    """Returns the tokens of a request at a moment."""
+    return tokens if moment is None else {**tokens, NOW: moment}
 
 
 def _value(source: str, request: AccessRequest) -> object:

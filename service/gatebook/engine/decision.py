@@ -77,8 +77,12 @@ def allowed(
     rules: Sequence[Rule] = (),
     obliged: Obliged = UNOBLIGED,
     notice: Notice | None = None,
+    until: datetime | None = None,
 ) -> Decision:
-    """Returns the allow of a request, with its obligations; `rules`, or those of `verdicts`, grant it."""
+    """Returns the allow of a request, with its obligations; `rules`, or those of `verdicts`, grant it.
+
+    `until` is when the rules may say something else.
+    """
 
     def outcome() -> Outcome:
         granting = [rule for verdict in verdicts if verdict.effect is Effect.ALLOW for rule in verdict.rules]
@@ -99,16 +103,21 @@ def allowed(
     return Decision(
         outcome=snapshot.recall.outcome((Reason.ALLOWED,), (verdicts, obliged, notice, *rules), outcome),
         decide_time=now,
-        expires_time=expiry(now, None if notice is None else notice.end_time),
+        expires_time=expiry(now, earlier(None if notice is None else notice.end_time, until)),
         vocabulary_known=vocabulary(snapshot, request),
         data_subjects=data_subjects(snapshot, request),
         row_given=request.row is not None,
     )
 
 
+def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Returns the earlier of two times, of which None is never."""
+    return one if other is None or (one is not None and one < other) else other
+
+
 @functools.lru_cache(maxsize=64)
 def expiry(now: datetime, end_time: datetime | None) -> datetime:
-    """Returns until when an allow may be used; never beyond the end of its notice, if that has one.
+    """Returns until when an allow may be used; never beyond the time, if there is one, at which it may end.
 
     It is the same object for all of a batch, so that what is made of it is found at once.
     """

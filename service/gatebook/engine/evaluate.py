@@ -17,6 +17,7 @@ from gatebook.compiler.program import Program
 from gatebook.compiler.remembered import Remembered, conditions_of
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
+from gatebook.expression.moments import NOW, Moment
 from gatebook.policy.model import EffectKind
 from gatebook.values import Effect, Reason, Rule
 
@@ -58,7 +59,7 @@ def _found(program: Program, group: str, tokens: Mapping[str, Any]) -> tuple[Fou
     return planner.plan(planner.read(tokens), tokens)[group]
 
 
-def evaluate_columns(
+def evaluate_columns(  # noqa: PLR0913  # all that a request says
     program: Program,
     *,
     subject: str,
@@ -68,13 +69,15 @@ def evaluate_columns(
     purpose: str,
     context: Mapping[str, Any],
     row: Mapping[str, Any] | None,
+    now: Moment | None = None,
 ) -> tuple[ColumnVerdict, ...]:
     """Answers a request to a governed set for each of `columns`, which are nodes of the catalogue.
 
-    `row` has every column of the dataset, cast to its type; None means that it is not known.
+    `row` has every column of the dataset, cast to its type; None means that it is not known. Without `now`, what
+    depends on the time is UNKNOWN.
     """
     tokens = governed_tokens(
-        subject=subject, attributes=attributes, action=action, purpose=purpose, context=context, row=row
+        subject=subject, attributes=attributes, action=action, purpose=purpose, context=context, row=row, now=now
     )
     request = _Request(program, tokens)
     return request.remembered(tuple(columns)) or request.columns(columns)
@@ -88,10 +91,11 @@ def governed_tokens(
     purpose: str,
     context: Mapping[str, Any],
     row: Mapping[str, Any] | None,
+    now: Moment | None = None,
 ) -> dict[str, Any]:
     """Returns the tokens of a request to a governed set; `obj` is for its columns, one by one."""
     named = Named(subject, {**attributes, "id": subject})
-    return {"sub": named, "act": action, "purpose": purpose, "ctx": context, "row": row}
+    return {"sub": named, "act": action, "purpose": purpose, "ctx": context, "row": row, NOW: now}
 
 
 class _Request:

@@ -16,6 +16,7 @@ from gatebook.compiler.outcomes import outcomes
 from gatebook.compiler.program import Program
 from gatebook.compiler.section import Section, with_conditions
 from gatebook.compiler.split import EVAL, alternatives, conjuncts
+from gatebook.compiler.timed import without_time
 from gatebook.expression.residual import residual
 from gatebook.expression.text import to_text
 from gatebook.expression.tree import Call, Expression, Path
@@ -91,7 +92,8 @@ class _Judge:
         value = evaluate(part, self._environment, self._section.functions)
         return value if isinstance(value, bool) else None
 
-    def _words(self, part: Expression, outcome: Outcome) -> str:
+    def _words(self, timed: Expression, outcome: Outcome) -> str:
+        part = without_time(timed)
         match part:
             case Call(op, (Path() as child, Path() as parent, *_)) if (
                 op in self._section.model.roles and outcome is False

@@ -15,6 +15,7 @@ from gatebook.compiler.outcomes import Memo, column_outcomes
 from gatebook.compiler.program import Program
 from gatebook.engine.evaluate import governed_tokens
 from gatebook.expression.junction import bare
+from gatebook.expression.moments import Moment
 from gatebook.expression.tree import Expression, Literal
 from gatebook.values import Reason, Rule
 
@@ -62,10 +63,11 @@ def judge_columns(
     action: str,
     purpose: str,
     context: Mapping[str, Any],
+    now: Moment | None = None,
 ) -> tuple[Judged, ...]:
     """Asks the rules about each of `columns`, which are nodes of the catalogue."""
     tokens = governed_tokens(
-        subject=subject, attributes=attributes, action=action, purpose=purpose, context=context, row=None
+        subject=subject, attributes=attributes, action=action, purpose=purpose, context=context, row=None, now=now
     )
     planner = program.planner
     early = planner.read(tokens)

@@ -6,7 +6,8 @@
 3. Plain sets: rules are asked in turn, and the first that applies decides: all of them by `priority`,
    else the denies (where the effect heeds any), then the allows (where it heeds any).
 4. Governed sets: a deny that applies denies; else an allow that applies allows; else nobody does.
-5. Without a row, what is left of a matcher over the row does not allow, does deny, and is the
+5. `timeMatch`, and a link between two times, ask for the time of the decision; without it, they are UNKNOWN.
+6. Without a row, what is left of a matcher over the row does not allow, does deny, and is the
    condition of a mask or minimum group.
 """
 
@@ -24,6 +25,7 @@ from gatebook.compiler.split import alternatives, calls_eval, reads_token
 from gatebook.engine.verdict import Applicable, ColumnVerdict, Verdict
 from gatebook.expression.environment import Named
 from gatebook.expression.given import Given
+from gatebook.expression.moments import NOW, TIME_MATCH, AtTime
 from gatebook.expression.operations import conjunction
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression
@@ -90,10 +92,11 @@ class Reference:
         purpose: str,
         context: Mapping[str, Any],
         row: Mapping[str, Any] | None,
+        now: str | None = None,
     ) -> tuple[ColumnVerdict, ...]:
         """Answers a request to a governed set, column by column."""
         named = Named(subject, {**attributes, "id": subject})
-        request = {"sub": named, "act": action, "purpose": purpose, "ctx": context, "row": row}
+        request = {"sub": named, "act": action, "purpose": purpose, "ctx": context, "row": row, NOW: now}
         return tuple(self._column(column, {**request, "obj": column}) for column in columns)
 
     def _column(self, column: str, tokens: Mapping[str, Any]) -> ColumnVerdict:
@@ -141,10 +144,16 @@ class Reference:
         conditions = {field: read_condition(self._model, fields[field]) for field in matcher.condition_fields}
         expression = with_conditions(instead or matcher.expression, conditions)
         environment = {sections.request: tokens, rule.ptype: fields}
+        functions = self._at(tokens.get(NOW))
         if self._set.kind == GOVERNED and tokens["row"] is None:
-            return residual(expression, environment, self._functions)
-        truth = truth_of(expression, environment, self._functions)
+            return residual(expression, environment, functions)
+        truth = truth_of(expression, environment, functions)
         return truth if isinstance(truth, bool) else UNKNOWN
+
+    def _at(self, now: str | None) -> Functions:
+        """Returns the functions as they are at the time of the decision."""
+        links = {key: it.at(now) for key, it in self._functions.items() if isinstance(it, _LooseLinks)}
+        return {TIME_MATCH: lambda *times: AtTime().at(now, times), **self._functions, **links}
 
 
 def _links(role: RoleDefinition, edges: Iterable[Edge], brought: Brought) -> Callable[..., Outcome]:
@@ -174,10 +183,20 @@ class _LooseLinks:
     name is, or matches, or that an inherited name is a pattern of.
     """
 
-    def __init__(self, edges: Iterable[Edge], patterns: RolePatterns, conditions: LinkConditions | None) -> None:
-        self._edges, self._conditions = tuple(edges), conditions
+    def __init__(
+        self,
+        edges: Iterable[Edge],
+        patterns: RolePatterns,
+        conditions: LinkConditions | None,
+        now: str | None = None,
+    ) -> None:
+        self._patterns = patterns
+        self._edges, self._conditions, self._now = tuple(edges), conditions, now
         self._match = Given(patterns.match or (lambda _text, _pattern: False))
         self._domain_match = Given(patterns.domain_match or (lambda _text, _pattern: False))
+
+    def at(self, now: str | None) -> _LooseLinks:
+        return _LooseLinks(self._edges, self._patterns, self._conditions, now)
 
     def __call__(self, name: str, parent: str, *domains: str) -> Outcome:
         if name == parent or self._leads(name, parent, domains, (TRUE,)):
@@ -213,6 +232,8 @@ class _LooseLinks:
             return TRUE
         key = (edge.child, edge.parent, *edge.domains)
         condition = self._conditions.of_links.get(key, self._conditions.otherwise)
+        if isinstance(condition, AtTime):
+            return condition.at(self._now, edge.parameters)
         return UNKNOWN if condition is None else _truth(Given(condition)(*edge.parameters))
 
 

@@ -1,8 +1,9 @@
 """Decisions that stand: of the same question, as long as the clock changes nothing.
 
-Owns what the clock can change. A decision depends on the time through the notice of its dataset alone, which
-begins and ends; and its own times are those of the moment. So between these two times of a notice the
-decision of one question under one snapshot is the same, but for `decide_time` and `expires_time`.
+Owns what the clock can change. Where the rules do not ask for the time, a decision depends on it through the notice
+of its dataset alone, which begins and ends; and its own times are those of the moment. So between these two times of
+a notice the decision of one question under one snapshot is the same, but for `decide_time` and `expires_time`. Where
+the rules ask, no decision stands.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Standing:
 
     def keep(self, snapshot: Snapshot, request: AccessRequest, decision: Decision) -> None:
         """Takes a decision, for as long as it stands."""
+        if snapshot.program.timed:
+            return
         catalogue = snapshot.policy_set.catalogue
         dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
         self._made, (self._since, self._until), self._end_time = decision, ALWAYS, None

@@ -5,7 +5,7 @@ Owns their names, arities and meaning, which is that of pycasbin 2.8, with these
 1. they are total: arguments that pycasbin would raise on give UNKNOWN (None);
 2. patterns are those that `re` and RE2 understand alike (see `dialect`), anchored at their start
    like `re.match`; for texts on which the two could differ the answer is unknown;
-3. `timeMatch` is not among them: it reads a local clock;
+3. `timeMatch` is asked with the time of the decision, in UTC, and reads no clock (see `moments`);
 4. `keyGet`, `keyGet2` and `keyGet3`, which other Casbins have, are.
 
 Role functions (`g`, `g2`, ...) and `eval` belong to a model, not here.
@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from gatebook.expression.globs import is_path
+from gatebook.expression.moments import TIME_MATCH, time_complaint
 from gatebook.expression.patterns import pattern_of, refusal
 
 _ADDRESS = "0.0.0.0"  # noqa: S104 - an address to match, not to bind
@@ -134,7 +135,10 @@ BUILTINS: Mapping[str, Function] = {
     "ipMatch": Function(2, ip_match),
     "globMatch": Function(2, glob_match),
 }
-ARITIES: Mapping[str, frozenset[int]] = {name: frozenset({it.arity}) for name, it in BUILTINS.items()}
+ARITIES: Mapping[str, frozenset[int]] = {
+    **{name: frozenset({it.arity}) for name, it in BUILTINS.items()},
+    TIME_MATCH: frozenset({2}),
+}
 PATTERN_FUNCTIONS = frozenset(
     ("keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "keyGet2", "keyGet3", "regexMatch", "globMatch")
 )
@@ -144,8 +148,13 @@ _SHOWN = 60
 
 
 def complaint(function: str, pattern: str) -> str:
-    """Returns what is wrong with the second argument of a function, and what to write; nothing where all is well."""
+    """Returns what is wrong with the second argument of a function, and what to write; nothing where all is well.
+
+    Of `timeMatch`, both arguments are times.
+    """
     why = ""
+    if function == TIME_MATCH:
+        return time_complaint(pattern)
     if function in PATTERN_FUNCTIONS:
         why = refusal(function, pattern)
     elif function == "ipMatch" and ip_match(_ADDRESS, pattern) is None:

@@ -7,6 +7,7 @@ gives the same as evaluating the whole (True, False or UNKNOWN).
 from __future__ import annotations
 
 from gatebook.expression.environment import Environment, lookup
+from gatebook.expression.moments import Moment
 from gatebook.expression.tree import Call, Expression, Literal, Path, Value
 from gatebook.expression.truth import NO_FUNCTIONS, Functions, apply
 
@@ -85,6 +86,8 @@ def _is_truth(expression: Expression) -> bool:
 
 def _constant(value: object) -> Value:
     """Makes a constant of a value; what no constant can hold is UNKNOWN, as it is to every operator."""
+    if isinstance(value, Moment):
+        return value  # it notes what it is asked
     if isinstance(value, str):
         return str(value)
     if value is None or isinstance(value, (bool, int, float)):

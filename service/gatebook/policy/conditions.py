@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from gatebook.expression.functions import ARITIES
+from gatebook.expression.moments import TIME_MATCH
 from gatebook.expression.parse import parse
+from gatebook.expression.residual import reads_row
 from gatebook.expression.tokens import ParseError, Token, tokenize
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.policy.model import POLICY_KEY, walk
@@ -217,6 +219,13 @@ def _functions(tree: Expression, scope: Scope) -> Iterator[Remark]:
             yield Remark(call.span.start, "WRONG_ARITY", message)
 
 
+def _times_of_rows(tree: Expression, _: Scope) -> Iterator[Remark]:
+    for call in _calls(tree):
+        if call.op == TIME_MATCH and any(map(reads_row, call.operands)):
+            message = "the times of a row cannot be left to who reads it; compare them with a value of the context"
+            yield Remark(call.span.start, "TIME_OF_ROW", message)
+
+
 def _substring_in(tree: Expression, _: Scope) -> Iterator[Remark]:
     for call in _calls(tree):
         right = call.operands[1] if call.op == "in" else None
@@ -246,6 +255,7 @@ TREE_RULES: tuple[TreeRule, ...] = (
     _rewritten_paths,
     _mixed_types,
     _functions,
+    _times_of_rows,
     _substring_in,
     _untruthful,
 )

@@ -17,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from gatebook.expression.moments import TIME_MATCH
+from gatebook.expression.tree import Call
 from gatebook.policy.bundle import MODEL_FILE, SETTINGS_FILE
-from gatebook.policy.model import EffectKind
+from gatebook.policy.model import EffectKind, walk
 from gatebook.policy.names import ROLE
 from gatebook.policy.policy_set import PLAIN, PolicySet
 from gatebook.policy.rules_file import field_column
@@ -47,6 +49,7 @@ KEEPING: Final = ((PUBLISH, POLICY_SET, GATEBOOK), (CALL, "PublishPolicySet", ""
 """What takes it to publish this very set: act, object and set of what the door asks."""
 
 SHAPE: Final = "GATEBOOK_MODEL"
+_NO_TIME: Final = "the door keeps an answer until the set is published again, whatever the time"
 
 OPERATIONS: Final = (
     "CheckAccess",
@@ -112,6 +115,11 @@ def _model(policy_set: PolicySet) -> Iterator[Finding]:
 def _settings(policy_set: PolicySet) -> Iterator[Finding]:
     if policy_set.settings.request:
         yield _finding(SETTINGS_FILE, 0, 0, "the door supplies the tokens itself; remove `request`")
+    if policy_set.settings.role_conditions:
+        yield _finding(SETTINGS_FILE, 0, 0, f"{_NO_TIME}; remove `role_conditions`")
+    for matcher in policy_set.model.matchers.values():
+        if any(isinstance(node, Call) and node.op == TIME_MATCH for node in walk(matcher.expression)):
+            yield _finding(MODEL_FILE, matcher.line, 1, f"{_NO_TIME}; remove `{TIME_MATCH}`")
 
 
 def _rules(policy_set: PolicySet) -> Iterator[Finding]:
@@ -138,6 +146,10 @@ def _rule(rule: Rule, groups: set[str]) -> Iterator[Finding]:
         yield _finding(rule.file, rule.line, column, message)
     elif does == CALL and what not in (ANY, *groups, *OPERATIONS) and not set(what) & set("*{}:["):
         yield _unknown_operation(rule.file, rule.line, field_column(rule, RULE.index("obj")), what)
+    if f"{TIME_MATCH}(" in rule.fields[RULE.index("cond")]:
+        yield _finding(
+            rule.file, rule.line, field_column(rule, RULE.index("cond")), f"{_NO_TIME}; remove `{TIME_MATCH}`"
+        )
 
 
 def _is_operation(name: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import dropwhile, islice
 
 from gatebook.expression.functions import PATTERN_FUNCTIONS, complaint
+from gatebook.expression.moments import TIME_MATCH, never_holds
 from gatebook.expression.tree import Call, Literal, Path
 from gatebook.policy.bundle import GUARDRAILS_FILE, MODEL_FILE, SETTINGS_FILE
 from gatebook.policy.draft import Draft
@@ -22,6 +23,9 @@ from gatebook.values import Edge, Finding, Rule, Severity
 
 CASBIN_LEVELS = 9
 """How many links of a role hierarchy pycasbin follows."""
+
+TIMES = 2
+"""How many parameters a link has that holds between two times."""
 
 CYCLE_SHOWN_MAX = 12
 FINDINGS_OF_RULE_MAX = 200
@@ -87,7 +91,7 @@ def _duplicate_rules(draft: Draft) -> Iterator[Finding]:
 def _duplicate_edges(draft: Draft) -> Iterator[Finding]:
     first: dict[tuple[str, ...], Edge] = {}
     for edge in draft.edges:
-        kept = first.setdefault((edge.gtype, edge.child, edge.parent, *edge.domains), edge)
+        kept = first.setdefault((edge.gtype, edge.child, edge.parent, *edge.domains, *edge.parameters), edge)
         if kept is not edge:
             message = f"the same link stands in {_where(kept, edge.file)} already; remove one"
             yield Finding(edge.file, edge.line, 1, "DUPLICATE_RULE", message, Severity.WARNING)
@@ -172,17 +176,18 @@ def _empty_fields(draft: Draft) -> Iterator[Finding]:
 def _unreadable_patterns(draft: Draft) -> Iterator[Finding]:
     for matcher in draft.model.matchers.values():
         for call in walk(matcher.expression):
-            if not isinstance(call, Call) or call.op not in PATTERN_FUNCTIONS:
+            if not isinstance(call, Call) or call.op not in (TIME_MATCH, *PATTERN_FUNCTIONS):
                 continue
-            pattern = call.operands[1] if len(call.operands) > 1 else None
-            if isinstance(pattern, Literal) and isinstance(pattern.value, str):
-                if wrong := complaint(call.op, pattern.value):
-                    yield Finding(MODEL_FILE, matcher.line, 0, "UNREADABLE_PATTERN", wrong)
-            elif isinstance(pattern, Path):
-                yield from _unreadable_fields(draft, call.op, pattern)
+            invariant = "MALFORMED_TIME" if call.op == TIME_MATCH else "UNREADABLE_PATTERN"
+            for pattern in call.operands if call.op == TIME_MATCH else call.operands[1:2]:
+                if isinstance(pattern, Literal) and isinstance(pattern.value, str):
+                    if wrong := complaint(call.op, pattern.value):
+                        yield Finding(MODEL_FILE, matcher.line, 0, invariant, wrong)
+                elif isinstance(pattern, Path):
+                    yield from _unreadable_fields(draft, call.op, pattern, invariant)
 
 
-def _unreadable_fields(draft: Draft, function: str, path: Path) -> Iterator[Finding]:
+def _unreadable_fields(draft: Draft, function: str, path: Path, invariant: str) -> Iterator[Finding]:
     ptype, token = (*path.names, "")[:2]
     definition = draft.model.policies.get(ptype)
     if definition is None or token not in definition.tokens:
@@ -190,7 +195,7 @@ def _unreadable_fields(draft: Draft, function: str, path: Path) -> Iterator[Find
     position = definition.tokens.index(token)
     for rule in draft.rules:
         if rule.ptype == ptype and (wrong := complaint(function, rule.fields[position])):
-            yield Finding(rule.file, rule.line, field_column(rule, position), "UNREADABLE_PATTERN", wrong)
+            yield Finding(rule.file, rule.line, field_column(rule, position), invariant, wrong)
 
 
 def _role_patterns(draft: Draft) -> Iterator[Finding]:
@@ -210,6 +215,22 @@ def _role_patterns(draft: Draft) -> Iterator[Finding]:
                     yield Finding(edge.file, edge.line, 1, "UNREADABLE_PATTERN", wrong)
 
 
+def _role_conditions(draft: Draft) -> Iterator[Finding]:
+    """Finds conditions of relations that are not there or have other parameters, and links that never hold."""
+    for key, condition in draft.settings.role_conditions.items():
+        role = draft.model.roles.get(key)
+        if role is None or role.parameters != TIMES:
+            message = (
+                f"`{condition}` takes two parameters; write `{key} = _, _, (_, _)` in `{MODEL_FILE}`, or remove it"
+            )
+            yield Finding(SETTINGS_FILE, 0, 0, "UNKNOWN_RELATION", message)
+            continue
+        for edge in draft.edges:
+            if edge.gtype == key and never_holds(*edge.parameters):
+                message = f"no time lies between `{edge.parameters[0]}` and `{edge.parameters[1]}`; remove the link"
+                yield Finding(edge.file, edge.line, 1, "NEVER_HOLDS", message, Severity.WARNING)
+
+
 LintRule = Callable[[Draft], Iterator[Finding]]
 RULES: tuple[LintRule, ...] = (
     _allow_by_default,
@@ -226,6 +247,7 @@ RULES: tuple[LintRule, ...] = (
     _empty_fields,
     _unreadable_patterns,
     _role_patterns,
+    _role_conditions,
 )
 
 

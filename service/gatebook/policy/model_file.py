@@ -241,7 +241,10 @@ def _roles(options: list[Option], brought: Brought, findings: list[Finding]) -> 
             message = f"`{option.value.text}` is no relation; write `_, _`, or `_, _, _` for roles within a domain"
             findings.append(option.value.finding(Remark(0, "MALFORMED_DEFINITION", message)))
         elif match["parameters"] and not brought.awaits and option.key not in brought.conditions:
-            message = f"links of `{option.key}` hold under conditions, but nobody says which; write `_, _` or `_, _, _`"
+            message = (
+                f"links of `{option.key}` hold under conditions, but nobody says which; add "
+                f"`role_conditions: {{{option.key}: timeMatch}}` to `gatebook.yaml`, or write `_, _` or `_, _, _`"
+            )
             findings.append(option.value.finding(Remark(0, "MISSING_CONDITION", message)))
         names, _, parameters = option.value.text.partition("(")
         arity = max(names.count("_"), 2)

@@ -19,7 +19,7 @@ import msgspec
 
 from gatebook.errors import PolicySetRefusedError
 from gatebook.pace import Pause, no_pause
-from gatebook.policy.brought import NOTHING_BROUGHT, Brought
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought, named_by
 from gatebook.policy.bundle import (
     CATALOGUE_FILE,
     DIRECTORY_FOLDER,
@@ -117,6 +117,7 @@ def load(
     subjects, resources = _entities(files, findings)
     findings += _missing_files(files)
     are_parts_valid = not _has_error(findings)
+    brought = brought if settings is None else named_by(settings, brought)
     casbin, casbin_findings = read_casbin(files, pause, brought)
     findings += casbin_findings
     findings += [finding for path in policy_test_files(files) for finding in read_policy_tests(path, files[path])[1]]

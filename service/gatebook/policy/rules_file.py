@@ -16,9 +16,10 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from gatebook.expression.moments import AtTime, time_complaint
 from gatebook.expression.tree import Expression
 from gatebook.pace import Pause, no_pause
-from gatebook.policy.brought import NOTHING_BROUGHT, Brought
+from gatebook.policy.brought import NOTHING_BROUGHT, Brought, LinkConditions
 from gatebook.policy.conditions import Scope, check
 from gatebook.policy.model import Model
 from gatebook.policy.source import Line, Remark, walk_lines
@@ -56,6 +57,10 @@ class RulesReader:
         self._names: dict[str, str] = {}  # each text that stands in many lines is kept once
         self._scopes = {key: _scope(model, key, brought) for key in model.policies}
         self._conditions = {key: model.condition_fields(key) for key in model.policies}
+        # The relations whose links all hold between two times, which stand in their lines.
+        self._timed = {
+            key for key in model.roles if isinstance(brought.conditions.get(key, LinkConditions()).otherwise, AtTime)
+        }
         self._arities = {key: role.arity for key, role in model.roles.items()}
         widths = {key: len(it.tokens) for key, it in model.policies.items()}
         self._widths = {**{key: role.width for key, role in model.roles.items()}, **widths}
@@ -100,7 +105,7 @@ class RulesReader:
         values = tuple(fields)
         watched = self._watched.get(key)
         if watched is None:
-            return self._edge(file, line, key, values) if all(values) else None
+            return self._edge(file, line, key, values) if all(values) and key not in self._timed else None
         if watched and (key, *[values[at] for at in watched]) not in self._accepted:
             return None
         return Rule(key, values, file, line.number, line.text.rstrip())
@@ -124,6 +129,8 @@ class RulesReader:
             return [_wrong_count(key, text, names, values), *remarks]
         if key in self._model.roles:
             remarks += _empty_fields(spans[1:], values)
+            if key in self._timed:
+                remarks += _times(spans[1:], values, self._arities[key])
             return remarks or self._edge(file, line, key, values)
         remarks += self._rule_fields(key, spans[1:], values)
         if remarks:
@@ -230,6 +237,16 @@ def _empty_fields(spans: list[tuple[int, int]], values: tuple[str, ...]) -> Iter
     for (start, _), value in zip(spans, values, strict=True):
         if not value:
             yield Remark(start, "EMPTY_FIELD", "a link needs a name here; write one")
+
+
+def _times(spans: list[tuple[int, int]], values: tuple[str, ...], arity: int) -> Iterator[Remark]:
+    wrong = [
+        (start, why)
+        for (start, _), text in zip(spans[arity:], values[arity:], strict=True)
+        if (why := time_complaint(text))
+    ]
+    for start, why in wrong:
+        yield Remark(start, "MALFORMED_TIME", why)
 
 
 def _wrong_count(key: str, text: str, names: tuple[str, ...], values: tuple[str, ...]) -> Remark:

@@ -12,6 +12,7 @@ Owns the settings of one policy set:
     request             of a plain set: which part of a request supplies which token of the model
     matcher             of a plain set: the matcher that decides, with the request and rules that it speaks of; else `m`
     role_patterns       of a plain set: which of Casbin's functions match the names, or the domains, of a relation
+    role_conditions     of a plain set: which function of a link's parameters says whether the link holds
     acknowledged        hazards of the model that the owners accept by name
 
 Every key may be left out, except that a governed set needs its actions and roles.
@@ -25,6 +26,7 @@ from typing import Final
 
 import msgspec
 
+from gatebook.expression.moments import TIME_MATCH
 from gatebook.policy import names
 from gatebook.policy.yaml_nodes import Node, Scalar
 from gatebook.policy.yaml_reader import MISSING_KEY, WRONG_VALUE, Reader
@@ -44,9 +46,11 @@ KEYS: Final = (
     "request",
     "matcher",
     "role_patterns",
+    "role_conditions",
     "acknowledged",
 )
 PATTERNS: Final = ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch")
+CONDITIONS: Final = (TIME_MATCH,)
 REQUEST_SOURCES: Final = ("subject", "actor", "resource", "action", "purpose", "context.KEY")
 
 _SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -98,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True):
     acknowledged: frozenset[str] = frozenset()
     matcher: str = "m"
     role_patterns: Mapping[str, NamedPatterns] = {}
+    role_conditions: Mapping[str, str] = {}
 
     @property
     def allow_by_default(self) -> bool:
@@ -140,6 +145,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         request=_bindings(reader, found.get("request")),
         acknowledged=_acknowledged(reader, found.get("acknowledged")),
         role_patterns=_role_patterns(reader, found.get("role_patterns"), governed=governed),
+        role_conditions=_role_conditions(reader, found.get("role_conditions"), governed=governed),
         matcher=_matcher(reader, found.get("matcher"), governed=governed),
     )
     if governed and "actions" not in found:
@@ -218,6 +224,18 @@ def _role_patterns(reader: Reader, node: Node | None, *, governed: bool | None) 
         chosen = {part: reader.choice(found, f"{where}.{part}", PATTERNS) for part, found in fields.items()}
         patterns[relation] = NamedPatterns(chosen.get("names") or "", chosen.get("domains") or "")
     return patterns
+
+
+def _role_conditions(reader: Reader, node: Node | None, *, governed: bool | None) -> Mapping[str, str]:
+    conditions: dict[str, str] = {}
+    if node is not None and governed:
+        reader.refuse(node, WRONG_VALUE, "the links of a set with a catalogue have no conditions; leave it out")
+    for key, value in () if node is None else reader.entries(node, "role_conditions"):
+        relation = reader.name(key, "role_conditions", _RELATION, "g")
+        chosen = reader.choice(value, f"role_conditions.{key.text}", CONDITIONS)
+        if relation is not None and chosen is not None:
+            conditions[relation] = chosen
+    return conditions
 
 
 def _matcher(reader: Reader, node: Node | None, *, governed: bool | None) -> str:

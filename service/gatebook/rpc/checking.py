@@ -65,7 +65,8 @@ class Checking:
         tell(call, [answer])
         explanation = None
         if request.explain:
-            explanation = encode.explanation(*explain_question(snapshot, question)).SerializeToString()
+            near = explain_question(snapshot, question, answer.decision.decide_time)
+            explanation = encode.explanation(*near).SerializeToString()
         return answers.check_response(self._answers.decision(answer, request.receipt_level), explanation)
 
     async def batch(self, call: Call, raw: bytes) -> bytes:

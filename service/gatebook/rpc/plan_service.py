@@ -65,7 +65,8 @@ class PlanServicer:
             response = self._response(planned, request.receipt_level)
             response.people_types.extend(people_types(snapshot, question, planned))
             if request.explain and not planned.answer.decision.allowed:
-                response.explanation.CopyFrom(encode.explanation(*explain_question(snapshot, question)))
+                near = explain_question(snapshot, question, planned.answer.decision.decide_time)
+                response.explanation.CopyFrom(encode.explanation(*near))
             return response
         raise AssertionError  # the block above returns or aborts
 

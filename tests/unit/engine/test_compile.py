@@ -51,7 +51,7 @@ def conditioned(*conditions: str) -> PolicySet:
         ("p.cond.x == 'a'", 21, "the field `p.cond` is a text and has no attributes"),
         ("x == 1", 21, "unknown name `x`"),
         ("True && timeMatch('a'; 'b')", 42, "unexpected character ';'"),
-        ("True && timeMatch('a')", 29, "unknown function `timeMatch`"),
+        ("True && later('a')", 29, "unknown function `later`"),
         ("keyMatch(r.sub.id)", 21, "`keyMatch` takes 2 arguments, not 1"),
         ("g(r.sub.id)", 21, "`g` takes 2 arguments, not 1"),
         ("regexMatch(r.sub.id; '(')", 40, "unexpected character ';'"),
