@@ -11,7 +11,7 @@ import pytest
 from casbin.util import builtin_operators
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.property.strategies import governed_set
+from tests.property.governed_sets import governed_set
 
 from gatebook.audit.asked import ask
 from gatebook.authorize import Question, decide, decide_unless_standing, question_about
