@@ -66,14 +66,11 @@ def test_a_role_ends_while_a_server_runs(tmp_path: Path) -> None:
             resource=types_pb2.Resource(id="ledger"),
         )
         request = pb.CheckAccessRequest(policy_set=folder.name, access=access, explain=True)
-        allows: list[types_pb2.Decision] = []
+        allows, answer, end = list[types_pb2.Decision](), pb.CheckAccessResponse(), 0
         for seconds in (3, 10, 30, 60):
             end = int(time.time()) + seconds
             _publish(channel, folder, f"{datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M:%S}")
-            answer = AccessServiceStub(channel).CheckAccess(request)
-            while answer.decision.effect == types_pb2.EFFECT_ALLOW and len(allows) < ASKED_MAX:
-                allows.append(answer.decision)
-                answer = AccessServiceStub(channel).CheckAccess(request)
+            allows, answer = _ask_while_allowed(AccessServiceStub(channel), request)
             if allows:
                 break
 
@@ -84,6 +81,18 @@ def test_a_role_ends_while_a_server_runs(tmp_path: Path) -> None:
     assert answer.decision.decide_time.seconds >= end
     assert types_pb2.REASON_CODE_NO_MATCHING_RULE == answer.decision.reason
     assert ["`ana` does not inherit `auditor` by `g`"] == list(answer.explanation.near_rules[0].lacked)
+
+
+def _ask_while_allowed(
+    stub: AccessServiceStub, request: pb.CheckAccessRequest
+) -> tuple[list[types_pb2.Decision], pb.CheckAccessResponse]:
+    """Asks the same again until it is denied; returns the allows, and the last answer."""
+    allows: list[types_pb2.Decision] = []
+    answer: pb.CheckAccessResponse = stub.CheckAccess(request)
+    while answer.decision.effect == types_pb2.EFFECT_ALLOW and len(allows) < ASKED_MAX:
+        allows.append(answer.decision)
+        answer = stub.CheckAccess(request)
+    return allows, answer
 
 
 def _publish(channel: grpc.Channel, folder: Path, end: str) -> None:
