@@ -269,3 +269,36 @@ def test_commands_at_once_forget_nothing(served: tuple[RunningServer, Path], tmp
     assert "" == memory.put(kept, [kept])
     assert [newer] == memory.notes()
     assert ["seen"] == [each.name for each in tmp_path.iterdir() if each.name.startswith("seen")]
+
+
+DAMAGED = {"empty": b"", "cut": b"gatebook.test/book\n5\n", "binary": b"\xff\xfe", "huge": b"x" * 1_100_000}
+
+
+def test_a_damaged_memory_is_not_a_new_one(served: tuple[RunningServer, Path], tmp_path: Path) -> None:
+    """What cannot be read is neither believed nor begun anew, nor called a fault of the book; a link stays one."""
+    server, _ = served
+    key, book, seen = server.data / "book" / "vkey", copied(server, tmp_path / "book"), tmp_path / "seen"
+    ask = ("audit", "verify", str(book), "--vkey", str(key), "--remember", str(seen))
+    for content in DAMAGED.values():
+        seen.write_bytes(content)
+        done = gatebook(*ask)
+        assert (3, True) == (done.returncode, "remembers no checkpoint" in done.stderr)
+        assert content == seen.read_bytes()
+        with pytest.raises(VerificationError):
+            CheckpointMemory(seen, key.read_text())
+    seen.unlink()
+    elsewhere = tmp_path / "volume" / "seen"
+    seen.symlink_to(elsewhere)
+    assert 3 == gatebook(*ask).returncode
+    with pytest.raises(FileNotFoundError):
+        CheckpointMemory(seen, key.read_text())
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes((book / "checkpoint").read_bytes())
+    assert 0 == gatebook(*ask).returncode
+    assert seen.is_symlink()
+    with connect_blocking(server.target) as client:
+        memory = CheckpointMemory(seen, key.read_text())
+        newest = client.checkpoint(refresh=True)
+        memory.take(newest, client.consistency_proof(memory.size, new_size=newest.size))
+    assert seen.is_symlink()
+    assert newest.checkpoint.encode() == elsewhere.read_bytes()

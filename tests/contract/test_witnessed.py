@@ -15,6 +15,7 @@ from tests.books import ORIGIN, key_of
 from tests.serving import POLICIES, RunningServer, gatebook, serving
 from tests.witnesses import RunningWitness, create, witnessing
 
+from gatebook.audit.witness_call import WitnessAwayError, ask
 from gatebook.tlog.cosignature import WitnessSigningKey
 from gatebook.tlog.keys import SigningKey
 from gatebook.tlog.note import parse_note
@@ -275,6 +276,12 @@ def test_a_witness_that_lies_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "book" / "witnessed").exists()
 
 
+def test_a_name_that_no_host_can_have_is_a_witness_that_is_away() -> None:
+    """What the resolver does not even look up is told as any witness that does not answer."""
+    with pytest.raises(WitnessAwayError, match="does not answer"):
+        ask("https://a..example", LIAR.public, 0, [], b"")
+
+
 @pytest.mark.parametrize(
     ("stated", "told"),
     [
@@ -282,6 +289,7 @@ def test_a_witness_that_lies_changes_nothing(tmp_path: Path) -> None:
         (["--witness", "nonsense", "--workers", "2"], "has the form"),
         (["--witness", f"http://witness.example.org={LIAR.public}"], "in plain text"),
         (["--witness", f"ftp://127.0.0.1={LIAR.public}"], "not the URL"),
+        (["--witness", f"https://b\u00fccher.example/\u672c={LIAR.public}"], "not the URL"),
         (["--witness", f"http://127.0.0.1:1={LIAR.public}", "--witnesses-needed", "2"], "2 witnesses are needed"),
         (["--witness", f"http://127.0.0.1:1={LIAR.public}"] * 2, "has the key of"),
     ],

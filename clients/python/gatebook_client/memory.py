@@ -82,16 +82,15 @@ class CheckpointMemory:
         shown = open_checkpoint(note, self._key)
         if self._kept:
             require_continued(self._kept, note, self._key, [] if proof is None else list(proof.hashes))
-        descriptor, name = tempfile.mkstemp(
-            dir=self._path.absolute().parent, prefix=f"{self._path.name}.", suffix=".new"
-        )
+        path = self._path.resolve()  # where a link leads, the file is replaced
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(note)
                 file.flush()
                 os.fsync(file.fileno())
             self._require_last(note)
-            Path(name).replace(self._path)
+            Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
         self._kept = note
@@ -117,6 +116,8 @@ class CheckpointMemory:
             with self._path.open("rb") as file:
                 kept = file.read(NOTE_BYTES_MAX + 1)
         except FileNotFoundError:
+            if self._path.is_symlink():
+                raise  # a link that leads nowhere is no file that was never there
             return b""
         open_checkpoint(kept, self._key)
         return kept

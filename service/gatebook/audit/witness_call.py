@@ -53,6 +53,7 @@ def require_url(url: str) -> str:
     if (
         parts.scheme not in {"http", "https"}
         or not host
+        or not url.isascii()
         or port == 0
         or parts.query
         or parts.fragment
@@ -108,7 +109,7 @@ def _post(url: str, body: bytes) -> tuple[int, str, bytes]:
         answer = connection.getresponse()
         content = answer.read(ANSWER_BYTES_MAX + 1)
         kind = answer.headers.get("content-type", "")
-    except (OSError, http.client.HTTPException) as err:
+    except (OSError, http.client.HTTPException, UnicodeError) as err:  # the last of a name that none can have
         raise WitnessAwayError(f"it does not answer: {err}") from err
     finally:
         connection.close()

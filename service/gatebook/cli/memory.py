@@ -19,7 +19,7 @@ import msgspec
 
 from gatebook.audit.keyfile import sync_directory
 from gatebook.config import state_home
-from gatebook.errors import VerificationError
+from gatebook.errors import InvalidRequestError, VerificationError
 from gatebook.tlog.checkpoint import parse_checkpoint
 from gatebook.tlog.cosignature import WitnessKey
 from gatebook.tlog.keys import VerifierKey
@@ -40,12 +40,19 @@ class Memory(msgspec.Struct, frozen=True):
         """Returns the checkpoint that is remembered, if there is one.
 
         Raises:
-            OSError: it cannot be read.
+            InvalidRequestError: the file is damaged, so that nobody knows what was remembered.
+            OSError: it cannot be read; a link that leads nowhere is none that was never there.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None or not (self.path.exists() or self.path.is_symlink()):
             return []
         with self.path.open("rb") as file:
-            return [file.read(NOTE_BYTES_MAX + 1)]
+            note = file.read(NOTE_BYTES_MAX + 1)
+        try:
+            _size(note)
+        except VerificationError as error:
+            what = f"`{self.path}` remembers no checkpoint ({error.message}), and it did"
+            raise InvalidRequestError("remember", f"{what}: restore it, or delete it to begin anew") from error
+        return [note]
 
     def put(self, note: bytes, compared: Sequence[bytes]) -> str:
         """Puts a checkpoint in place of the one it was compared with, whole or not at all; returns a warning, if any.
@@ -60,14 +67,15 @@ class Memory(msgspec.Struct, frozen=True):
             return ""
         try:
             self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
-            with written_beside(self.path, note) as temporary:
+            path = self.path.resolve()  # where a link leads, the file is replaced
+            with written_beside(path, note) as temporary:
                 meanwhile = [kept for kept in self.notes() if kept not in compared]
                 if any(_size(kept) > _size(note) for kept in meanwhile):
                     return ""
                 if any(_text(kept) != _text(note) for kept in meanwhile):
                     raise VerificationError("another command has remembered another checkpoint meanwhile: do it again")
-                temporary.replace(self.path)
-            sync_directory(self.path.absolute().parent)
+                temporary.replace(path)
+            sync_directory(path.parent)
         except OSError as error:
             if self.asked:
                 raise
