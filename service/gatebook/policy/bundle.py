@@ -234,9 +234,9 @@ def write_durably(file: io.FileIO, content: bytes) -> None:
     """
     rest = memoryview(content)
     while rest:
-        written = file.write(rest[:SYNC_BYTES])
-        os.fdatasync(file.fileno())
-        rest = rest[written:]
+        rest = rest[file.write(rest[:SYNC_BYTES]) :]
+        if rest:
+            os.fdatasync(file.fileno())
     os.fsync(file.fileno())
 
 
