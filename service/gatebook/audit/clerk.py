@@ -234,7 +234,8 @@ class Attending:
 
 def main(descriptor: int) -> None:
     """Is the clerk at the other end of a socket: what a clerk's process does from its start."""
-    os.nice(BEHIND)
+    with contextlib.suppress(OSError):  # where a sandbox does not allow it, it works on an equal footing
+        os.nice(BEHIND)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its service, which may still need it
     ended = Attending(Connection(descriptor)).run(END_SECONDS)

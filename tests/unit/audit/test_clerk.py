@@ -24,7 +24,7 @@ from tests.books import ORIGIN, check_log, open_book, some_entries, unending
 from gatebook.audit import clerk as clerk_module
 from gatebook.audit import clerking as clerking_module
 from gatebook.audit.book import Book
-from gatebook.audit.clerk import Attending, sole_writer
+from gatebook.audit.clerk import BEHIND, Attending, sole_writer
 from gatebook.audit.clerk_words import Begin, Begun, Cover, Covered, decode_answer, decode_order, encode, hang_up
 from gatebook.audit.clerking import Clerking, ClerkProcess
 from gatebook.audit.entry import Stamp, encode_system
@@ -149,6 +149,15 @@ def test_it_writes_what_would_be_written_without_it(
     check_log(tmp_path / "with", entries, 1_208)
     assert root == alone.signed.checkpoint.root
     assert tiles_of(tmp_path / "alone") == tiles_of(tmp_path / "with")
+
+
+def test_it_stands_back_behind_who_decides(tmp_path: Path) -> None:
+    """The process of a clerk has a lower priority than the one that answers, whose own stays as it was."""
+    clerks, before = Clerks(), os.getpriority(os.PRIO_PROCESS, 0)
+    with employed(tmp_path, clerks.start):
+        behind = os.getpriority(os.PRIO_PROCESS, clerks.started[0].pid)
+
+    assert (min(before + BEHIND, 19), before) == (behind, os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def test_one_that_is_killed_is_followed_by_another(tmp_path: Path) -> None:
