@@ -97,8 +97,14 @@ def clear_of(decided: Decided) -> Clear:
     Raises:
         LimitExceededError: the row has more than 64 data subjects.
     """
-    repeats = decided.repeats
-    if repeats is None:
+    decision, repeats = decided.decision, decided.repeats
+    if (
+        repeats is None
+        # Whoever says what is repeated may be mistaken, and the book is for good.
+        or decision.outcome is not repeats.outcome
+        or decision.vocabulary_known is not repeats.vocabulary_known
+        or decision.data_subjects is not repeats.data_subjects
+    ):
         return _clear(decided)
     held = _repeated.get(id(repeats))
     if held is None:

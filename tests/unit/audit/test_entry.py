@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -72,6 +72,20 @@ def people(tmp_path: Path) -> Iterator[People]:
 def record(people: People, entry_bytes: bytes) -> audit_service_pb2.EntryRecord:
     """Returns the record of an entry at index 9."""
     return open_record(9, entry_bytes, ORIGIN, people)
+
+
+def test_what_a_decision_repeats_is_believed_only_where_it_is_the_same(people: People) -> None:
+    """An entry says what was decided, whether or not it repeats a decision, and whichever it is said to repeat."""
+    made = decision()
+    again = msgspec.structs.replace(made, decide_time=NOW + timedelta(seconds=1))
+    other = decision(notice_id="another")
+    for one in (made, again, made, other, made):
+        repeating = decided(outcome=one)
+        plain = decode(entry(people, repeating)).decision
+        told = decode(entry(people, msgspec.structs.replace(repeating, repeats=made))).decision
+
+        assert plain == told
+        assert one.outcome.notice_id == told.notice_id
 
 
 def test_a_decision_reads_back(people: People) -> None:
