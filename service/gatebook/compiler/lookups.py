@@ -83,7 +83,7 @@ def _within_domains(read: Callable[[Tokens], object], closure: Callable[..., Nam
         value = read(tokens)
         if not isinstance(value, str):
             return None
-        texts = [str(it) for domain in domains if isinstance(it := domain(tokens), str)]
+        texts = [str.__str__(it) for domain in domains if isinstance(it := domain(tokens), str)]
         if len(texts) == len(domains):
             return closure(value, *texts)
         return None if exact else EVERY
@@ -103,7 +103,7 @@ def _members(read: Callable[[Tokens], object], used: frozenset[str]) -> Lookup:
         values = read(tokens)
         if not isinstance(values, list | tuple):
             return None
-        texts = [str(value) for value in values if isinstance(value, str)]
+        texts = [str.__str__(value) for value in values if isinstance(value, str)]
         return used.intersection(texts) if len(texts) == len(values) else EVERY
 
     return members

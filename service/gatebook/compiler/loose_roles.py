@@ -67,7 +67,7 @@ class LooseRoles:
     def _linked(self, name: str, parent: str, ways_of: Callable[[str, Names], Ways], domains: Names) -> bool | None:
         if name == parent:
             return True
-        ways, covers = ways_of(str(name), domains), self._graph.covers
+        ways, covers = ways_of(str.__str__(name), domains), self._graph.covers
         if any(covers(held, parent) is True for held in ways.surely):
             return True
         return None if any(covers(held, parent) is not False for held in ways.perhaps) else False
@@ -83,7 +83,7 @@ class LooseRoles:
             return tuple(sorted(found))
 
         memoised = lru_cache(maxsize=WAYS_MAX)(candidates)
-        return lambda name, *domains: memoised(str(name), *domains)
+        return lambda name, *domains: memoised(str.__str__(name), *domains)
 
 
 class _Graph(msgspec.Struct, frozen=True):

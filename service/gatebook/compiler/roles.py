@@ -58,7 +58,7 @@ class Roles:
         """Tells whether `name` inherits `parent`."""
         if name == parent:
             return True
-        return name in self.links.get(domains, _NO_LINKS) and parent in self._closure(str(name), *domains)
+        return name in self.links.get(domains, _NO_LINKS) and parent in self._closure(str.__str__(name), *domains)
 
     def heirs_within(self, used: frozenset[str], pause: Pause = no_pause) -> Callable[..., frozenset[str]]:
         """Returns what says which names of `used` inherit a name (in a domain), itself included."""
@@ -71,8 +71,8 @@ class Roles:
 
         def closure(name: str, *domains: str) -> frozenset[str]:
             if name in heirs.get(domains, _NO_LINKS):
-                return memoised(str(name), *domains)
-            return used & {str(name)}
+                return memoised(str.__str__(name), *domains)
+            return used & {str.__str__(name)}
 
         return closure
 
@@ -103,9 +103,10 @@ class Inherited:
             if names is not None:
                 return names
         if name in self._links.get(domains, _NO_LINKS):
-            # A plain text: the memo must not keep the attributes of a subject.
-            return self._memoised(str(name), *domains)
-        return (str(name),) if name in self.used else _NOTHING
+            # A plain text: the memo must not keep the attributes of a subject; `str` of a member of an enumeration is
+            # its name, and not the text that it equals.
+            return self._memoised(str.__str__(name), *domains)
+        return (str.__str__(name),) if name in self.used else _NOTHING
 
 
 class _Budget:

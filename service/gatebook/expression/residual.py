@@ -89,7 +89,7 @@ def _constant(value: object) -> Value:
     if isinstance(value, Moment):
         return value  # it notes what it is asked
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):
