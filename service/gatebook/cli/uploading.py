@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gatebook.cli.output import stderr
 from gatebook.config import MIB
@@ -103,7 +103,9 @@ def parts_of(files: Mapping[str, bytes], progress: Progress | None = None) -> It
             if progress is not None:
                 progress.advance(progress.task_ids[0], len(part))
     if progress is not None:
-        progress.update(progress.task_ids[0], description=JUDGED)
+        # A bar that is full has stopped its clock, so what comes next has one of its own.
+        progress.update(progress.task_ids[0], visible=False)
+        progress.add_task(JUDGED, total=None)
 
 
 def publishing(what: str, files: Mapping[str, bytes]) -> contextlib.AbstractContextManager[Progress | None]:
@@ -120,8 +122,7 @@ def working(what: str, size_bytes: int, *, in_parts: bool = False) -> Iterator[P
     if size_bytes < SHOWN_BYTES or not console.is_terminal:
         yield None
         return
-    sent = (DownloadColumn(),) if in_parts else ()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *sent, TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         progress.add_task(what, total=size_bytes if in_parts else None)
         yield progress

@@ -213,7 +213,8 @@ class _Parser:
 
     def _function(self, first: Token, names: list[str]) -> Expression:
         if len(names) > 1:
-            raise ParseError(f"`{'.'.join(names)}` is no function: values have no methods", first.start)
+            message = f"`{'.'.join(names)}` is no function: values have no methods; call one of Casbin's"
+            raise ParseError(message, first.start)
         if first.text in OPERATORS:
             raise ParseError(f"`{first.text}` is no function", first.start)
         operands, _, end = self._items(")")

@@ -134,7 +134,9 @@ class Revisions:
     def _only_name(state: State) -> str:
         if not state.served:
             raise NoActiveRevisionError("no policy set is active: publish one with `gatebook policy publish`")
-        raise PolicySetRequiredError("several policy sets are served: name one; `gatebook policy list` shows them")
+        raise PolicySetRequiredError(
+            "several policy sets are served: name one (`--policy-set`); `gatebook policy list` shows them"
+        )
 
     def newest(self, policy_set: str) -> Activation | None:
         """Returns the newest activation of a set, or of the directory under the empty name."""
