@@ -97,13 +97,13 @@ class Edge:
         """Tells the door that a call is over."""
         self._door.finish(finished)
 
-    async def identify(self, context: ServicerContext) -> Caller:
-        """Returns who calls.
+    async def identify(self, context: ServicerContext, authorization: tuple[str, ...]) -> Caller:
+        """Returns who calls, by the connection and the headers that authorise the call.
 
         Raises:
             UnauthenticatedError: nobody that is known.
         """
-        return await self._door.identify(credentials_of(context, headers_of(context)[1]))
+        return await self._door.identify(credentials_of(context, authorization))
 
     def tell_bug(self, method: str) -> GatebookError:
         """Logs the bug of ours that is being handled, and returns what the caller is told of it."""
@@ -214,7 +214,7 @@ class Passing(AbstractAsyncContextManager[Call, None]):
         header, authorization = headers_of(context)
         self._trace = door.trace(header)
         try:
-            caller = await door.identify(credentials_of(context, authorization))
+            caller = await self._edge.identify(context, authorization)
             self._caller_id, self._kind = caller.id, caller.kind
             door.permit(caller, method)
             call = Call(method, caller, self._trace.trace_id)

@@ -43,7 +43,7 @@ def name_caller(caller: Caller) -> tuple[str, bytes]:
 class InnerEdge(Edge):
     """Takes the caller's name from another worker, which counts and logs the call."""
 
-    async def identify(self, context: ServicerContext) -> Caller:
+    async def identify(self, context: ServicerContext, authorization: tuple[str, ...]) -> Caller:  # noqa: ARG002  # a worker names whom it let in
         """Returns the caller that another worker names.
 
         Raises:
