@@ -139,7 +139,8 @@ async def test_streams_show_their_token(encrypted: Encrypted) -> None:
         _ = list(blocking.stream([gatebook_client.Check(*QUESTION)]))
 
     assert (refused.value.reason, refused_blocking.value.reason) == (KNOWN, KNOWN)
-    assert encrypted.callers("StreamCheckAccess", at_least=2) == ["corp:stream"] * 2
+    # The asyncio client calls once more where its first message met the end of its call.
+    assert set(encrypted.callers("StreamCheckAccess", at_least=2)) == {"corp:stream"}
 
 
 async def test_clients_talk_to_nobody_else(encrypted: Encrypted) -> None:

@@ -21,7 +21,7 @@ from gatebook.v1 import access_service_pb2 as access_pb2
 from gatebook.v1 import access_service_pb2_grpc as access_grpc
 from gatebook_client.asking import Asking
 from gatebook_client.attempts import Line
-from gatebook_client.credentials import metadata_of, metadata_of_blocking
+from gatebook_client.credentials import Metadata, metadata_of, metadata_of_blocking
 from gatebook_client.decision import Decision
 from gatebook_client.errors import ConnectionClosedError, DeadlineError
 from gatebook_client.outstanding import Outstanding
@@ -30,6 +30,9 @@ from gatebook_client.question import Check
 IN_FLIGHT = 256
 ITEMS_MAX = 64
 """The most checks that one message of a stream carries."""
+UNSENT = "Internal error from Core"
+"""What grpc.aio says where a message could not be sent."""
+REFUSAL_SECONDS = 1.0
 
 Answered = tuple[Check, Decision]
 CheckCall = grpc.aio.StreamStreamCall[access_pb2.StreamCheckAccessRequest, access_pb2.StreamCheckAccessResponse]
@@ -63,8 +66,8 @@ async def stream(
                 slots.release()
                 yield answered
         outstanding.require_settled()
-    except grpc.RpcError as failure:
-        raise line.read_error(failure) from failure
+    except grpc.aio.AioRpcError as failure:
+        raise line.read_error(await _ended(stub, metadata, failure)) from failure
     except asyncio.CancelledError:
         line.raise_if_closed()
         raise
@@ -72,6 +75,28 @@ async def stream(
         writing.cancel()
         call.cancel()
         await asyncio.gather(writing, return_exceptions=True)
+
+
+async def _ended(
+    stub: access_grpc.AccessServiceAsyncStub, metadata: Metadata | None, failure: grpc.aio.AioRpcError
+) -> grpc.aio.AioRpcError:
+    """Returns why a call ended, also where grpc only says that a message could not be sent.
+
+    A message that meets the end of its call makes grpc.aio forget the status of the service. So the service is
+    called once more, without a check, and says at its door why it takes none.
+    """
+    if failure.code() is not grpc.StatusCode.INTERNAL or failure.details() != UNSENT:
+        return failure
+    again = stub.StreamCheckAccess(metadata=metadata)
+    try:
+        await asyncio.wait_for(again.read(), REFUSAL_SECONDS)
+    except grpc.aio.AioRpcError as refusal:
+        return refusal
+    except TimeoutError:
+        pass
+    finally:
+        again.cancel()
+    return failure
 
 
 async def _write(
