@@ -21,7 +21,7 @@ from tests.property.casbin_names import FIRST, Patterns
 from tests.property.differences import Answered
 from tests.property.strategies import plain_set
 
-from gatebook.compiler.decide import ALLOW, DENY
+from gatebook.compiler.decide import ALLOW
 from gatebook.compiler.program import compile_program
 from gatebook.enforcer import Enforcer
 from gatebook.engine.evaluate import evaluate
@@ -276,10 +276,12 @@ class Comparison:
         return bool(allowed), tuple(rule)
 
     def _applies(self, fields: tuple[str, ...], tokens: Mapping[str, Any]) -> bool:
-        rule, names = self._rules[self._position(fields)], self._set.model.policies[self._sections.rules].tokens
-        effect = DENY if self._effect is EffectKind.DENY_OVERRIDE else ALLOW
-        deciding = [effect if name == "eft" else field for name, field in zip(names, fields, strict=True)]
-        alone = replace(self._set, rules=(replace(rule, fields=tuple(deciding)),))
+        rule, model = self._rules[self._position(fields)], self._set.model
+        names = model.policies[self._sections.rules].tokens
+        granting = tuple(ALLOW if name == "eft" else field for name, field in zip(names, fields, strict=True))
+        # By this effect any rule decides that matches, also one of a type that has no effects.
+        effects = {**model.effects, "e": replace(model.effects["e"], kind=EffectKind.ALLOW_OVERRIDE)}
+        alone = replace(self._set, rules=(replace(rule, fields=granting),), model=replace(model, effects=effects))
         verdict = Reference(alone, brought=self._brought).evaluate(tokens)
         return bool(verdict.rules or verdict.unknown)
 
