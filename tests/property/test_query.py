@@ -23,7 +23,6 @@ from tests.audit_samples import (
 )
 
 from gatebook.audit.book import Book
-from gatebook.audit.conditions import Condition, conditions, select
 from gatebook.audit.decision_entry import encode_decision
 from gatebook.audit.entry import PolicyEvent, ReadEvent, Stamp, encode_policy, encode_read, encode_system, to_timestamp
 from gatebook.audit.index import Index
@@ -34,6 +33,7 @@ from gatebook.audit.sight import EVERYTHING
 from gatebook.errors import (
     BookCorruptError,
     BookUnavailableError,
+    DeadlineExceededError,
     EntryNotFoundError,
     GatebookError,
     InvalidPageTokenError,
@@ -165,10 +165,16 @@ class Library:
 
 @pytest.fixture(scope="module", params=[1, 2])
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """Provides a book of 300 entries."""
-    one = Library(tmp_path_factory.mktemp("data"), request.param)
-    yield one
-    one.close()
+    """Provides a book of 300 entries; the second one has an index of many small blocks."""
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == 2:
+            for module in ("index", "looking"):
+                patched.setattr(f"gatebook.audit.{module}.BLOCK_BITS", 6)
+                patched.setattr(f"gatebook.audit.{module}.CHUNK_BITS", 3)
+            patched.setattr("gatebook.audit.looking.WINDOW_CHUNKS", 5)
+        one = Library(tmp_path_factory.mktemp("data"), request.param)
+        yield one
+        one.close()
 
 
 def matches(record: EntryRecord, wanted: EntryFilter) -> bool:
@@ -217,7 +223,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "start_index": st.integers(0, SIZE + 1),
     "end_index": st.integers(0, SIZE + 1),
 }
-FILTERS = st.lists(st.sampled_from(sorted(FIELDS)), max_size=3, unique=True).flatmap(
+FILTERS = st.lists(st.sampled_from(sorted(FIELDS)), max_size=6, unique=True).flatmap(
     lambda names: st.fixed_dictionaries({name: FIELDS[name] for name in names})
 )
 
@@ -249,28 +255,76 @@ def test_every_field_of_the_filter_is_claimed(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "askers", "plan"),
+    ("fields", "plans"),
     [
-        ({}, [1], "USING INDEX entries_by_subject"),
-        ({}, [1], "USING INDEX entries_by_actor"),
-        ({"resource_id": "mci.prompts"}, None, "USING INDEX entries_by_resource"),
-        ({"kind": entry_pb2.ENTRY_KIND_READ}, None, "USING INDEX entries_by_kind"),
-        ({"decision_id": "x"}, None, "USING INDEX entries_by_decision"),
-        ({"effect": types_pb2.EFFECT_DENY}, None, "USING INTEGER PRIMARY KEY"),
+        ({"subject_id": "ana.silva"}, {"entries_by_subject", "entries_by_actor"}),
+        ({"resource_id": "mci.prompts"}, {"entries_by_resource"}),
+        ({"resource_id": "mci.prompts", "effect": types_pb2.EFFECT_DENY}, {"entries_by_resource"}),
+        ({"decision_id": "x"}, {"entries_by_decision"}),
+        ({"effect": types_pb2.EFFECT_DENY}, {"INTEGER PRIMARY KEY"}),
+        ({"kind": entry_pb2.ENTRY_KIND_READ}, {"INTEGER PRIMARY KEY"}),
     ],
 )
-def test_a_page_costs_what_it_holds(
-    library: Library, fields: dict[str, object], askers: list[int] | None, plan: str
-) -> None:
-    """A filter is searched in the order of the book by an index, and nothing but the few found is sorted."""
-    wanted = [*conditions(EntryFilter(**fields)), Condition("idx >= ? AND idx < ?", (0, SIZE))]  # type: ignore[arg-type]  # as above
-    sql, values = select(wanted, askers, 51, newest_first=True)
-    rows = library.index._connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
-    steps = [row[3] for row in rows]
+def test_a_page_costs_what_it_holds(library: Library, fields: dict[str, object], plans: set[str]) -> None:
+    """A filter is searched in the order of the book by a key of the index, and nothing is sorted."""
+    looked: list[str] = []
+    library.query._looking._connection().set_trace_callback(looked.append)
+    library.all_pages(EntryFilter(**fields))  # type: ignore[arg-type]  # fields with their own strategies
+    library.query.close()
+    plain = [query for query in looked if query.startswith("SELECT idx")]
+    steps = [row[3] for query in plain for row in library.index._connection.execute(f"EXPLAIN QUERY PLAN {query}")]
 
-    assert any(plan in step for step in steps)
-    assert not any("SCAN entries" in step for step in steps)
-    assert askers or not any("USE TEMP B-TREE FOR ORDER BY" in step for step in steps)
+    assert steps
+    assert plans == {name for name in plans if any(name in step for step in steps)}
+    assert [step for step in steps if not any(name in step for name in plans)] == []
+
+
+@settings(max_examples=30)
+@given(fields=FILTERS, order=st.sampled_from([NEWEST, OLDEST]))
+def test_who_has_no_time_gets_short_pages_and_all_of_them(
+    library: Library, fields: dict[str, object], order: int
+) -> None:
+    """Where a look takes too long the page is short or empty and has a token, and nothing is left out."""
+    wanted = EntryFilter(**fields)  # type: ignore[arg-type]  # as above
+    expected = library.all_pages(wanted, order)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gatebook.audit.query.LOOK_SECONDS", -1.0)
+        found = library.all_pages(wanted, order)
+
+    assert expected == found
+
+
+def test_a_statement_that_takes_far_too_long_is_ended(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says of which entries, and what would narrow the filter."""
+    monkeypatch.setattr("gatebook.audit.looking.STATEMENT_SECONDS_MAX", -1.0)
+    monkeypatch.setattr("gatebook.audit.looking.STEPS_BETWEEN_CHECKS", 1)
+    library.query.close()
+
+    with pytest.raises(DeadlineExceededError, match="narrow it by start_time or end_time, or name a subject_id"):
+        library.query.page(ListEntriesRequest(filter=EntryFilter(caller="local")), SIZE, EVERYTHING)
+    library.query.close()
+
+
+def test_pages_cover_what_the_first_one_did(library: Library) -> None:
+    """The oldest come first and the book grows: further pages end where the first one did."""
+    first = library.query.page(ListEntriesRequest(page_size=10, order=OLDEST), 25, EVERYTHING)
+    found, token = [record.index for record in first.records], first.next_page_token
+    while token:
+        page = library.query.page(ListEntriesRequest(page_size=10, order=OLDEST, page_token=token), SIZE, EVERYTHING)
+        assert page.size == first.size == 25
+        found, token = [*found, *(record.index for record in page.records)], page.next_page_token
+
+    assert found == list(range(25))
+
+
+def test_a_page_token_belongs_to_its_caller(library: Library) -> None:
+    """A token that one caller was given does not continue the list of another."""
+    token = library.query.page(ListEntriesRequest(page_size=1), SIZE, EVERYTHING, "ana").next_page_token
+    asked = ListEntriesRequest(page_size=1, page_token=token)
+
+    assert [record.index for record in library.query.page(asked, SIZE, EVERYTHING, "ana").records] == [SIZE - 2]
+    with pytest.raises(InvalidPageTokenError, match="another filter, order or caller"):
+        library.query.page(asked, SIZE, EVERYTHING, "ben")
 
 
 def test_entries_that_come_meanwhile_move_nothing(library: Library) -> None:

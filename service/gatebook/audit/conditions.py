@@ -1,41 +1,63 @@
 """Filters of entries as conditions on the index.
 
-Owns the meaning of each field of `EntryFilter` in SQL. Words of the vocabulary are looked up by
-subqueries, so that a word that the index does not have matches nothing.
+Owns the meaning of each field of `EntryFilter`: which fields are valid, and which numbers of the index they stand
+for. A word that the index does not have stands for no number, and matches nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+import msgspec
+
+from gatebook.audit.index import Word, decision_key
 from gatebook.errors import InvalidRequestError
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 
 TEXT_BYTES_MAX = 512
 INDEX_MAX = 2**63 - 1
-WORD = "(SELECT id FROM words WHERE word = ?)"
-
-TEXTS = {
-    "resource_id": "resource = (SELECT id FROM words WHERE word = ?)",
-    "column": """column_set IN (SELECT column_set FROM column_members
-                 WHERE column = (SELECT id FROM words WHERE word = ?))""",
-    "action": "action = (SELECT id FROM words WHERE word = ?)",
-    "revision": "revision = (SELECT id FROM words WHERE word = ?)",
-    "caller": "caller = (SELECT id FROM words WHERE word = ?)",
-    "decision_id": "decision_id = ?",
-}
-PURPOSE = "purpose IN (SELECT id FROM words WHERE word = ? UNION SELECT id FROM words WHERE word > ? AND word < ?)"
+WORDS = {"resource_id": "resource", "action": "action", "revision": "revision", "caller": "caller"}
+"""Fields that are one word, each with its column of the index."""
+NUMBERS = ("effect", "reason", "kind")
+TEXTS = (*WORDS, "column", "decision_id")
 ANY_PURPOSE = "*"
 """The root of the purpose tree, which is the parent of every purpose."""
-PLACES = "SELECT idx, leaf FROM entries WHERE"
 
 
-class Condition(NamedTuple):
-    """A condition of SQL with the values of its marks."""
+class Conditions(msgspec.Struct, frozen=True):
+    """What an entry must be to match, apart from its time and index. No numbers for a column match nothing."""
 
-    sql: str
-    values: tuple[int | str, ...] = ()
+    numbers: Mapping[str, Sequence[int]]
+    """For columns of the index, the numbers of which one must be there."""
+    askers: Sequence[int] | None
+    """The numbers of people of whom one must be subject or actor; None means anyone."""
+    decision: bytes | str
+    """The key of the decision, or nothing."""
+    any_purpose: bool
+    """Whether some purpose must be there."""
+
+    @property
+    def nothing(self) -> bool:
+        """Tells whether nothing can match."""
+        return not all(self.numbers.values()) or self.askers == ()
+
+    def sql(self, *, without: Sequence[str] = ()) -> list[str]:
+        """Returns the conditions on columns, but for those `without`, which an index is searched by."""
+        found = [f"{name} IN ({listed(numbers)})" for name, numbers in self.numbers.items() if name not in without]
+        if self.askers is not None and "subject" not in without:
+            found.append(f"(subject IN ({listed(self.askers)}) OR actor IN ({listed(self.askers)}))")
+        return [*found, "purpose IS NOT NULL"] if self.any_purpose else found
+
+
+class Vocabulary(Protocol):
+    """The words that an index knows."""
+
+    def number(self, word: Word) -> Sequence[int]: ...  # noqa: D102  # the one of a word, or nothing
+
+    def between(self, first: str, last: str) -> Sequence[int]: ...  # noqa: D102  # those of the words in between
+
+    def column_sets(self, column: str) -> Sequence[int]: ...  # noqa: D102  # those of the sets with a column
 
 
 def require_valid(entry_filter: audit_service_pb2.EntryFilter) -> None:
@@ -60,37 +82,28 @@ def require_valid(entry_filter: audit_service_pb2.EntryFilter) -> None:
             raise InvalidRequestError(f"filter.{name}", f"over {INDEX_MAX}")
 
 
-def conditions(entry_filter: audit_service_pb2.EntryFilter) -> Iterator[Condition]:
-    """Yields the conditions of a valid filter, apart from its subject, times and indexes."""
-    for name, sql in TEXTS.items():
-        text = getattr(entry_filter, name)
-        if text:
-            yield Condition(sql, (text,))
-    for name in ("effect", "reason", "kind"):
-        number = getattr(entry_filter, name)
-        if number:
-            yield Condition(f"{name} = {number:d}")
-    if entry_filter.kind not in (entry_pb2.ENTRY_KIND_UNSPECIFIED, entry_pb2.ENTRY_KIND_DECISION):
-        yield Condition("kind <> 1")  # says nothing new, and lets the partial index be chosen
-    if entry_filter.purpose == ANY_PURPOSE:
-        yield Condition("purpose IS NOT NULL")
-    elif entry_filter.purpose:
+def conditions(
+    entry_filter: audit_service_pb2.EntryFilter, askers: Sequence[Word], vocabulary: Vocabulary
+) -> Conditions:
+    """Returns the conditions of a valid filter; `askers` are the words of those with the id that it names."""
+    numbers: dict[str, Sequence[int]] = {
+        column: vocabulary.number(text) for name, column in WORDS.items() if (text := getattr(entry_filter, name))
+    }
+    numbers |= {name: (number,) for name in NUMBERS if (number := getattr(entry_filter, name))}
+    if entry_filter.column:
+        numbers["column_set"] = vocabulary.column_sets(entry_filter.column)
+    purpose = entry_filter.purpose
+    if purpose and purpose != ANY_PURPOSE:
         # The children of `a.b` are the words between `a.b.` and `a.b/`: the slash follows the dot.
-        purpose = entry_filter.purpose
-        yield Condition(PURPOSE, (purpose, f"{purpose}.", f"{purpose}/"))
+        numbers["purpose"] = (*vocabulary.number(purpose), *vocabulary.between(f"{purpose}.", f"{purpose}/"))
+    return Conditions(
+        numbers=numbers,
+        askers=tuple(n for word in askers for n in vocabulary.number(word)) if entry_filter.subject_id else None,
+        decision=decision_key(entry_filter.decision_id),
+        any_purpose=purpose == ANY_PURPOSE,
+    )
 
 
-def select(wanted: Sequence[Condition], askers: Sequence[int] | None, limit: int, *, newest_first: bool) -> Condition:
-    """Returns the query for index and leaf hash of the first entries in an order.
-
-    `askers` are the numbers of the people of whom one must be subject or actor; None means anyone.
-    Each of the two is searched by an index of its own, in order, so that a page costs what it holds.
-    """
-    order = f"ORDER BY idx {'DESC' if newest_first else 'ASC'} LIMIT {limit:d}"
-    values = tuple(value for condition in wanted for value in condition.values)
-    where = " AND ".join(condition.sql for condition in wanted)
-    if askers is None:
-        return Condition(f"{PLACES} {where} {order}", values)
-    marks = ", ".join("?" * len(askers))
-    arms = [f"SELECT * FROM ({PLACES} {role} IN ({marks}) AND {where} {order})" for role in ("subject", "actor")]  # noqa: S608  # values are marks
-    return Condition(f"{' UNION '.join(arms)} {order}", (*askers, *values) * 2)
+def listed(numbers: Sequence[int]) -> str:
+    """Returns numbers as SQL lists them."""
+    return ", ".join(f"{number:d}" for number in numbers)

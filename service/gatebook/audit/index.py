@@ -8,6 +8,10 @@ changing an answer. What it promises:
 3. a transaction is bounded, and the size that is covered is part of it;
 4. an index of another version, another book, or one that is damaged is built anew.
 
+Every key begins with the block that an entry is in, so that what is written lies together however large the
+book is: a key that is random, such as the id of a decision, would touch a page of its own for each entry. A
+search goes through the blocks (see `looking`), and knows by `present` in which chunks a word occurs at all.
+
 `catch_up` may be called from any thread; readers have connections of their own (see `query`).
 """
 
@@ -15,9 +19,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from gatebook.audit.chain import Entries
 from gatebook.audit.entry import decode, nanoseconds
@@ -27,7 +31,11 @@ from gatebook.errors import BookUnavailableError
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import entry_pb2
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
+BLOCK_BITS = 16
+"""An entry is in block `index >> 16`, each of which is searched by its keys."""
+CHUNK_BITS = 12
+"""An entry is in chunk `index >> 12`, of which each is known what occurs in it."""
 READ_ENTRIES_MAX = 2_048
 COMMIT_ENTRIES_MAX = 4 * READ_ENTRIES_MAX
 """Of one transaction: each page that it changes is written once, and ids of decisions lie anywhere."""
@@ -58,14 +66,28 @@ CREATE TABLE entries (
     action INTEGER,
     purpose INTEGER,
     effect INTEGER,
-    reason INTEGER
+    reason INTEGER,
+    block INTEGER GENERATED ALWAYS AS (idx >> {block_bits}) VIRTUAL
 );
-CREATE INDEX entries_by_decision ON entries (decision_id) WHERE decision_id IS NOT NULL;
-CREATE INDEX entries_by_subject ON entries (subject) WHERE subject IS NOT NULL;
-CREATE INDEX entries_by_actor ON entries (actor) WHERE actor IS NOT NULL;
-CREATE INDEX entries_by_resource ON entries (resource) WHERE resource IS NOT NULL;
-CREATE INDEX entries_by_kind ON entries (kind) WHERE kind <> 1;
+CREATE INDEX entries_by_decision ON entries (block, decision_id) WHERE decision_id IS NOT NULL;
+CREATE INDEX entries_by_subject ON entries (block, subject) WHERE subject IS NOT NULL;
+CREATE INDEX entries_by_actor ON entries (block, actor) WHERE actor IS NOT NULL;
+CREATE INDEX entries_by_resource ON entries (block, resource, effect) WHERE resource IS NOT NULL;
+CREATE TABLE present (
+    field INTEGER, value INTEGER, chunk INTEGER, PRIMARY KEY (field, value, chunk)
+) WITHOUT ROWID;
 """
+PRESENT = {
+    "kind": 3,
+    "caller": 4,
+    "revision": 5,
+    "column_set": 10,
+    "action": 11,
+    "purpose": 12,
+    "effect": 13,
+    "reason": 14,
+}
+"""The fields of which `present` says where a value occurs, each with its place in a row, which is its number there."""
 
 
 class HashedEntries(Entries, Protocol):
@@ -76,6 +98,15 @@ class HashedEntries(Entries, Protocol):
 
 Word = str | bytes
 """A text of the vocabulary, or the bytes that stand for a person."""
+
+
+def decision_key(decision_id: str) -> bytes | str:
+    """Returns the id of a decision as it is kept: the ids that a service gives are 16 bytes in hexadecimal."""
+    try:
+        short = bytes.fromhex(decision_id)
+    except ValueError:
+        return decision_id
+    return short if short.hex() == decision_id else decision_id
 
 
 def person_word(pseudonym: bytes) -> bytes:
@@ -120,6 +151,7 @@ class Index:
         self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the numbers
         self._numbers = Numbers(lambda word: self._number("words", "word", word)[0])
         self._set_numbers: dict[tuple[str, ...], int | None] = {}
+        self._present: set[tuple[int, int, int]] = set()  # what is known to be present in the chunk at hand
         self._size: int = connection.execute("SELECT size FROM covered").fetchone()[0]
 
     @classmethod
@@ -170,13 +202,29 @@ class Index:
                     rows = [self._row(i, leaf, decode(raw, i)) for i, (leaf, raw) in enumerate(entries, start)]
                     places = ", ".join("?" * len(rows[0]))
                     self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
+                    self._note_present(rows)
                 self._connection.execute("UPDATE covered SET size = ?", (end,))
         except BaseException:
             self._forget()  # numbers given in this transaction are void
             raise
         self._size = end
 
-    def _row(self, index: int, leaf: bytes, entry: entry_pb2.AuditEntry) -> tuple[object, ...]:
+    def _note_present(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Notes which values occur in the chunks of these rows, whose indexes follow one another."""
+        found: set[tuple[int, int, int]] = set()
+        start = 0
+        while start < len(rows):
+            chunk = rows[start][0] >> CHUNK_BITS
+            end = min(len(rows), start + ((chunk + 1) << CHUNK_BITS) - rows[start][0])
+            for field in PRESENT.values():
+                found |= {
+                    (field, value, chunk) for value in {row[field] for row in rows[start:end]} if value is not None
+                }
+            start = end
+        self._connection.executemany("INSERT OR IGNORE INTO present VALUES (?, ?, ?)", found - self._present)
+        self._present = found
+
+    def _row(self, index: int, leaf: bytes, entry: entry_pb2.AuditEntry) -> tuple[Any, ...]:
         numbers = self._numbers
         row = (index, leaf, nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
         if not entry.HasField("decision"):
@@ -187,7 +235,7 @@ class Index:
         return (
             *row,
             numbers[decision.policy_revision.digest],
-            decision.decision_id,
+            decision_key(decision.decision_id),
             numbers[subject],
             numbers[actor],
             numbers[decision.resource_id],
@@ -216,6 +264,7 @@ class Index:
     def _forget(self) -> None:
         self._numbers.forget()
         self._set_numbers.clear()
+        self._present = set()
 
     def _column_set(self, columns: tuple[str, ...]) -> int | None:
         """Returns the number of the set of these columns, and gives it one, with its members, if it is new."""
@@ -271,7 +320,8 @@ def _connect_new(path: Path, origin: str) -> sqlite3.Connection:
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     connection = _connect(path)
-    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {INDEX_VERSION}; COMMIT;")
+    schema = SCHEMA.format(block_bits=BLOCK_BITS)
+    connection.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {INDEX_VERSION}; COMMIT;")
     connection.execute("INSERT INTO covered VALUES (?, 0)", (origin,))
     return connection
 

@@ -127,9 +127,11 @@ class BookReader:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    async def page(self, request: audit_service_pb2.ListEntriesRequest, size: int, sight: Sight) -> Page:
-        """Returns one page of the entries before `size` that match and are seen."""
-        return await self._work(self._query.page, request, size, sight)
+    async def page(
+        self, request: audit_service_pb2.ListEntriesRequest, size: int, sight: Sight, caller: str = ""
+    ) -> Page:
+        """Returns one page of the entries before `size`, or before that of its token, that match and are seen."""
+        return await self._work(self._query.page, request, size, sight, caller)
 
     async def entry(self, index: int, size: int, sight: Sight) -> audit_service_pb2.EntryRecord:
         """Returns the entry with an index before `size`, if it is seen."""

@@ -44,9 +44,10 @@ TAIL_WAITING_MAX = 4
 
 
 class Bound(msgspec.Struct, frozen=True, array_like=True):
-    """How far a merged list has come in one book: the bound of what is still to be listed, or nothing is."""
+    """How far a merged list has come in one book of a size: the bound of what is still to be listed, or nothing is."""
 
     index: int
+    size: int
     done: bool = False
 
 
@@ -84,8 +85,8 @@ class AuditBooks(AuditServiceServicer):
             raise InvalidRequestError("origin", "an index is that of one book: name the book")
         size = decode.page_size(request.page_size, self._limits)
         oldest_first = request.order == pb.ENTRY_ORDER_OLDEST_FIRST
-        bounds = self._bounds(request)
-        asked = [origin for origin in self._stubs if not bounds.get(origin, Bound(0)).done]
+        bounds = self._bounds(call, request)
+        asked = [origin for origin in self._stubs if origin not in bounds or not bounds[origin].done]
         answers = await asyncio.gather(
             *(self._part_of(call, self._part(request, o, bounds.get(o), size)) for o in asked)
         )
@@ -93,14 +94,15 @@ class AuditBooks(AuditServiceServicer):
         following = dict(bounds)
         for origin, answer in zip(asked, answers, strict=True):
             told = [record.index for record in page if record.origin == origin]
-            bound = bounds.get(origin, Bound(0 if oldest_first else answer.checkpoint_size)).index
+            covered = bounds[origin].size if origin in bounds else answer.checkpoint_size
+            bound = bounds[origin].index if origin in bounds else 0 if oldest_first else covered
             if told:
                 bound = told[-1] + 1 if oldest_first else told[-1]
             exhausted = not answer.next_page_token and len(told) == len(answer.entries)
-            following[origin] = Bound(bound, exhausted or (bound == 0 and not oldest_first))
+            following[origin] = Bound(bound, covered, exhausted or (bound == 0 and not oldest_first))
         more = not all(following[origin].done for origin in self._stubs)
-        books = [pb.Book(origin=o, size=a.checkpoint_size) for o, a in zip(asked, answers, strict=True)]
-        token = self._token(request, following) if more else ""
+        books = [pb.Book(origin=o, size=bound.size) for o, bound in following.items()]
+        token = self._token(call, request, following) if more else ""
         return pb.ListEntriesResponse(entries=page, next_page_token=token, books=books)
 
     async def _part_of(self, call: Call, part: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
@@ -120,28 +122,30 @@ class AuditBooks(AuditServiceServicer):
         """Returns what one book is asked for: from where the page before left it."""
         part = pb.ListEntriesRequest(filter=request.filter, page_size=size, order=request.order, origin=origin)
         if bound is not None and request.order == pb.ENTRY_ORDER_OLDEST_FIRST:
-            part.filter.start_index = max(bound.index, part.filter.start_index)
+            part.filter.start_index = bound.index
+            part.filter.end_index = bound.size
         elif bound is not None:
-            part.filter.end_index = min(bound.index, part.filter.end_index or bound.index)
+            part.filter.end_index = bound.index
         return part
 
-    def _bounds(self, request: pb.ListEntriesRequest) -> dict[str, Bound]:
+    def _bounds(self, call: Call, request: pb.ListEntriesRequest) -> dict[str, Bound]:
         if not request.page_token:
             return {}
-        message = "the page token is not one of this filter and order: start again without one"
+        message = "the page token is not one of this filter, order and caller: start again without one"
         try:
             token = base64.urlsafe_b64decode(request.page_token.encode())
             bounds = msgspec.json.decode(token[TAG_BYTES:], type=dict[str, Bound])
         except (binascii.Error, ValueError) as err:
             raise InvalidPageTokenError(message, field="page_token") from err
-        if not hmac.compare_digest(self._token(request, bounds).encode(), request.page_token.encode()):
+        if not hmac.compare_digest(self._token(call, request, bounds).encode(), request.page_token.encode()):
             raise InvalidPageTokenError(message, field="page_token")
         return bounds
 
-    def _token(self, request: pb.ListEntriesRequest, bounds: Mapping[str, Bound]) -> str:
+    def _token(self, call: Call, request: pb.ListEntriesRequest, bounds: Mapping[str, Bound]) -> str:
         text = msgspec.json.encode(dict(sorted(bounds.items())))
         asked = pb.ListEntriesRequest(filter=request.filter, order=request.order).SerializeToString(deterministic=True)
-        tag = hmac.digest(self._token_key, b"v1 books " + text + b"\n" + asked, hashlib.sha256)[:TAG_BYTES]
+        named = b"v2 books " + text + b"\n" + msgspec.json.encode(call.caller.id) + b"\n"
+        tag = hmac.digest(self._token_key, named + asked, hashlib.sha256)[:TAG_BYTES]
         return base64.urlsafe_b64encode(tag + text).decode()
 
     async def GetEntry(self, request: pb.GetEntryRequest, context: ServicerContext) -> pb.GetEntryResponse:  # noqa: N802  # as above

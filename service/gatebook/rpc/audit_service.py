@@ -56,14 +56,15 @@ class AuditServicer(AuditServiceServicer):
         """Lists entries that match a filter."""
         async with self._edge.call("ListEntries", context) as call:
             self._require_origin(request.origin)
-            size = (await self._reader.fresh()).checkpoint.size
-            page = await self._reader.page(request, size, self._edge.sight(call))
+            # A further page covers what the first one did, which is published and indexed.
+            signed = self._reader.book.signed if request.page_token else await self._reader.fresh()
+            page = await self._reader.page(request, signed.checkpoint.size, self._edge.sight(call), call.caller.id)
             await self._reader.record(
                 self._recorder, call.method, call.caller.id, records=page.records, asked=request.filter
             )
             call.tell(entries=len(page.records))
             return pb.ListEntriesResponse(
-                entries=page.records, next_page_token=page.next_page_token, checkpoint_size=size
+                entries=page.records, next_page_token=page.next_page_token, checkpoint_size=page.size
             )
         raise AssertionError  # the block above returns or aborts
 
