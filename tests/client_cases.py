@@ -39,7 +39,7 @@ def asked(change: Mapping[str, Any] | None = None, sent_clock: float | None = No
         allow_partial=stated["allow_partial"],
         masks=frozenset(types_pb2.MaskKind.Value(name) for name in stated["masks"]),
         obligations=frozenset(types_pb2.ObligationKind.Value(name) for name in stated["obligations"]),
-        full_receipt=stated["full_receipt"],
+        receipt=types_pb2.RECEIPT_LEVEL_FULL if stated["full_receipt"] else types_pb2.RECEIPT_LEVEL_BASIC,
         sent_clock=clock() if sent_clock is None else sent_clock,
     )
 

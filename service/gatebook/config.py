@@ -118,6 +118,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A policy set or a directory, in one message or several."""
     page_size_max: int = 1_000
     page_size_default: int = 50
+    receipt_seconds: float = 5.0
+    """How long a call waits for a receipt with a proof, or for a signature; less where its deadline is sooner."""
     drain_seconds: float = 10.0
     retry_seconds: float = 0.1
 

@@ -201,6 +201,26 @@ class ControlFeedLostError(OverloadedError):
         super().__init__("this worker does not know what is active: ask again")
 
 
+class ReceiptError(GatebookError):
+    """The entry is in the book, and its receipt cannot be given as it was asked for; the decision is not told."""
+
+    def __init__(self, message: str, **entry: str) -> None:
+        """Takes what is missing, and where the entry stands."""
+        super().__init__(message, **entry)
+
+
+class ReceiptPendingError(ReceiptError):
+    """Its proof did not come in time."""
+
+    reason = "RECEIPT_PENDING"
+
+
+class SignerUnavailableError(ReceiptError):
+    """What signs for the book does not answer."""
+
+    reason = "SIGNER_UNAVAILABLE"
+
+
 class RelayedError(GatebookError):
     """Another worker of this service answered with an error, which is passed on as it is."""
 

@@ -28,7 +28,7 @@ from gatebook.engine.snapshot import Snapshot
 from gatebook.familiar import Familiar
 from gatebook.rpc import decode
 from gatebook.rpc.answers import Answers, check_response
-from gatebook.rpc.receipts import Receipts
+from gatebook.rpc.receipts import full_receipt
 from gatebook.server import publish_folders
 from gatebook.service import open_service
 from gatebook.tlog.merkle import leaf_hash
@@ -63,11 +63,11 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     stamp = Stamp.of(now, "local", 1)
     entry = encode_decision(decided, stamp, persons, ORIGIN)
     written = Written(1, leaf_hash(entry), now, entry)
-    receipts = Receipts(ORIGIN, next(iter(books.values())).key)
+    key = next(iter(books.values())).key
     subject = persons[:1]
     personal = question.asked.personal
 
-    answers = Answers(receipts)
+    answers = Answers(ORIGIN)
     familiar = Familiar(time.monotonic)
 
     def remembered() -> object:
@@ -78,7 +78,8 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     answered = authorize.Answer(decision, decided.decision_id, written)
 
     def answer(level: int) -> bytes:
-        return check_response(answers.decision(answered, level))
+        full = level == types_pb2.RECEIPT_LEVEL_FULL
+        return check_response(answers.decision(answered, full_receipt(ORIGIN, key, written) if full else None))
 
     steps: dict[str, Step] = {
         "parse the request": lambda: pb.CheckAccessRequest.FromString(raw),

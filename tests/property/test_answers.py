@@ -16,7 +16,7 @@ from gatebook.audit.recorder import Written
 from gatebook.authorize import Answer
 from gatebook.rpc import answers, encode
 from gatebook.rpc.answers import Answers
-from gatebook.rpc.receipts import Receipts
+from gatebook.rpc.receipts import basic_receipt, full_receipt
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
 
@@ -29,7 +29,6 @@ class Key:
         return b"signed:" + text
 
 
-RECEIPTS = Receipts(ORIGIN, Key())
 WRITTEN = st.builds(
     Written,
     st.integers(0, 2**63 - 1),
@@ -38,13 +37,11 @@ WRITTEN = st.builds(
     st.binary(min_size=1, max_size=300),
 )
 ANSWER = st.builds(Answer, DECISION, NAME, WRITTEN)
-LEVELS = st.sampled_from(sorted(types_pb2.ReceiptLevel.values()))
 
 
-def as_message(answer: Answer, level: int) -> types_pb2.Decision:
+def as_message(answer: Answer, receipt: types_pb2.Receipt | None = None) -> types_pb2.Decision:
     """Returns the answer, put together of generated messages field by field."""
     decision, written = answer.decision, answer.written
-    receipt = RECEIPTS.full(written) if level == types_pb2.RECEIPT_LEVEL_FULL else RECEIPTS.basic(written)
     message = types_pb2.Decision(
         decision_id=answer.decision_id,
         effect=int(decision.effect),  # type: ignore[arg-type]  # the numbers are equal
@@ -55,7 +52,7 @@ def as_message(answer: Answer, level: int) -> types_pb2.Decision:
         must_apply=[int(kind) for kind in decision.must_apply],  # type: ignore[misc]  # as above
         row_filter=types_pb2.RowFilter(kind=row_filter(decision)),
         rules=[types_pb2.RuleRef(rule=r.rule, file=r.file, line=r.line, effect=r.effect) for r in decision.rules],
-        receipt=receipt,
+        receipt=basic_receipt(ORIGIN, written) if receipt is None else receipt,
         decide_time=to_timestamp(decision.decide_time),
         notice_id=decision.notice_id,
     )
@@ -81,20 +78,23 @@ def row_filter(decision: values.Decision) -> types_pb2.RowFilterKind.ValueType:
     return types_pb2.ROW_FILTER_KIND_ASKED_ROW if decision.row_given else types_pb2.ROW_FILTER_KIND_ALL_ROWS
 
 
-@given(answered=st.lists(ANSWER, min_size=1, max_size=4), level=LEVELS)
-def test_a_decision_reads_back_as_the_message_it_stands_for(answered: list[Answer], level: int) -> None:
+@given(answered=st.lists(ANSWER, min_size=1, max_size=4), full=st.booleans())
+def test_a_decision_reads_back_as_the_message_it_stands_for(
+    answered: list[Answer], full: bool
+) -> None:  # hypothesis gives it
     """Whatever a decision holds, and whatever was encoded before it, its bytes are those of its message."""
-    writing = Answers(RECEIPTS)
+    writing = Answers(ORIGIN)
     for answer in (*answered, *answered):
-        found = types_pb2.Decision.FromString(writing.decision(answer, level))
+        receipt = full_receipt(ORIGIN, Key(), answer.written) if full else None
+        found = types_pb2.Decision.FromString(writing.decision(answer, receipt))
 
-        assert as_message(answer, level) == found
+        assert as_message(answer, receipt) == found
 
 
 @given(answer=ANSWER, correlation_ids=st.lists(NAME | st.just(""), max_size=4))
 def test_results_read_back_in_order(answer: Answer, correlation_ids: list[str]) -> None:
     """Results stand in their order, each with its own correlation id, and an error in place of a decision."""
-    decision, error = as_message(answer, 0), status_pb2.Status(code=3, message="no")
+    decision, error = as_message(answer), status_pb2.Status(code=3, message="no")
     encoded = b"".join(
         answers.result(one, decision.SerializeToString())
         if place % 2
@@ -115,7 +115,7 @@ def test_results_read_back_in_order(answer: Answer, correlation_ids: list[str]) 
 @given(answer=ANSWER)
 def test_the_answer_to_a_check_reads_back(answer: Answer) -> None:
     """A response holds its decision, and its explanation where there is one."""
-    decision = as_message(answer, 0)
+    decision = as_message(answer)
     explanation = types_pb2.Explanation(roles=["role:employee"])
     plain = answers.check_response(decision.SerializeToString())
     explained = answers.check_response(decision.SerializeToString(), explanation.SerializeToString())

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.audit_samples import ORIGIN
-from tests.property.test_answers import RECEIPTS, as_message
+from tests.property.test_answers import Key, as_message
 from tests.property.test_engine_telemetry import DATASETS, SET
 from tests.property.test_recall import NOW, SNAPSHOT, SUBJECTS
 
 from gatebook.audit.decision_entry import Decided, encode_decision, people_of
 from gatebook.audit.entry import Stamp
 from gatebook.audit.people import Person
+from gatebook.audit.proving import Prover
 from gatebook.audit.recorder import Recorder, Written
 from gatebook.authorize import Answer, Question, decide, question_of
 from gatebook.compiler.remembered import Remembered
@@ -41,6 +42,7 @@ from gatebook.revisions.active import Revisions, State
 from gatebook.rpc import decode
 from gatebook.rpc.checking import Checking
 from gatebook.rpc.edge import Call, Edge
+from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import Revision
@@ -140,7 +142,8 @@ class Server:
         """Begins with the first revision of each set."""
         self.book = Book()
         self.active = Revisions(cast("Any", None), b"")
-        self.checking = Checking(self.active, cast("Recorder", self.book), RECEIPTS, cast("Edge", Open()), LIMITS)
+        receipts = Receipts(ORIGIN, Key(), cast("Prover", None), LIMITS)  # basic ones need no proof
+        self.checking = Checking(self.active, cast("Recorder", self.book), receipts, cast("Edge", Open()), LIMITS)
         for snapshot in SNAPSHOTS:
             self.publish(snapshot)
 
@@ -218,7 +221,7 @@ class Server:
             entry = entry_of(found, self.book.time, self.book.caller)
             assert clear(entry_of(expected, self.book.time, call.caller.id)) == clear(entry)
             place = Written(at, bytes(32), self.book.time, entry)
-            message = as_message(Answer(decision, found.decision_id, place), types_pb2.RECEIPT_LEVEL_BASIC)
+            message = as_message(Answer(decision, found.decision_id, place))
             assert message == result.decision
         assert next(written, None) is None
 

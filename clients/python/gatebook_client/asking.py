@@ -105,7 +105,7 @@ class Asking:
             allow_partial=check.allow_partial,
             masks=self.enforcer.masks,
             obligations=self.enforcer.obligations,
-            full_receipt=receipt == "full",
+            receipt=receipt_level(receipt),
             sent_clock=clock(),
         )
 
@@ -189,5 +189,5 @@ def new_request_id() -> str:
 def receipt_level(receipt: ReceiptName) -> types_pb2.ReceiptLevel.ValueType:
     """Returns the level of a receipt by name."""
     if receipt not in RECEIPT_LEVELS:
-        raise ValueError(f"receipt: `{receipt}` is neither `basic` nor `full`")
+        raise ValueError(f"receipt: `{receipt}` is none of {', '.join(f'`{name}`' for name in RECEIPT_LEVELS)}")
     return RECEIPT_LEVELS[receipt]

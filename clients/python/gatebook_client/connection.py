@@ -110,6 +110,8 @@ class Connection(Searches, Plans):
             at_least: decide with this policy revision number or a later one.
             explain: also name the nearest rules and what they lacked.
             receipt: `full` also returns the entry's bytes and a signature, for `verify_receipt`.
+                `proof` also waits for a published checkpoint and proves that it covers the entry; `witnessed`
+                waits until witnesses have cosigned it.
             timeout_seconds: the deadline of this call, retries included.
 
         Raises:

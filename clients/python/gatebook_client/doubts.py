@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     allow_partial: bool = False
     masks: frozenset[int] = frozenset()
     obligations: frozenset[int] = frozenset()
-    full_receipt: bool = False
+    receipt: int = types_pb2.RECEIPT_LEVEL_BASIC
     sent_clock: float = 0.0
     plan: bool = False
 
@@ -89,7 +89,9 @@ def _receipt_is_missing(answer: types_pb2.Decision, asked: Asked) -> bool:
     receipt = answer.receipt
     if not receipt.origin or len(receipt.leaf_hash) != SHA256_BYTES or not receipt.HasField("entry_time"):
         return True
-    return asked.full_receipt and not (receipt.entry_bytes and receipt.signature)
+    if asked.receipt >= types_pb2.RECEIPT_LEVEL_FULL and not (receipt.entry_bytes and receipt.signature):
+        return True
+    return asked.receipt >= types_pb2.RECEIPT_LEVEL_PROOF and not receipt.proof.checkpoint
 
 
 def _receipt_is_of_another_entry(answer: types_pb2.Decision, _asked: Asked) -> bool:

@@ -25,6 +25,8 @@ from gatebook.tlog.note import NOTE_BYTES_MAX, parse_note
 from gatebook.tlog.policy import any_of
 from gatebook.tlog.proof import open_checkpoint
 from gatebook.v1 import audit_service_pb2 as audit_pb2
+from gatebook.v1 import types_pb2
+from gatebook_client.decision import Decision
 
 
 class CheckpointMemory:
@@ -95,6 +97,45 @@ class CheckpointMemory:
             Path(name).unlink(missing_ok=True)
         self._kept = note
         return shown
+
+    def wants_proof_of(self, decision: Decision | types_pb2.Decision) -> tuple[int, int]:
+        """Returns the sizes of the consistency proof that `take_receipt` needs; both 0 where it needs none.
+
+        Raises:
+            ContradictionError: the receipt's checkpoint and what is remembered cannot be of one book.
+            VerificationError: the receipt has no proof, or its checkpoint is not signed or has too few cosignatures.
+        """
+        older, newer = self._in_order(decision)
+        if not older or not needs_proof(older, newer, self._key):
+            return 0, 0
+        return open_checkpoint(older, self._key).size, open_checkpoint(newer, self._key).size
+
+    def take_receipt(
+        self, decision: Decision | types_pb2.Decision, proof: audit_pb2.GetConsistencyProofResponse | None = None
+    ) -> Checkpoint:
+        """Returns the newer of the receipt's checkpoint and what is remembered, and remembers that.
+
+        The receipt itself is checked by `verify_receipt_proof`, before.
+
+        Raises:
+            ContradictionError: they are not of one history, or that is not proved; both notes are in the error.
+            VerificationError, OSError: as `take`.
+        """
+        older, newer = self._in_order(decision)
+        if newer != self._kept:
+            return self.take(audit_pb2.GetCheckpointResponse(checkpoint=newer.decode()), proof)
+        return require_continued(older, newer, self._key, [] if proof is None else list(proof.hashes))
+
+    def _in_order(self, decision: Decision | types_pb2.Decision) -> tuple[bytes, bytes]:
+        """Returns the checkpoint of a receipt and what is remembered, the smaller first."""
+        raw = decision.raw if isinstance(decision, Decision) else decision
+        note = raw.receipt.proof.checkpoint
+        if not note:
+            raise VerificationError('the receipt has no proof: check with `receipt="proof"`', raw.receipt.index)
+        shown = self._chosen(audit_pb2.GetCheckpointResponse(checkpoint=note))
+        if open_checkpoint(shown, self._key).size < self.size:
+            return shown, self._kept
+        return self._kept, shown
 
     def _require_last(self, note: bytes) -> None:
         """Requires that nobody has remembered another checkpoint since; a file that went, or was put back, counts less.

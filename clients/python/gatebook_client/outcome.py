@@ -80,6 +80,9 @@ class Receipt:
     entry_time: dt.datetime
     entry_bytes: bytes
     signature: bytes
+    proof: tuple[bytes, ...] = ()
+    """The inclusion proof in the tree of `checkpoint`; of a tree of one entry it is empty."""
+    checkpoint: str = ""
 
 
 def reason_name(code: int) -> str:
@@ -134,4 +137,6 @@ def read_receipt(message: types_pb2.Receipt) -> Receipt:
         entry_time=message.entry_time.ToDatetime(dt.UTC),
         entry_bytes=message.entry_bytes,
         signature=message.signature,
+        proof=tuple(message.proof.hashes),
+        checkpoint=message.proof.checkpoint,
     )

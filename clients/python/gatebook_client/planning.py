@@ -56,7 +56,7 @@ class Planning(NamedTuple):
             allow_partial=check.allow_partial,
             masks=asking.planner.masks,
             obligations=asking.planner.obligations,
-            full_receipt=receipt == "full",
+            receipt=receipt_level(receipt),
             sent_clock=clock(),
             plan=True,
         )
@@ -118,6 +118,8 @@ class Plans:
             at_least: decide with this policy revision number or a later one.
             explain: also name the nearest rules to a denial, and what they lacked.
             receipt: `full` also returns the entry's bytes and a signature, for `verify_receipt`.
+                `proof` also waits for a published checkpoint and proves that it covers the entry; `witnessed`
+                waits until witnesses have cosigned it.
             timeout_seconds: the deadline of this call, retries included.
 
         Raises:

@@ -16,11 +16,13 @@ from typing import Any, Final, Literal
 
 from gatebook.v1 import types_pb2
 
-ReceiptName = Literal["basic", "full"]
+ReceiptName = Literal["basic", "full", "proof", "witnessed"]
 
 RECEIPT_LEVELS: Final[dict[str, types_pb2.ReceiptLevel.ValueType]] = {
     "basic": types_pb2.RECEIPT_LEVEL_BASIC,
     "full": types_pb2.RECEIPT_LEVEL_FULL,
+    "proof": types_pb2.RECEIPT_LEVEL_PROOF,
+    "witnessed": types_pb2.RECEIPT_LEVEL_WITNESSED,
 }
 _TEXT_TYPES = (dt.date, dt.time, uuid.UUID, decimal.Decimal)
 

@@ -28,7 +28,7 @@ try:
     from gatebook.tlog.cosignature import WitnessKey
     from gatebook.tlog.keys import VerifierKey
     from gatebook.tlog.note import parse_note
-    from gatebook.tlog.policy import any_of
+    from gatebook.tlog.policy import WitnessPolicy, any_of
     from gatebook.tlog.proof import Proof, open_checkpoint
     from gatebook.tlog.proof import verify_proof as verify_tlog_proof
     from gatebook.tlog.receipt import Receipt
@@ -46,11 +46,13 @@ __all__ = [
     "ContradictionError",
     "VerificationError",
     "proof_file",
+    "receipt_proof_file",
     "verify_checkpoint",
     "verify_consistency",
     "verify_inclusion",
     "verify_proof_file",
     "verify_receipt",
+    "verify_receipt_proof",
 ]
 
 NANOS = 1_000_000_000
@@ -60,12 +62,15 @@ def verify_receipt(decision: Decision | types_pb2.Decision, verifier_key: str) -
     """Checks the full receipt of a decision, allow or deny; returns the entry that was written about it.
 
     The receipt's entry has its leaf hash, the book's key has signed index, leaf hash and time, and the
-    entry tells of this decision: id, effect, reason, policy revision, columns and obligations.
+    entry tells of this decision: id, effect, reason, policy revision, columns and obligations. Where the receipt
+    has a proof, that is checked as well; `verify_receipt_proof` requires one.
 
     Raises:
         VerificationError: it is no full receipt, or one of these does not hold.
     """
     raw = decision.raw if isinstance(decision, Decision) else decision
+    if raw.receipt.HasField("proof"):
+        _verify_proof(raw.receipt, VerifierKey.parse(verifier_key), any_of((), None))
     receipt = _receipt(raw.receipt)
     if not receipt.entry or not receipt.signature:
         raise VerificationError('the receipt has no entry or no signature: check with `receipt="full"`')
@@ -76,6 +81,39 @@ def verify_receipt(decision: Decision | types_pb2.Decision, verifier_key: str) -
         raise VerificationError("the receipt's bytes are no entry", receipt.index) from err
     _compare(raw, entry, receipt)
     return entry
+
+
+def verify_receipt_proof(
+    decision: Decision | types_pb2.Decision,
+    verifier_key: str,
+    *,
+    witnesses: Sequence[str] = (),
+    witnesses_needed: int | None = None,
+) -> Checkpoint:
+    """Checks all that `verify_receipt` does, and that the entry is in the published book; returns its checkpoint.
+
+    Witnesses are as in `verify_checkpoint`. To compare the checkpoint with what is remembered of the book, hand the
+    decision to `CheckpointMemory.take_receipt`.
+
+    Raises:
+        VerificationError: it is no receipt with a proof (`receipt="proof"`), or one of these does not hold.
+    """
+    raw = decision.raw if isinstance(decision, Decision) else decision
+    verify_receipt(raw, verifier_key)
+    key = VerifierKey.parse(verifier_key)
+    policy = any_of((WitnessKey.parse(each) for each in witnesses), witnesses_needed).require_apart(key)
+    return _verify_proof(raw.receipt, key, policy)
+
+
+def _verify_proof(receipt: types_pb2.Receipt, key: VerifierKey, witnesses: WitnessPolicy) -> Checkpoint:
+    if not receipt.proof.checkpoint:
+        raise VerificationError('the receipt has no proof: check with `receipt="proof"`', receipt.index)
+    note = receipt.proof.checkpoint.encode()
+    covering = open_checkpoint(note, key)
+    witnesses.require(parse_note(note))
+    hashes = list(receipt.proof.hashes)
+    merkle.verify_inclusion(receipt.index, covering.size, receipt.leaf_hash, hashes, covering.root)
+    return covering
 
 
 def verify_checkpoint(
@@ -155,6 +193,18 @@ def verify_consistency(
         raise VerificationError(f"the proof is for {stated}, the checkpoints have {old.size} and {new.size}")
     merkle.verify_consistency(old.size, new.size, old.root, new.root, list(proof.hashes))
     return new
+
+
+def receipt_proof_file(decision: Decision | types_pb2.Decision) -> bytes:
+    """Returns the proof in a receipt as a C2SP `tlog-proof@v1` text, to be kept and checked offline.
+
+    Raises:
+        VerificationError: the receipt has none.
+    """
+    receipt = decision.raw.receipt if isinstance(decision, Decision) else decision.receipt
+    if not receipt.proof.checkpoint:
+        raise VerificationError('the receipt has no proof: check with `receipt="proof"`', receipt.index)
+    return Proof(receipt.index, tuple(receipt.proof.hashes), receipt.proof.checkpoint.encode()).format()
 
 
 def proof_file(proof: audit_pb2.GetInclusionProofResponse, *, checkpoint: str | bytes = "") -> bytes:

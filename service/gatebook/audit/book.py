@@ -244,6 +244,18 @@ class Book:
             raise EntryNotFoundError(message, index=str(index), size=str(published))
         return self.tiles.inclusion_proof(index, size, published)
 
+    def inclusion_proofs(self, indexes: Sequence[int], size: int) -> list[list[bytes]]:
+        """Returns the inclusion proofs of entries in the tree of a published size.
+
+        Raises:
+            EntryNotFoundError: the tree does not have one of them, or is not published.
+            BookCorruptError: a tile is not what was written.
+        """
+        published = self._signed.checkpoint.size
+        if not 0 <= min(indexes) <= max(indexes) < size <= published:
+            raise EntryNotFoundError(f"not all are in a tree of {size}: {published} entries are published")
+        return self.tiles.inclusion_proofs(indexes, size, published)
+
     def consistency_proof(self, old_size: int, new_size: int = 0) -> list[bytes]:
         """Returns the consistency proof between the trees of two published sizes; 0 means the newest.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -97,12 +97,17 @@ class Collector:
         """The newest checkpoint that enough witnesses cosigned, with their lines."""
         self.troubles: dict[str, str] = {}
         """Why a witness did not cosign when it was last asked, by its name; empty where it did."""
+        self._listeners: list[Callable[[], None]] = []
         self.ahead: set[str] = set()
         """Witnesses that cosigned more than this book has."""
         self._threads = [
             threading.Thread(target=self._feed, args=(each,), name=f"witness-{number}", daemon=True)
             for number, each in enumerate(policy.witnesses)
         ]
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Has a listener told, on some thread, whenever enough have cosigned. It must be quick and not raise."""
+        self._listeners.append(listener)
 
     def start(self) -> None:
         """Begins to ask."""
@@ -203,6 +208,8 @@ class Collector:
             ):
                 self._write(cosigned.note)
                 self.witnessed = cosigned
+                for listener in self._listeners:
+                    listener()
             self._publisher.show_cosigned(cosigned)
 
     def _write(self, note: bytes) -> None:

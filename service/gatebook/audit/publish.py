@@ -47,6 +47,8 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, err
 _SHORT_IN_SQLITE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 _PRIMARY = 0xFF
 """The part of an SQLite error code that is its kind; the rest is its detail."""
+HASTENED_SECONDS = 0.1
+"""How soon after a publication the next one begins that somebody waits for."""
 AWAY_MAX = 5
 """How often in a row who writes the tiles may be away before nothing more is written that nobody publishes."""
 
@@ -74,6 +76,7 @@ class Publisher:
         self._turn = threading.Lock()
         self._newest = book.signed  # as stored; ahead of the book's own until it is announced
         self._stopping = threading.Event()
+        self._hastened = False
         self._thread = threading.Thread(target=self._run, name="book-publisher", daemon=True)
 
     def add_listener(self, listener: Listener) -> None:
@@ -83,6 +86,11 @@ class Publisher:
     def start(self) -> None:
         """Begins to publish."""
         self._thread.start()
+
+    def hasten(self) -> None:
+        """Has what is durable published soon, since somebody waits for it. Any thread may call it, however often."""
+        self._hastened = True
+        self._book.wal.space_taken.set()
 
     def close(self) -> None:
         """Ends the thread and publishes what is left, once the writer has stopped.
@@ -208,12 +216,16 @@ class Publisher:
     def _stopped_within(self, seconds: float) -> bool:
         """Waits, and meanwhile makes space as soon as some was taken; returns whether this is the end."""
         taken = self._book.wal.space_taken
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
+        began = time.monotonic()
+        while not self._stopping.is_set():
+            until = began + (min(seconds, HASTENED_SECONDS) if self._hastened else seconds)
+            if (left := until - time.monotonic()) <= 0:
+                break
             if taken.wait(left):
                 taken.clear()
                 if not self._stopping.is_set() and not self._book.trouble:
                     self._make_space()
+        self._hastened = False  # before the head is read: who hastens from here on is covered, or wakes the next turn
         return self._stopping.is_set()
 
     def _make_space(self) -> None:

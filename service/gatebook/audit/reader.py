@@ -29,6 +29,7 @@ from gatebook.audit.clerking import Clerking
 from gatebook.audit.cosigning import Collector
 from gatebook.audit.entry import ReadEvent
 from gatebook.audit.people import People, Person
+from gatebook.audit.proving import Prover
 from gatebook.audit.publish import Publisher
 from gatebook.audit.query import PAGE_SIZE_MAX, Page, Query
 from gatebook.audit.recorder import Recorder
@@ -53,10 +54,12 @@ class BookReader:
         clerking: Clerking,
         query: Query,
         people: People,
+        prover: Prover,
         collector: Collector | None = None,
     ) -> None:
-        """Takes the open book, what publishes it, who keeps its index, what finds entries, and who asks witnesses."""
+        """Takes the open book, what publishes it, who keeps its index, what finds, proves, and who asks witnesses."""
         self.book = book
+        self.prover = prover
         self.collector = collector
         self._publisher = publisher
         self._clerking = clerking
@@ -221,7 +224,9 @@ def open_reader(data: Path, book: Book, people: People, witnesses: WitnessPolicy
         clerking = Clerking(begin, on_begun=query.close, on_grown=lambda: reader.tell_grown())  # noqa: PLW0108  # made below
         publisher = Publisher(book, write_tiles=clerking.write_tiles)
         collector = Collector(book, publisher, witnesses) if witnesses and witnesses.witnesses else None
-        reader = BookReader(book, publisher, clerking, query, people, collector)
+        prover = Prover(book, publisher, collector)
+        stack.callback(prover.close)
+        reader = BookReader(book, publisher, clerking, query, people, prover, collector)
         stack.callback(reader.close)
         clerking.open()
         stack.callback(clerking.close)

@@ -6,6 +6,8 @@ names a published size; a partial tile of that size may meanwhile have given way
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from gatebook.errors import BookCorruptError, VerificationError
@@ -90,6 +92,15 @@ class TileFolder:
             BookCorruptError: a tile is missing or malformed.
         """
         return merkle.inclusion_proof(index, size, self._subtree(published_size))
+
+    def inclusion_proofs(self, indexes: Sequence[int], size: int, published_size: int) -> list[list[bytes]]:
+        """Returns the inclusion proofs of entries in the tree of a size; what they have in common is hashed once.
+
+        Raises:
+            BookCorruptError: a tile is missing or malformed.
+        """
+        subtree = functools.cache(self._subtree(published_size))
+        return [merkle.inclusion_proof(index, size, subtree) for index in indexes]
 
     def consistency_proof(self, old_size: int, new_size: int, published_size: int) -> list[bytes]:
         """Returns the consistency proof between the trees of two sizes.

@@ -8,6 +8,7 @@ import sys
 import click
 from rich.console import Console
 
+from gatebook.cli.check_receipt import Wanted, receipt_options, verified_receipt
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
     NO,
@@ -29,9 +30,10 @@ from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 @question_options
 @click.option("--row", default="", metavar="JSON", help="The row asked about, as a JSON object.")
 @click.option("--explain", is_flag=True, help="Also show the nearest rules and what they lacked.")
+@receipt_options
 @target_option
 @json_option
-def check(*, asked: Asked, row: str, explain: bool, target: str, as_json: bool) -> None:
+def check(*, asked: Asked, row: str, explain: bool, wanted: Wanted, target: str, as_json: bool) -> None:
     """Ask whether SUBJECT may do ACTION to RESOURCE. Exits 0 when allowed and 1 when denied.
 
     \b
@@ -45,13 +47,17 @@ def check(*, asked: Asked, row: str, explain: bool, target: str, as_json: bool) 
         allow_partial=asked.partial,
         at_least=asked.at_least,
         explain=explain,
+        receipt_level=wanted.level,
     )
     with channel(target) as opened:
         response = AccessServiceStub(opened).CheckAccess(request, timeout=ASK_TIMEOUT_SECONDS)
+        verified = verified_receipt(wanted, response.decision, opened)
     if as_json:
         print_json(response)
     else:
         show(response, asked)
+        if verified:
+            click.echo(f"proof {verified}")
     sys.exit(YES if response.decision.effect == types_pb2.EFFECT_ALLOW else NO)
 
 

@@ -15,7 +15,6 @@ from gatebook.audit.wire import delimited, dense, head, tag, text
 from gatebook.authorize import Answer
 from gatebook.generations import ByIdentity
 from gatebook.rpc import encode
-from gatebook.rpc.receipts import Receipts
 from gatebook.tlog.merkle import HASH_BYTES
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
@@ -55,10 +54,9 @@ def failed_result(correlation_id: str, error: bytes) -> bytes:
 class Answers:
     """Writes decisions that are durably in the book."""
 
-    def __init__(self, receipts: Receipts) -> None:
-        """Takes what writes receipts."""
-        self._receipts = receipts
-        self._origin = receipts.origin
+    def __init__(self, origin: str) -> None:
+        """Takes the origin of the book."""
+        self._origin = origin
         self._outcome = ByIdentity(_encode_outcome, FRAGMENTS_BYTES_MAX, len)
         self._outcome_of_row = ByIdentity(_encode_outcome_of_row, FRAGMENTS_BYTES_MAX, len)
         # What the answer before had, since those of a group have it in common.
@@ -67,11 +65,11 @@ class Answers:
         self._entry_time: datetime | None = None
         self._receipt_head = b""
 
-    def decision(self, answer: Answer, level: int) -> bytes:
-        """Returns a `Decision`."""
+    def decision(self, answer: Answer, beyond_basic: types_pb2.Receipt | None = None) -> bytes:
+        """Returns a `Decision`, with a basic receipt or the one that is given."""
         decision, written = answer.decision, answer.written
-        if level == types_pb2.RECEIPT_LEVEL_FULL:
-            receipt = self._receipts.full(written).SerializeToString()
+        if beyond_basic is not None:
+            receipt = beyond_basic.SerializeToString()
         else:
             if written.entry_time is not self._entry_time:
                 self._receipt_head = _receipt_head(self._origin, written.entry_time)

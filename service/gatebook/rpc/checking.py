@@ -29,9 +29,8 @@ from gatebook.revisions.active import Revisions
 from gatebook.rpc import answers, decode, encode, status
 from gatebook.rpc.answers import Answers
 from gatebook.rpc.edge import Call, Edge
-from gatebook.rpc.receipts import Receipts
+from gatebook.rpc.receipts import BASIC, Receipts
 from gatebook.v1 import access_service_pb2 as pb
-from gatebook.v1 import types_pb2
 from gatebook.values import AccessRequest, Effect
 
 Request = TypeVar("Request", bound=Message)
@@ -46,7 +45,8 @@ class Checking:
         """Takes the active revisions, the pen of the book, what writes receipts, the rim of calls, and the limits."""
         self._revisions = revisions
         self._recorder = recorder
-        self._answers = Answers(receipts)
+        self._receipts = receipts
+        self._answers = Answers(receipts.origin)
         self._edge = edge
         self._limits = limits
         self._familiar = Familiar(time.monotonic)
@@ -54,6 +54,8 @@ class Checking:
     async def check(self, call: Call, raw: bytes) -> bytes:
         """Answers a `CheckAccessRequest`."""
         request = parse(pb.CheckAccessRequest, raw)
+        level = request.receipt_level
+        self._receipts.require(level)
         self._familiar.turn()
         heard = self._hear(request)
         self._permit(call, self._name_of(request.policy_set), heard, set())
@@ -62,12 +64,13 @@ class Checking:
         question = heard.question(snapshot, call.caller.id, request_id, call.trace_id)
         with self._edge.items(call, 1):
             [answer] = await authorize(self._recorder, snapshot, [question])
-        tell(call, [answer])
+            tell(call, [answer])
+            receipt = None if level in BASIC else await self._receipts.one(answer, level, call.until)
         explanation = None
         if request.explain:
             near = explain_question(snapshot, question, answer.decision.decide_time)
             explanation = encode.explanation(*near).SerializeToString()
-        return answers.check_response(self._answers.decision(answer, request.receipt_level), explanation)
+        return answers.check_response(self._answers.decision(answer, receipt), explanation)
 
     async def batch(self, call: Call, raw: bytes) -> bytes:
         """Answers a `BatchCheckAccessRequest`."""
@@ -82,9 +85,9 @@ class Checking:
         request = parse(pb.StreamCheckAccessRequest, raw)
         self._edge.permit(call)  # again: it may be long since the stream began
         with self._held(call, request):
-            return await self._results(call, request.items, request.policy_set, 0, "", types_pb2.RECEIPT_LEVEL_BASIC)
+            return await self._results(call, request.items, request.policy_set, 0, "", request.receipt_level)
 
-    async def _results(  # the fields of a request
+    async def _results(  # noqa: C901  # the fields of a request, and what may be wrong with each of its items
         self,
         call: Call,
         items: Sequence[pb.CheckItem],
@@ -94,6 +97,7 @@ class Checking:
         receipt_level: int,
     ) -> bytes:
         """Returns the encoded `results` of a batch or message."""
+        self._receipts.require(receipt_level)
         results = [b""] * len(items)
         correlation_ids = [item.correlation_id for item in items]
 
@@ -128,10 +132,16 @@ class Checking:
             else:
                 asked.append(position)
         answered = await authorize(self._recorder, snapshot, questions)
-        for position, answer in zip(asked, answered, strict=True):
-            encoded = self._answers.decision(answer, receipt_level)
-            results[position] = answers.result(correlation_ids[position], encoded)
         tell(call, answered)
+        receipts = None
+        if receipt_level not in BASIC and answered:
+            receipts = await self._receipts.beyond_basic(answered, receipt_level, call.until)
+        for at, (position, answer) in enumerate(zip(asked, answered, strict=True)):
+            receipt = None if receipts is None else receipts[at]
+            if isinstance(receipt, GatebookError):
+                refuse(position, receipt)
+            else:
+                results[position] = answers.result(correlation_ids[position], self._answers.decision(answer, receipt))
         return b"".join(results)
 
     def _held(

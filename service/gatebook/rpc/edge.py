@@ -44,6 +44,8 @@ class Call:
         self.method = method
         self.caller = caller
         self.trace_id = trace_id
+        self.until: float | None = None
+        """When its deadline passes, by the monotonic clock; None means that it has none."""
         self.told: dict[str, object] = {}
 
     def tell(self, **facts: object) -> None:
@@ -225,7 +227,9 @@ class Passing(AbstractAsyncContextManager[Call, None]):
             await self._end(error)
             raise
         try:
-            require_time(context)
+            remaining = require_time(context)
+            if remaining is not None:
+                call.until = time.monotonic() + remaining
         except BaseException as error:
             held.__exit__(None, None, None)
             await self._end(error)
@@ -294,11 +298,12 @@ def credentials_of(context: ServicerContext, authorization: tuple[str, ...]) -> 
     return Credentials(encrypted, next(iter(seen.get("x509_pem_cert", ())), b""), authorization)
 
 
-def require_time(context: ServicerContext) -> None:
-    """Refuses a call whose deadline has passed."""
+def require_time(context: ServicerContext) -> float | None:
+    """Refuses a call whose deadline has passed; returns how many seconds are left, if it has one."""
     remaining: float | None = context.time_remaining()  # None without a deadline, whatever the stubs say
     if remaining is not None and remaining <= 0:
         raise DeadlineExceededError("the deadline passed before the work began")
+    return remaining
 
 
 async def abort(context: ServicerContext, code: grpc.StatusCode, detail: status_pb2.Status) -> None:

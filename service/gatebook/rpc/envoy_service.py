@@ -30,7 +30,6 @@ from gatebook.rpc.checking import tell
 from gatebook.rpc.edge import Call, Edge, ServicerContext
 from gatebook.rpc.envoy_mapping import Mapped, mapped
 from gatebook.rpc.receipts import Receipts
-from gatebook.v1 import types_pb2
 
 OPERATION = "Check"
 DECISION_ID = "x-gatebook-decision-id"
@@ -49,7 +48,7 @@ class EnvoyServicer(AuthorizationServicer):
         self._revisions = revisions
         self._recorder = recorder
         self._receipts = receipts
-        self._answers = Answers(receipts)
+        self._answers = Answers(receipts.origin)
         self._edge = edge
         self._limits = limits
 
@@ -78,7 +77,7 @@ class EnvoyServicer(AuthorizationServicer):
         receipt = self._receipts.basic(answer.written)
         set_here = {DECISION_ID: answer.decision_id, RECEIPT: in_base64(receipt.SerializeToString())}
         if asked.declares:
-            set_here[DECISION] = in_base64(self._answers.decision(answer, types_pb2.RECEIPT_LEVEL_BASIC))
+            set_here[DECISION] = in_base64(self._answers.decision(answer))
         passing = envoy.OkHttpResponse(headers=headers(set_here))
         passing.headers_to_remove.extend({DECISION_ID, RECEIPT, DECISION} - set_here.keys())
         return envoy.CheckResponse(status=status_pb2.Status(code=code_pb2.OK), ok_response=passing)

@@ -32,7 +32,8 @@ class PlanServicer:
         """Takes the parts of the service, what writes receipts, the rim of every call, and the limits."""
         self._revisions = service.revisions
         self._recorder = service.recorder
-        self._answers = Answers(receipts)
+        self._receipts = receipts
+        self._answers = Answers(receipts.origin)
         self._edge = edge
         self._limits = limits
 
@@ -49,6 +50,7 @@ class PlanServicer:
         """Plans one request."""
         async with self._edge.call("PlanAccess", context) as call:
             limits = self._limits
+            self._receipts.require(request.receipt_level)
             access = decode.access_request(request.access, limits, allow_partial=request.allow_partial)
             name = self._revisions.name_of(decode.policy_set(request.policy_set, limits))
             self._edge.permit_asking(call, name, access)
@@ -60,9 +62,10 @@ class PlanServicer:
             )
             with self._edge.items(call, 1):
                 planned = await plan_access(self._recorder, snapshot, question, dialect)
-            tell(call, [planned.answer])
-            call.tell(dialect=dialect.name)
-            response = self._response(planned, request.receipt_level)
+                tell(call, [planned.answer])
+                call.tell(dialect=dialect.name)
+                receipt = await self._receipts.one(planned.answer, request.receipt_level, call.until)
+            response = self._response(planned, receipt)
             response.people_types.extend(people_types(snapshot, question, planned))
             if request.explain and not planned.answer.decision.allowed:
                 near = explain_question(snapshot, question, planned.answer.decision.decide_time)
@@ -70,9 +73,9 @@ class PlanServicer:
             return response
         raise AssertionError  # the block above returns or aborts
 
-    def _response(self, planned: Planned, receipt_level: int) -> pb.PlanAccessResponse:
+    def _response(self, planned: Planned, receipt: types_pb2.Receipt | None) -> pb.PlanAccessResponse:
         statement = planned.statement
-        decision = types_pb2.Decision.FromString(self._answers.decision(planned.answer, receipt_level))
+        decision = types_pb2.Decision.FromString(self._answers.decision(planned.answer, receipt))
         if statement.filter is not None:
             decision.row_filter.kind = types_pb2.ROW_FILTER_KIND_CONDITIONAL
             decision.row_filter.expression.CopyFrom(encode.expression(statement.filter))

@@ -39,6 +39,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "BOOK_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "RECEIPT_PENDING": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "SIGNER_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "CONTROL_FEED_LOST": grpc.StatusCode.UNAVAILABLE,
     "INTERNAL": grpc.StatusCode.INTERNAL,

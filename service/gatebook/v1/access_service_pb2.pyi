@@ -238,8 +238,11 @@ class StreamCheckAccessRequest(_message.Message):
 
     POLICY_SET_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    RECEIPT_LEVEL_FIELD_NUMBER: _builtins.int
     policy_set: _builtins.str
     """The policy set that decides. May be empty when the server serves exactly one."""
+    receipt_level: _types_pb2.ReceiptLevel.ValueType
+    """How much of a receipt to return."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckItem]:
         """The questions: 1 to 1,000."""
@@ -249,10 +252,11 @@ class StreamCheckAccessRequest(_message.Message):
         *,
         policy_set: _builtins.str = ...,
         items: _abc.Iterable[Global___CheckItem] | None = ...,
+        receipt_level: _types_pb2.ReceiptLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "policy_set", b"policy_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "policy_set", b"policy_set", "receipt_level", b"receipt_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,6 +133,10 @@ class _SystemEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SystemEve
     """The service stopped after a drain."""
     SYSTEM_EVENT_RESTORED: _SystemEvent.ValueType  # 4
     """The book was restored from a backup, which ended before this entry; the book goes on here."""
+    SYSTEM_EVENT_CLOSED: _SystemEvent.ValueType  # 5
+    """The book is closed, and goes on in its successor. Nothing follows this entry."""
+    SYSTEM_EVENT_SUCCEEDED: _SystemEvent.ValueType  # 6
+    """The book succeeds another one. It is the first entry."""
 
 class SystemEvent(_SystemEvent, metaclass=_SystemEventEnumTypeWrapper):
     """The events in the life of the service."""
@@ -147,6 +151,10 @@ SYSTEM_EVENT_STOPPED: SystemEvent.ValueType  # 3
 """The service stopped after a drain."""
 SYSTEM_EVENT_RESTORED: SystemEvent.ValueType  # 4
 """The book was restored from a backup, which ended before this entry; the book goes on here."""
+SYSTEM_EVENT_CLOSED: SystemEvent.ValueType  # 5
+"""The book is closed, and goes on in its successor. Nothing follows this entry."""
+SYSTEM_EVENT_SUCCEEDED: SystemEvent.ValueType  # 6
+"""The book succeeds another one. It is the first entry."""
 Global___SystemEvent: _TypeAlias = SystemEvent  # noqa: Y015
 
 @_typing.final
@@ -645,6 +653,60 @@ class ReadEntry(_message.Message):
 Global___ReadEntry: _TypeAlias = ReadEntry  # noqa: Y015
 
 @_typing.final
+class Succession(_message.Message):
+    """Binds two books of which one succeeds the other; it is in the last entry of the one and in the first of the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    KEY_LOST_FIELD_NUMBER: _builtins.int
+    UNSIGNED_SIZE_FIELD_NUMBER: _builtins.int
+    UNSIGNED_ROOT_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """The origin of the other book."""
+    verifier_key: _builtins.str
+    """The verifier key of the other book."""
+    checkpoint: _builtins.str
+    """In a successor: the final signed checkpoint of its predecessor, verbatim."""
+    size: _builtins.int
+    """In a successor: the size of that checkpoint."""
+    root: _builtins.bytes
+    """In a successor: the root of that checkpoint."""
+    reason: _builtins.str
+    """Why the book was closed, as the operator stated it. Without names of people."""
+    key_lost: _builtins.bool
+    """In a successor: the key of the predecessor was lost, so that it has no closure and its last entries no signature."""
+    unsigned_size: _builtins.int
+    """With key_lost: how many entries the predecessor holds, signed or not."""
+    unsigned_root: _builtins.bytes
+    """With key_lost: the root over all of them."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        verifier_key: _builtins.str = ...,
+        checkpoint: _builtins.str = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        key_lost: _builtins.bool = ...,
+        unsigned_size: _builtins.int = ...,
+        unsigned_root: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "key_lost", b"key_lost", "origin", b"origin", "reason", b"reason", "root", b"root", "size", b"size", "unsigned_root", b"unsigned_root", "unsigned_size", b"unsigned_size", "verifier_key", b"verifier_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Succession: _TypeAlias = Succession  # noqa: Y015
+
+@_typing.final
 class SystemEntry(_message.Message):
     """A start or stop of the service, as it is written."""
 
@@ -654,6 +716,7 @@ class SystemEntry(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     RECOVERED_SIZE_FIELD_NUMBER: _builtins.int
     UNCLEAN_FIELD_NUMBER: _builtins.int
+    SUCCESSION_FIELD_NUMBER: _builtins.int
     event: Global___SystemEvent.ValueType
     """The event."""
     version: _builtins.str
@@ -662,6 +725,10 @@ class SystemEntry(_message.Message):
     """The size of the book that recovery found, at a start, or that a restored backup had."""
     unclean: _builtins.bool
     """True when the stop before this start was not clean."""
+    @_builtins.property
+    def succession(self) -> Global___Succession:
+        """The successor of a book that is closed, or the predecessor of one that succeeds it."""
+
     def __init__(
         self,
         *,
@@ -669,10 +736,11 @@ class SystemEntry(_message.Message):
         version: _builtins.str = ...,
         recovered_size: _builtins.int = ...,
         unclean: _builtins.bool = ...,
+        succession: Global___Succession | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["succession", b"succession"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "recovered_size", b"recovered_size", "unclean", b"unclean", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "recovered_size", b"recovered_size", "succession", b"succession", "unclean", b"unclean", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -115,6 +115,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server has no such method. UNIMPLEMENTED, to those who may look at the server; PERMISSION_DENIED to others.
     Example: metadata {}.
     """
+    ERROR_REASON_RECEIPT_PENDING: _ErrorReason.ValueType  # 26
+    """The decision is in the book, at the index named, and the proof that was asked for did not come in time. It is no
+    answer: the effect is not told. GetInclusionProof proves the entry later. DEADLINE_EXCEEDED.
+    Example: metadata {"origin": "gate/audit", "index": "1042", "leaf_hash": "9f2c...", "decision_id": "dec_..."}.
+    """
+    ERROR_REASON_SIGNER_UNAVAILABLE: _ErrorReason.ValueType  # 27
+    """The decision is in the book, at the index named, and what signs for the book does not answer, so that there is no
+    receipt as it was asked for. UNAVAILABLE.
+    Example: metadata {"origin": "gate/audit", "index": "1042", "leaf_hash": "9f2c...", "decision_id": "dec_..."}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -209,5 +219,15 @@ Example: metadata {"policy_set": "basic"}.
 ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 22
 """The server has no such method. UNIMPLEMENTED, to those who may look at the server; PERMISSION_DENIED to others.
 Example: metadata {}.
+"""
+ERROR_REASON_RECEIPT_PENDING: ErrorReason.ValueType  # 26
+"""The decision is in the book, at the index named, and the proof that was asked for did not come in time. It is no
+answer: the effect is not told. GetInclusionProof proves the entry later. DEADLINE_EXCEEDED.
+Example: metadata {"origin": "gate/audit", "index": "1042", "leaf_hash": "9f2c...", "decision_id": "dec_..."}.
+"""
+ERROR_REASON_SIGNER_UNAVAILABLE: ErrorReason.ValueType  # 27
+"""The decision is in the book, at the index named, and what signs for the book does not answer, so that there is no
+receipt as it was asked for. UNAVAILABLE.
+Example: metadata {"origin": "gate/audit", "index": "1042", "leaf_hash": "9f2c...", "decision_id": "dec_..."}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

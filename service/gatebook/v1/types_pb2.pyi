@@ -311,6 +311,14 @@ class _ReceiptLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReceiptL
     """Origin, index, leaf hash and time."""
     RECEIPT_LEVEL_FULL: _ReceiptLevel.ValueType  # 2
     """Also the entry's exact bytes and a signature of the book's key."""
+    RECEIPT_LEVEL_PROOF: _ReceiptLevel.ValueType  # 3
+    """Also a published checkpoint that covers the entry and the proof that it does: waits for a publication, which is
+    hastened, and for 5 seconds at most.
+    """
+    RECEIPT_LEVEL_WITNESSED: _ReceiptLevel.ValueType  # 4
+    """The same, with a checkpoint that enough witnesses have cosigned: waits for them too, no longer than that.
+    INVALID_ARGUMENT where the server asks no witnesses.
+    """
 
 class ReceiptLevel(_ReceiptLevel, metaclass=_ReceiptLevelEnumTypeWrapper):
     """How much of a receipt a caller wants."""
@@ -321,6 +329,14 @@ RECEIPT_LEVEL_BASIC: ReceiptLevel.ValueType  # 1
 """Origin, index, leaf hash and time."""
 RECEIPT_LEVEL_FULL: ReceiptLevel.ValueType  # 2
 """Also the entry's exact bytes and a signature of the book's key."""
+RECEIPT_LEVEL_PROOF: ReceiptLevel.ValueType  # 3
+"""Also a published checkpoint that covers the entry and the proof that it does: waits for a publication, which is
+hastened, and for 5 seconds at most.
+"""
+RECEIPT_LEVEL_WITNESSED: ReceiptLevel.ValueType  # 4
+"""The same, with a checkpoint that enough witnesses have cosigned: waits for them too, no longer than that.
+INVALID_ARGUMENT where the server asks no witnesses.
+"""
 Global___ReceiptLevel: _TypeAlias = ReceiptLevel  # noqa: Y015
 
 @_typing.final
@@ -916,6 +932,34 @@ class RuleRef(_message.Message):
 Global___RuleRef: _TypeAlias = RuleRef  # noqa: Y015
 
 @_typing.final
+class ReceiptProof(_message.Message):
+    """Proves that an entry is in a published book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASHES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.str
+    """The signed checkpoint, verbatim, with the cosignatures that have come; its size is that of the tree."""
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The inclusion proof of the entry in the tree of the checkpoint (RFC 9162 section 2.1.3.2), its sibling first."""
+
+    def __init__(
+        self,
+        *,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        checkpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "hashes", b"hashes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptProof: _TypeAlias = ReceiptProof  # noqa: Y015
+
+@_typing.final
 class Receipt(_message.Message):
     """Says where in the book a decision is written. It is written, durably, before the receipt exists."""
 
@@ -927,6 +971,7 @@ class Receipt(_message.Message):
     ENTRY_TIME_FIELD_NUMBER: _builtins.int
     ENTRY_BYTES_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The origin of the book."""
     index: _builtins.int
@@ -934,15 +979,19 @@ class Receipt(_message.Message):
     leaf_hash: _builtins.bytes
     """The RFC 6962 leaf hash of the entry: SHA-256(0x00 || entry)."""
     entry_bytes: _builtins.bytes
-    """The entry's exact bytes, with RECEIPT_LEVEL_FULL."""
+    """The entry's exact bytes, from RECEIPT_LEVEL_FULL on."""
     signature: _builtins.bytes
-    """An Ed25519 signature of the book's key over the receipt text, with RECEIPT_LEVEL_FULL.
+    """An Ed25519 signature of the book's key over the receipt text, from RECEIPT_LEVEL_FULL on.
     The text is "gatebook/receipt/v1\\n", then origin, index, lower-case hexadecimal leaf hash
     and the time in nanoseconds since the epoch, each followed by a newline.
     """
     @_builtins.property
     def entry_time(self) -> _timestamp_pb2.Timestamp:
         """When the entry was made."""
+
+    @_builtins.property
+    def proof(self) -> Global___ReceiptProof:
+        """The proof that the entry is in the published book, with RECEIPT_LEVEL_PROOF and RECEIPT_LEVEL_WITNESSED."""
 
     def __init__(
         self,
@@ -953,10 +1002,11 @@ class Receipt(_message.Message):
         entry_time: _timestamp_pb2.Timestamp | None = ...,
         entry_bytes: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        proof: Global___ReceiptProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_time", b"entry_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_time", b"entry_time", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_bytes", b"entry_bytes", "entry_time", b"entry_time", "index", b"index", "leaf_hash", b"leaf_hash", "origin", b"origin", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_bytes", b"entry_bytes", "entry_time", b"entry_time", "index", b"index", "leaf_hash", b"leaf_hash", "origin", b"origin", "proof", b"proof", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
