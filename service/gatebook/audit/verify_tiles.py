@@ -1,187 +1,207 @@
-"""Verification of the tiles of a copied book: every file, every byte.
+"""Verification of the tiles of a copied book, from its leaves to its root.
 
-Trusts nothing in the directory. Reads each bundle once, in order, and recomputes every tile from the
-leaves up; memory holds one row of hashes for each level, whatever the size of the book.
+Trusts nothing in the directory. Has ranges of entries verified, by several processes at once where that is
+worth it, takes what they find in order and recomputes every tile above them. Memory holds one row of hashes
+for each level and what a few ranges found, whatever the size of the book.
+
+A verification may begin late: at a size whose root somebody vouches for. What lies before it is then not
+read; the hashes at its right edge are, and count once they lead to that root.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from pathlib import Path
 
-from gatebook.errors import VerificationError
-from gatebook.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
-from gatebook.tlog.tiles import (
-    BUNDLE_BYTES_MAX,
-    ENTRIES,
-    TILE_BYTES,
-    TILE_HEIGHT,
-    TILE_WIDTH,
-    Tile,
-    decode_bundle,
-    hashes_root,
-    parse_path,
-    split_tile,
-    tile_count,
+from gatebook.audit.verify_entries import EntryJoin, EntryReport
+from gatebook.audit.verify_range import (
+    RANGE_ENTRIES,
+    Asked,
+    Failed,
+    Found,
+    Meaning,
+    RangeVerifier,
+    check_row,
+    read_tile,
 )
+from gatebook.errors import BookUnavailableError, VerificationError
+from gatebook.tlog.merkle import EMPTY_ROOT, fold, maximal_subtrees
+from gatebook.tlog.tiles import TILE_WIDTH, Tile, hashes_root, levels, split_tile, subtree_in_tile, tile_count
 
-_NOT_TILES = frozenset({"checkpoint", "vkey", "witnessed"})
-_FOLDERS_DEEP_MAX = 12
+_FIRST_LEVEL = 2
+"""The rows from here on are made here; those below belong to ranges."""
+_WAITING_PER_JOB = 2
 
 
 class TileVerifier:
     """One verification of one directory."""
 
-    def __init__(self, book: Path, size: int, sizes: set[int], promised: dict[int, bytes]) -> None:
+    def __init__(
+        self,
+        book: Path,
+        size: int,
+        sizes: Iterable[int],
+        promised: Mapping[int, bytes],
+        *,
+        meaning: Meaning | None = None,
+        vouched_size: int = 0,
+    ) -> None:
         """Takes the signed size, sizes at which roots are wanted, and leaf hashes promised at indexes.
 
-        Promises that are kept are taken out of `promised`.
+        Where somebody vouches for a size, what lies before it is not read, but for the rest of its last bundle.
         """
         self._book = book
         self._size = size
-        self._wanted = {*sizes, size}
-        self._promised = promised
+        self.first_index = max(vouched_size - 1, 0) // TILE_WIDTH * TILE_WIDTH
+        """The first entry that is read: at least one that is vouched for, which the first new one must continue."""
+        self._wanted = sorted({each for each in sizes if self.first_index < each <= size} | {size})
+        self._promised: dict[int, dict[int, bytes]] = {}  # by the range that the index is in
+        for index, leaf in promised.items():
+            self._promised.setdefault(index // RANGE_ENTRIES, {})[index] = leaf
+        self._meaning = meaning
         self._rows: list[list[bytes]] = []
-        self._numbers: list[int] = []
-        self._frontier = Frontier()
-        self.roots: dict[int, bytes] = {}
-        """The root at each wanted size that the book reaches."""
+        self._entries = EntryJoin(whole=not self.first_index)
+        self.roots = {0: EMPTY_ROOT}
+        """The root at each wanted size that is reached by what was read."""
         self.entry_bytes = 0
-        self.files = 0
 
-    def verify(self, progress: Callable[[int, int], None]) -> None:
-        """Checks every bundle and tile that the size needs.
+    def verify(self, progress: Callable[[int, int], None], jobs: int = 1) -> None:
+        """Checks every bundle and tile that the size needs, in so many processes.
 
         Raises:
             VerificationError: one is missing or wrong; `index` is the first entry concerned.
+            BookRefusedError: the store of people cannot be opened.
+            BookUnavailableError: a process ended before it was done.
         """
-        self._note_root()
-        for number in range((self._size + TILE_WIDTH - 1) // TILE_WIDTH):
-            first = number * TILE_WIDTH
-            self._verify_bundle(number, min(self._size - first, TILE_WIDTH))
-            progress(self._frontier.size, self._size)
-        for level, row in enumerate(self._rows):
+        self._rows = self._vouched_rows()
+        with closing(self._verified(list(self._ranges()), jobs)) as found_ranges:
+            for asked, found in found_ranges:
+                if isinstance(found, Failed):
+                    raise VerificationError(found.message, found.index)
+                self._take(asked, found)
+                progress(asked.end, self._size)
+        for level, row in enumerate(self._rows, _FIRST_LEVEL):
             if row:
-                self._check_row(level, row)
+                check_row(self._book, level, self._number(level, self._size), row)
 
-    def _verify_bundle(self, number: int, width: int) -> None:
-        bundle_tile, bundle = self._read(Tile(ENTRIES, number, width))
-        leaf_tile, leaves = self._read(Tile(0, number, width))
-        expected = [leaves[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES)]
-        offset, end = 0, len(bundle)
-        for index, leaf in enumerate(expected, number * TILE_WIDTH):
-            start = offset + 2
-            offset = start + int.from_bytes(bundle[offset:start], "big")
-            if start > end or offset > end:
-                raise VerificationError(f"entry {index} is cut short", index)
-            if leaf_hash(bundle[start:offset]) != leaf:
-                raise VerificationError(f"entry {index} does not hash to its leaf", index)
-            self._add(leaf, index)
-            self.entry_bytes += offset - start
-        if bundle_tile.width == width and offset != end:
-            message = f"{end - offset} bytes follow the last entry in `{bundle_tile.path}`"
-            raise VerificationError(message, number * TILE_WIDTH + width)
-        split_tile(leaves, leaf_tile)
+    def entry_report(self) -> EntryReport:
+        """Returns what the entries say.
 
-    def _add(self, leaf: bytes, index: int) -> None:
-        if self._promised and self._promised.pop(index, leaf) != leaf:
-            raise VerificationError(f"entry {index} is not the one that its receipt promises", index)
-        self._frontier.append(leaf)
-        self._note_root()
-        level, value = 0, leaf
+        Raises:
+            VerificationError: one breaks a rule; `index` is the first that does.
+        """
+        return self._entries.report()
+
+    def _ranges(self) -> Iterator[Asked]:
+        start = self.first_index
+        while start < self._size:
+            end = min((start // RANGE_ENTRIES + 1) * RANGE_ENTRIES, self._size)
+            sizes = tuple(size for size in self._wanted if start < size <= end and size % RANGE_ENTRIES)
+            promised = self._promised.get(start // RANGE_ENTRIES, {})
+            yield Asked(start, end, sizes, {at: leaf for at, leaf in promised.items() if start <= at < end})
+            start = end
+
+    def _verified(self, ranges: list[Asked], jobs: int) -> Generator[tuple[Asked, Found | Failed], None, None]:
+        """Yields what is found in each range, in order."""
+        jobs = min(jobs, len(ranges))
+        if jobs > 1:
+            yield from self._verified_apart(ranges, jobs)
+            return
+        with closing(RangeVerifier(self._book, self._meaning)) as verifier:
+            for asked in ranges:
+                yield asked, verifier.verify(asked)
+
+    def _verified_apart(self, ranges: list[Asked], jobs: int) -> Generator[tuple[Asked, Found | Failed], None, None]:
+        with closing(RangeVerifier(self._book, self._meaning)):
+            pass  # what cannot be opened is said here, and not by a process that ends
+        spawn = multiprocessing.get_context("spawn")
+        arguments = (self._book, self._meaning)
+        pool = ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin, initargs=arguments)
+        waiting: deque[tuple[Asked, Future[Found | Failed]]] = deque()
+        try:
+            for asked in ranges:
+                waiting.append((asked, pool.submit(_verify, asked)))
+                if len(waiting) > jobs * _WAITING_PER_JOB:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        except BrokenProcessPool as err:
+            raise BookUnavailableError("a process that verified entries ended: verify again with one job") from err
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _take(self, asked: Asked, found: Found) -> None:
+        self.entry_bytes += found.entry_bytes
+        if found.part is not None:
+            self._entries.add(found.part)
+        for size in asked.sizes:
+            self.roots[size] = fold([*self._edge(), *found.edges[size]])
+        if asked.end % RANGE_ENTRIES == 0:
+            self._add(found.root, asked.end)
+            if asked.end in self._wanted:
+                self.roots[asked.end] = fold(self._edge())
+
+    def _add(self, value: bytes, size: int) -> None:
+        """Adds the hash of a full range, and checks the tiles that are full with it."""
+        level = _FIRST_LEVEL
         while True:
-            if level == len(self._rows):
+            if level - _FIRST_LEVEL == len(self._rows):
                 self._rows.append([])
-                self._numbers.append(0)
-            row = self._rows[level]
+            row = self._rows[level - _FIRST_LEVEL]
             row.append(value)
             if len(row) < TILE_WIDTH:
                 return
-            self._check_row(level, row)
+            check_row(self._book, level, self._number(level, size) - 1, row)
             value = hashes_root(row)
-            self._rows[level] = []
-            self._numbers[level] += 1
+            self._rows[level - _FIRST_LEVEL] = []
             level += 1
 
-    def _note_root(self) -> None:
-        if self._frontier.size in self._wanted:
-            self.roots[self._frontier.size] = self._frontier.root()
+    def _edge(self) -> list[bytes]:
+        """Returns the maximal complete subtrees over the ranges taken so far, the largest first."""
+        return [
+            subtree_in_tile(row, level, number)
+            for row in reversed(self._rows)
+            for level, number in maximal_subtrees(len(row))
+        ]
 
-    def _check_row(self, level: int, row: list[bytes]) -> None:
-        """Checks a tile above the leaves against what the leaves give; the leaves' own are checked by now."""
-        if level == 0:
-            return
-        tile, content = self._read(Tile(level, self._numbers[level], len(row)))
-        hashes = split_tile(content, tile)
-        for number, (stated, computed) in enumerate(zip(hashes, row, strict=False)):
-            if stated != computed:
-                index = tile.first_index + (number << TILE_HEIGHT * level)
-                raise VerificationError(f"`{tile.path}` does not follow from the entries from {index} on", index)
+    def _vouched_rows(self) -> list[list[bytes]]:
+        """Returns the hashes over ranges that are not read; the root of the vouched size shows whether they hold."""
+        start = self.first_index // RANGE_ENTRIES * RANGE_ENTRIES
+        return [self._vouched_row(level, start) for level in range(_FIRST_LEVEL, levels(start))]
 
-    def _read(self, tile: Tile) -> tuple[Tile, bytes]:
-        """Returns a tile, or the full one that took the place of a partial one."""
-        full = Tile(tile.level, tile.number)
-        for each in (tile,) if tile.full else (tile, full):
-            content = _content(self._book / each.path, each)
-            if content is not None:
-                return each, content
-        raise VerificationError(f"`{tile.path}` is missing", tile.first_index)
+    def _vouched_row(self, level: int, start: int) -> list[bytes]:
+        number = self._number(level, start)
+        width = tile_count(level, start) - number * TILE_WIDTH
+        if not width:
+            return []
+        now = min(tile_count(level, self._size) - number * TILE_WIDTH, TILE_WIDTH)
+        tile, content = read_tile(self._book, Tile(level, number, now))
+        return split_tile(content, tile)[:width]
 
-    def verify_files(self) -> int:
-        """Checks that every file belongs to the book; returns how many entries lie beyond the signed size.
-
-        Raises:
-            VerificationError: a file is none of a book, or contradicts what is verified.
-        """
-        beyond = 0
-        for path in _files(self._book, self._book, 0):
-            self.files += 1
-            name = path.relative_to(self._book).as_posix()
-            if name in _NOT_TILES:
-                continue
-            tile = parse_path(name)
-            beyond = max(beyond, self._check_other(tile))
-        return beyond
-
-    def _check_other(self, tile: Tile) -> int:
-        """Checks a file that other sizes than the signed one need; returns how far it reaches beyond."""
-        count = tile_count(tile.level, self._size)
-        signed_width = min(max(count - tile.number * TILE_WIDTH, 0), TILE_WIDTH)
-        if tile.width == signed_width:
-            return 0
-        content = _content(self._book / tile.path, tile) or b""
-        parts = decode_bundle(content, tile) if tile.level == ENTRIES else split_tile(content, tile)
-        if signed_width:
-            verified_tile, verified = self._read(Tile(tile.level, tile.number, signed_width))
-            split = decode_bundle if tile.level == ENTRIES else split_tile
-            for number, (part, right) in enumerate(zip(parts, split(verified, verified_tile), strict=False)):
-                if part != right and number < signed_width:
-                    index = tile.first_index + (number << TILE_HEIGHT * max(tile.level, 0))
-                    raise VerificationError(f"`{tile.path}` contradicts entry {index}", index)
-        end = (tile.number * TILE_WIDTH + tile.width) << TILE_HEIGHT * max(tile.level, 0)
-        return max(end - self._size, 0)
+    @staticmethod
+    def _number(level: int, size: int) -> int:
+        """Returns the number of the tile of a level that the entry after a size belongs to."""
+        return tile_count(level, size) // TILE_WIDTH
 
 
-def _content(path: Path, tile: Tile) -> bytes | None:
-    bytes_max = BUNDLE_BYTES_MAX if tile.level == ENTRIES else TILE_BYTES
-    try:
-        with path.open("rb") as file:
-            return file.read(bytes_max + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as err:
-        raise VerificationError(f"cannot read `{tile.path}`: {err.strerror}", tile.first_index) from err
+_verifier: RangeVerifier | None = None  # of this process; set once, by `_begin`
 
 
-def _files(folder: Path, book: Path, depth: int) -> Iterator[Path]:
-    """Yields every file, in no order. Nothing but plain files and folders may be there."""
-    with os.scandir(folder) as found:
-        for each in found:
-            path = Path(each.path)
-            if each.is_dir(follow_symlinks=False) and depth < _FOLDERS_DEEP_MAX:
-                yield from _files(path, book, depth + 1)
-            elif each.is_file(follow_symlinks=False):
-                yield path
-            else:
-                raise VerificationError(f"`{path.relative_to(book).as_posix()}` is no file of a book")
+def _begin(book: Path, meaning: Meaning | None) -> None:
+    global _verifier  # noqa: PLW0603  # a process of a pool has nowhere else to keep it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
+    _verifier = RangeVerifier(book, meaning)
+
+
+def _verify(asked: Asked) -> Found | Failed:
+    if _verifier is None:
+        raise RuntimeError("a process of the pool was not begun")
+    return _verifier.verify(asked)

@@ -33,7 +33,7 @@ from gatebook.audit.recovery import Replay
 from gatebook.audit.signer import read_signing_key
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.verify import verify_book
-from gatebook.audit.verify_copy import Copy, verify_meaning
+from gatebook.audit.verify_copy import Copy
 from gatebook.backup.archive import read_archive, read_backup_folder
 from gatebook.backup.contents import (
     LIST_FILE,
@@ -203,8 +203,8 @@ def _verify(data: Path, key: VerifierKey, remembered: Sequence[bytes], progress:
     known = [open_checkpoint(note, key) for note in remembered]
     published = open_checkpoint(_read(layout.checkpoint), key)
     older = [note for note, each in zip(remembered, known, strict=True) if each.size <= published.size]
-    report = verify_book(layout.book, key, remembered=older, wal=layout.wal, progress=progress("verifying bytes"))
-    verify_meaning(Copy.at(data), report, progress("verifying entries"))
+    meaning = Copy.at(data).meaning(key.name)
+    verify_book(layout.book, key, remembered=older, wal=layout.wal, meaning=meaning, progress=progress("verifying"))
     size, root = _check_tail(layout, published, [each for each in known if each.size > published.size])
     return Found(size, root, published.size, max((each.size for each in known), default=0))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,16 @@ from google.protobuf import json_format
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gatebook.audit.verify import Report, verify_book
-from gatebook.audit.verify_copy import Copy, verify_meaning
+from gatebook.audit.verify_copy import Copy
 from gatebook.audit.verify_entries import EntryReport
-from gatebook.cli.memory import memory_of, memory_options, policy_of, read_key_text, witness_options
+from gatebook.cli.memory import Memory, memory_of, memory_options, policy_of, read_key_text, witness_options
 from gatebook.cli.output import COULD_NOT_ASK, NO, fail, json_option, stderr, stdout, told_time
 from gatebook.errors import BookCorruptError, GatebookError, VerificationError
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt
 from gatebook.v1 import types_pb2
+
+JOBS_MAX = 256
 
 
 @click.command()
@@ -35,6 +38,15 @@ from gatebook.v1 import types_pb2
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Receipts that the book must keep: JSON lines, each a Receipt.",
 )
+@click.option(
+    "--since",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read only what is new since the last run with this file, which keeps up to where that verified; the first "
+    "run reads all.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, JOBS_MAX), help="How many processes verify at once; else one for each core."
+)
 @json_option
 def verify(  # noqa: PLR0913  # each is an option
     *,
@@ -46,6 +58,8 @@ def verify(  # noqa: PLR0913  # each is an option
     witnesses_needed: int | None,
     witness_policy: Path | None,
     receipts: Path | None,
+    since: Path | None,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Check every byte of the book at PATH: a copied `book` directory, or a whole data directory.
@@ -56,6 +70,7 @@ def verify(  # noqa: PLR0913  # each is an option
 
     \b
     gatebook audit verify copy/book --vkey gatebook.vkey --witness w1.vkey
+    gatebook audit verify copy/book --vkey gatebook.vkey --since verified
     """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
     copy = Copy.at(path)
     try:
@@ -63,8 +78,9 @@ def verify(  # noqa: PLR0913  # each is an option
         memory = memory_of(key, remember, forget=forget)
         witnesses = policy_of(key, witness_keys, witnesses_needed, witness_policy)
         promised = read_receipts(receipts) if receipts is not None else []
+        verified = Memory(since, asked=True)
+        remembered, before = memory.notes(), verified.notes()
         with told_progress(quiet=as_json) as stage:
-            remembered = memory.notes()
             report = verify_book(
                 copy.book,
                 key,
@@ -72,10 +88,12 @@ def verify(  # noqa: PLR0913  # each is an option
                 receipts=promised,
                 witnesses=witnesses,
                 wal=copy.wal,
-                progress=stage("bytes"),
+                since=before[0] if before else None,
+                meaning=copy.meaning(key.name),
+                jobs=jobs or len(os.sched_getaffinity(0)),
+                progress=stage("entries"),
             )
-            entries = verify_meaning(copy, report, stage("entries"))
-        warning = memory.put(report.note, remembered)
+        warning = memory.put(report.note, remembered) or verified.put(report.note, before)
     except VerificationError as error:
         told_failure(error, as_json=as_json)
     except GatebookError as error:
@@ -86,7 +104,7 @@ def verify(  # noqa: PLR0913  # each is an option
         others = sorted(str(book.parent) for book in path.glob("workers/*/book"))
         if warning:
             report = dataclasses.replace(report, warnings=(*report.warnings, warning))
-        told_success(report, entries, others, as_json=as_json)
+        told_success(report, others, as_json=as_json)
 
 
 def read_receipts(path: Path) -> list[Receipt]:
@@ -134,14 +152,16 @@ def told_failure(error: VerificationError | BookCorruptError, *, as_json: bool) 
     fail(f"NOT VERIFIED: {error.message}{where}", NO)
 
 
-def told_success(report: Report, entries: EntryReport, others: Sequence[str], *, as_json: bool) -> None:
+def told_success(report: Report, others: Sequence[str], *, as_json: bool) -> None:
     """Says what was verified, and what was not; `others` are the books of further workers."""
+    entries = report.entries or EntryReport({}, 0)
     if as_json:
         fields = {
             "verified": True,
             "origin": report.origin,
             "size": report.size,
             "root": base64.b64encode(report.root).decode(),
+            "first_index": report.first_index,
             "entry_bytes": report.entry_bytes,
             "files": report.files,
             "kinds": entries.kinds,
@@ -177,6 +197,8 @@ def facts(report: Report, entries: EntryReport) -> Sequence[tuple[str, str]]:
         ("entries", kinds or "none"),
         ("read", f"{report.entry_bytes} bytes of entries in {report.files} files"),
     ]
+    if report.first_index:
+        found.append(("since", f"entry {report.first_index}: what is before it was verified by an earlier run"))
     if report.remembered_size:
         found.append(("continues", f"the remembered checkpoint of size {report.remembered_size}"))
     if report.cosigned:
