@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.audit_samples import NOW, ORIGIN, POLICY_REVISION, decided, entry
 
 from gatebook.audit.entry import PolicyEvent, Stamp, encode_policy, encode_system
 from gatebook.audit.people import People
-from gatebook.audit.verify_entries import verify_entries
+from gatebook.audit.verify_entries import EntryJoin, EntryReport, EntryVerifier, verify_entries
 from gatebook.errors import VerificationError
 from gatebook.v1 import entry_pb2
 
@@ -108,3 +109,51 @@ def test_a_deleted_key_is_noticed(book: Listed, people: People) -> None:
     with pytest.raises(VerificationError, match="missing from the store") as caught:
         verify_entries(book, ORIGIN, people=people)
     assert caught.value.index == 2
+
+
+def joined(book: Listed, people: People, cuts: Sequence[int]) -> EntryReport:
+    """Verifies in parts that know nothing of each other."""
+    join, ends = EntryJoin(), [0, *cuts, book.size]
+    for start, end in pairwise(ends):
+        verifier = EntryVerifier(ORIGIN, people, start)
+        verifier.add(book.read(start, end))
+        join.add(verifier.part())
+    return join.report()
+
+
+CUTS = [[300], [301], [299, 300], [1], [2], [1, 2, 3], [600, 601]]
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+def test_parts_say_what_the_whole_says(book: Listed, people: People, cuts: list[int]) -> None:
+    """Parts that were verified apart are joined to the same report, wherever the cuts are."""
+    assert verify_entries(book, ORIGIN, people=people) == joined(book, people, cuts)
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {300: changed(lambda e: e.entry_time.FromDatetime(NOW - timedelta(microseconds=1)))},
+        {300: changed(lambda e: setattr(e, "control_link", 0))},
+        {2: changed(lambda e: setattr(e, "control_link", 1))},
+        {
+            300: changed(lambda e: setattr(e, "kind", 77)),
+            299: changed(lambda e: e.sealed[0].pseudonyms.append(bytes(16))),
+        },
+        {300: changed(lambda e: setattr(e, "control_link", 0)), 301: changed(lambda e: setattr(e, "salt", b""))},
+        {1: changed(lambda e: setattr(e, "kind", entry_pb2.ENTRY_KIND_READ))},
+    ],
+)
+def test_parts_find_the_fault_that_the_whole_finds(
+    book: Listed, people: People, cuts: list[int], changes: dict[int, Callable[[bytes], bytes]]
+) -> None:
+    """A broken rule has the same index and the same words, also where it lies between two parts."""
+    for index, change in changes.items():
+        book.entries[index] = change(book.entries[index])
+    with pytest.raises(VerificationError) as whole:
+        verify_entries(book, ORIGIN, people=people)
+    with pytest.raises(VerificationError) as parts:
+        joined(book, people, cuts)
+
+    assert (whole.value.index, whole.value.message) == (parts.value.index, parts.value.message)
