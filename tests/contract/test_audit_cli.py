@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from google.protobuf import json_format
 from tests.serving import POLICIES, RunningServer, serving
 
+from gatebook.audit.opening import sign
 from gatebook.cli import main
 from gatebook.tlog.keys import SigningKey, VerifierKey
 from gatebook.tlog.merkle import leaf_hash
@@ -241,6 +242,28 @@ def test_verify_a_whole_data_directory(server: RunningServer, tmp_path: Path) ->
     done = run("audit", "verify", str(copy), "--vkey", str(copy / "book" / "vkey"))
 
     assert (done.exit_code, done.stderr) == (YES, "")
+
+
+def test_verify_only_what_is_new(server: RunningServer, copied: Path) -> None:
+    """`--since` reads all at first, then what is new, and keeps where that ended; a failure changes nothing."""
+    since = copied.parent / "verified"
+    arguments = ["--vkey", vkey_of(server), "--no-remember", "--since", str(since), "--jobs", "2", "--json"]
+    first = run("audit", "verify", str(copied), *arguments)
+    kept = since.read_bytes()
+    again = run("audit", "verify", str(copied), *arguments)
+    other = SigningKey.generate("other.test/book")
+    since.write_bytes(sign(other, 1, bytes(32), 0).note)
+    refused = run("audit", "verify", str(copied), *arguments)
+
+    assert (YES, YES, NO) == (first.exit_code, again.exit_code, refused.exit_code), again.output
+    assert kept == (copied / "checkpoint").read_bytes()
+    assert (0, json.loads(first.stdout)["size"]) == (
+        json.loads(again.stdout)["first_index"],
+        json.loads(again.stdout)["size"],
+    )
+    assert since.read_bytes() == sign(other, 1, bytes(32), 0).note
+    since.write_bytes(b"damaged")
+    assert run("audit", "verify", str(copied), *arguments).exit_code not in {YES, NO}
 
 
 def test_verify_names_a_flipped_bit(server: RunningServer, copied: Path) -> None:
