@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import base64
-import random
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.audit_samples import (
-    DIRECTORY_REVISION,
-    EVERYTHING_KNOWN,
-    NOW,
-    ORIGIN,
-    decided,
-    decision,
-    found_people,
-    request,
-)
+from tests.audit_samples import ORIGIN
+from tests.filters import FIELDS, FILTERS, IDS, NAMES, SIZE, matches, near, write_some
 
 from gatebook.audit.book import Book
-from gatebook.audit.decision_entry import encode_decision
-from gatebook.audit.entry import PolicyEvent, ReadEvent, Stamp, encode_policy, encode_read, encode_system, to_timestamp
 from gatebook.audit.index import Index
 from gatebook.audit.people import People
 from gatebook.audit.query import Query
@@ -42,54 +30,9 @@ from gatebook.errors import (
 )
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
-from gatebook.v1.audit_service_pb2 import EntryFilter, EntryRecord, ListEntriesRequest
-from gatebook.values import ColumnOutcome, Effect, Entity, Reason, Revision
+from gatebook.v1.audit_service_pb2 import EntryFilter, ListEntriesRequest
 
-SIZE = 300
-IDS = ["ana.silva", "ben.okoro", "chidi.eze", "mallory.unknown", "svc-trainer-7"]
-RESOURCES = ["mci.prompts", "mci.prompts2", "ai_usage.token_usage"]
-COLUMNS = ["prompt_text", "prompt", "tokens_in", "ts"]
-ACTIONS = ["read", "export"]
-PURPOSES = ["model", "model.training", "model.training.evaluation", "model_x", "model/x", "billing"]
-CALLERS = ["local", "svc-dashboard"]
-REVISIONS = [Revision(c * 64, i + 1) for i, c in enumerate("ab")]
 NEWEST, OLDEST = audit_service_pb2.ENTRY_ORDER_NEWEST_FIRST, audit_service_pb2.ENTRY_ORDER_OLDEST_FIRST
-
-
-def some_entry(chance: random.Random, people: People, number: int, link: int) -> bytes:
-    """Returns an entry of some kind about something."""
-    stamp = Stamp.of(NOW + timedelta(seconds=number // 3), chance.choice(CALLERS), link)
-    kind = chance.random()
-    if kind < 0.05:
-        event = PolicyEvent(step=entry_pb2.POLICY_STEP_ACTIVATED, revision=chance.choice(REVISIONS))
-        return encode_policy(event, stamp)
-    if kind < 0.1:
-        return encode_read(ReadEvent(method="GetEntry", people=(people.stranger,)), stamp, ORIGIN)
-    if kind < 0.12:
-        return encode_system(entry_pb2.SYSTEM_EVENT_STARTED, stamp, version="1")
-    known = frozenset(name for name in EVERYTHING_KNOWN if chance.random() < 0.8)
-    columns = chance.sample(COLUMNS, chance.randint(0, 3))
-    row = {"id": chance.choice(IDS)} if chance.random() < 0.2 else None
-    asked = request(
-        subject=Entity(chance.choice(["user", "service"]), chance.choice(IDS)),
-        actor=Entity("agent", chance.choice(IDS)) if chance.random() < 0.3 else None,
-        action=chance.choice(ACTIONS),
-        resource=chance.choice(RESOURCES),
-        columns=tuple(columns),
-        purpose=chance.choice(["", *PURPOSES]),
-        row=row,
-    )
-    outcome = decision(
-        effect=chance.choice([Effect.ALLOW, Effect.DENY]),
-        reason=chance.choice([Reason.ALLOWED, Reason.NO_MATCHING_RULE, Reason.UNKNOWN_SUBJECT]),
-        policy_revision=chance.choice(REVISIONS),
-        directory_revision=chance.choice([DIRECTORY_REVISION, DIRECTORY_REVISION, None]),
-        columns=tuple(ColumnOutcome(c, Effect.ALLOW, Reason.ALLOWED) for c in columns),
-        data_subjects=(row["id"],) if row else (),
-        vocabulary_known=known,
-    )
-    one = decided(asked, outcome, number)
-    return encode_decision(one, stamp, found_people(people, one), ORIGIN)
 
 
 class Hashed:
@@ -118,15 +61,10 @@ class Library:
 
     def __init__(self, data: Path, seed: int) -> None:
         """Writes the book."""
-        chance = random.Random(seed)  # a repeatable choice is wanted
         self.data = data
         self.people = People.open(data)
         self.book = Book.open(data, origin=ORIGIN)
-        link = 0
-        while self.book.size < SIZE:
-            raw = some_entry(chance, self.people, self.book.size, link)
-            self.book.append_group([raw])
-            link = self.book.size if entry_pb2.AuditEntry.FromString(raw).kind == entry_pb2.ENTRY_KIND_POLICY else link
+        write_some(self.book, self.people, SIZE, seed)
         raw_entries = self.book.read(0, SIZE)
         self.records = [open_record(i, raw, ORIGIN, self.people) for i, raw in enumerate(raw_entries)]
         self.open()
@@ -177,57 +115,6 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         one.close()
 
 
-def matches(record: EntryRecord, wanted: EntryFilter) -> bool:
-    """Tells whether an entry matches: the meaning of a filter, in the words of its fields."""
-    entry, decided_entry = record.entry, record.entry.decision
-    ids = {record.request.subject.id, record.request.actor.id}
-    digests = {decided_entry.policy_revision.digest, entry.policy.revision.digest}
-    purpose, time = decided_entry.purpose, entry.entry_time.ToNanoseconds()
-    return all(
-        (
-            not wanted.subject_id or wanted.subject_id in ids,
-            not wanted.resource_id or wanted.resource_id == decided_entry.resource_id,
-            not wanted.column or wanted.column in {column.column for column in decided_entry.columns},
-            not wanted.action or wanted.action == decided_entry.action,
-            not wanted.purpose
-            or (purpose if wanted.purpose == "*" else f"{purpose}.".startswith(f"{wanted.purpose}.")),
-            not wanted.effect or wanted.effect == decided_entry.effect,
-            not wanted.reason or wanted.reason == decided_entry.reason,
-            not wanted.revision or wanted.revision in digests,
-            not wanted.caller or wanted.caller == entry.caller,
-            not wanted.decision_id or wanted.decision_id == decided_entry.decision_id,
-            not wanted.kind or wanted.kind == entry.kind,
-            not wanted.HasField("start_time") or time >= wanted.start_time.ToNanoseconds(),
-            not wanted.HasField("end_time") or time < wanted.end_time.ToNanoseconds(),
-            record.index >= wanted.start_index,
-            not wanted.end_index or record.index < wanted.end_index,
-        )
-    )
-
-
-TIMES = st.integers(-2, SIZE // 3 + 2).map(lambda s: to_timestamp(NOW + timedelta(seconds=s)))
-FIELDS: dict[str, st.SearchStrategy[object]] = {
-    "subject_id": st.sampled_from([*IDS, "nobody"]),
-    "resource_id": st.sampled_from([*RESOURCES, "mci"]),
-    "column": st.sampled_from([*COLUMNS, "none"]),
-    "action": st.sampled_from([*ACTIONS, "none"]),
-    "purpose": st.sampled_from([*PURPOSES, "mod", "*", "model.", "%", "model_training"]),
-    "effect": st.sampled_from(types_pb2.Effect.values()),
-    "reason": st.sampled_from([0, 1, 2, 8, 26]),
-    "revision": st.sampled_from([*(r.digest for r in REVISIONS), DIRECTORY_REVISION.digest]),
-    "caller": st.sampled_from([*CALLERS, "gatebook"]),
-    "decision_id": st.integers(0, SIZE).map(lambda n: f"01930000-0000-7000-8000-{n:012}"),
-    "kind": st.sampled_from(entry_pb2.EntryKind.values()),
-    "start_time": TIMES,
-    "end_time": TIMES,
-    "start_index": st.integers(0, SIZE + 1),
-    "end_index": st.integers(0, SIZE + 1),
-}
-FILTERS = st.lists(st.sampled_from(sorted(FIELDS)), max_size=6, unique=True).flatmap(
-    lambda names: st.fixed_dictionaries({name: FIELDS[name] for name in names})
-)
-
-
 @settings(max_examples=300)
 @given(
     fields=FILTERS,
@@ -245,6 +132,20 @@ def test_pages_are_what_a_look_at_every_entry_finds(
         expected.reverse()
 
     assert library.all_pages(wanted, order, page_size, size) == expected
+
+
+@settings(max_examples=300)
+@given(at=st.integers(0, SIZE - 1), names=NAMES, order=st.sampled_from([NEWEST, OLDEST]), page_size=st.integers(1, 7))
+def test_filters_by_any_fields_of_an_entry_find_it(
+    library: Library, at: int, names: list[str], order: int, page_size: int
+) -> None:
+    """Whatever fields are combined, the answer is that of a look at every entry, and the entry is in it."""
+    record = library.records[at]
+    wanted = near(record, names, {at: record.request.subject.id})
+    expected = [each.index for each in library.records if matches(each, wanted)]
+
+    assert library.all_pages(wanted, order, page_size) == (expected if order == OLDEST else expected[::-1])
+    assert at in expected
 
 
 @pytest.mark.parametrize("field", sorted(FIELDS))

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import click
-from google.protobuf import json_format
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gatebook.cli.audit_checkpoint import checkpoint
+from gatebook.cli.audit_export import export, verify_export
 from gatebook.cli.audit_filter import filter_options, origin_option
+from gatebook.cli.audit_pages import NEWEST_FIRST, OLDEST_FIRST, json_line, pages
 from gatebook.cli.audit_text import COLUMNS, facts, row
 from gatebook.cli.audit_verify import verify
 from gatebook.cli.output import (
@@ -25,7 +20,6 @@ from gatebook.cli.output import (
     fail,
     json_option,
     print_json,
-    stderr,
     stdout,
     table,
     target_option,
@@ -37,13 +31,11 @@ from gatebook.tlog.proof import Proof
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 
-PAGE_SIZE_MAX = 1_000
 INDEX_DIGITS_MAX = 19
 """A longer number is the id of a decision."""
 NARROW_COLUMNS = 4
 """The first columns of a list, which are not wrapped."""
 PIPE_WIDTH = 10_000
-NEWEST_FIRST, OLDEST_FIRST = pb.ENTRY_ORDER_NEWEST_FIRST, pb.ENTRY_ORDER_OLDEST_FIRST
 
 
 @click.group()
@@ -94,26 +86,6 @@ def covered(answer: pb.ListEntriesResponse) -> str:
     return f"{sum(sizes.values())} in {len(sizes)} books"
 
 
-def pages(
-    stub: AuditServiceStub,
-    wanted: pb.EntryFilter,
-    order: pb.EntryOrder.ValueType,
-    origin: str,
-    limit: int | None = None,
-) -> Iterator[pb.ListEntriesResponse]:
-    """Yields pages until there are no more, or together they have `limit` entries."""
-    request = pb.ListEntriesRequest(filter=wanted, order=order, origin=origin)
-    count = 0
-    while limit is None or count < limit:
-        request.page_size = PAGE_SIZE_MAX if limit is None else min(PAGE_SIZE_MAX, limit - count)
-        page = stub.ListEntries(request, timeout=ASK_TIMEOUT_SECONDS)
-        yield page
-        count += len(page.entries)
-        request.page_token = page.next_page_token
-        if not page.next_page_token:
-            return
-
-
 @audit.command()
 @filter_options
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="So many entries first.")
@@ -151,12 +123,6 @@ def follow_from(stub: AuditServiceStub, request: pb.TailEntriesRequest, *, as_js
 def print_entry(record: pb.EntryRecord, *, as_json: bool) -> None:
     """Prints one entry on a line of its own."""
     click.echo(json_line(record) if as_json else "  ".join(filter(None, row(record))))
-
-
-def json_line(record: pb.EntryRecord) -> str:
-    """Returns an entry as one line of JSON, with its index also where that is 0."""
-    fields = json_format.MessageToDict(record, preserving_proto_field_name=True)
-    return json.dumps({"index": str(record.index), **fields}, ensure_ascii=False)
 
 
 def wide_stdout() -> Console:
@@ -240,49 +206,6 @@ def witnessed_size(stub: AuditServiceStub, index: int, origin: str) -> int:
 
 
 @audit.command()
-@filter_options
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-@click.option("--raw", is_flag=True, help="With the exact bytes of each entry (base64), which are what is proved.")
-@origin_option
-@target_option
-def export(*, wanted: pb.EntryFilter, out: Path | None, raw: bool, origin: str, target: str) -> None:
-    """Write all entries that match as JSON lines, the oldest first."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed} entries"), TimeElapsedColumn())
-    with (
-        whole_file(out) as file,
-        Progress(*columns, console=stderr(), disable=out is None or not sys.stderr.isatty()) as progress,
-        channel(target) as opened,
-    ):
-        task = progress.add_task("", total=None)
-        for page in pages(AuditServiceStub(opened), wanted, OLDEST_FIRST, origin):
-            write_lines(file, page, raw=raw)
-            progress.advance(task, len(page.entries))
-
-
-@contextmanager
-def whole_file(path: Path | None) -> Iterator[IO[str]]:
-    """Opens a file that appears under its name when it is complete, and not at all otherwise; None is stdout."""
-    if path is None:
-        yield sys.stdout
-        return
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_lines(file: IO[str], page: pb.ListEntriesResponse, *, raw: bool) -> None:
-    """Writes one line for each entry."""
-    for record in page.entries:
-        if not raw:
-            record.ClearField("entry_bytes")
-        file.write(json_line(record) + "\n")
-
-
-@audit.command()
 @target_option
 @json_option
 def books(*, target: str, as_json: bool) -> None:
@@ -296,5 +219,7 @@ def books(*, target: str, as_json: bool) -> None:
         wide_stdout().print(table("origin", "published", "verifier key", rows=rows))
 
 
+audit.add_command(export)
 audit.add_command(verify)
+audit.add_command(verify_export)
 audit.add_command(checkpoint)

@@ -1,0 +1,41 @@
+"""Lists of entries as commands ask for them: page by page, whole or up to a number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from google.protobuf import json_format
+
+from gatebook.cli.output import ASK_TIMEOUT_SECONDS
+from gatebook.v1 import audit_service_pb2 as pb
+from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
+
+PAGE_SIZE_MAX = 1_000
+NEWEST_FIRST, OLDEST_FIRST = pb.ENTRY_ORDER_NEWEST_FIRST, pb.ENTRY_ORDER_OLDEST_FIRST
+
+
+def pages(
+    stub: AuditServiceStub,
+    wanted: pb.EntryFilter,
+    order: pb.EntryOrder.ValueType,
+    origin: str,
+    limit: int | None = None,
+) -> Iterator[pb.ListEntriesResponse]:
+    """Yields pages until there are no more, or together they have `limit` entries."""
+    request = pb.ListEntriesRequest(filter=wanted, order=order, origin=origin)
+    count = 0
+    while limit is None or count < limit:
+        request.page_size = PAGE_SIZE_MAX if limit is None else min(PAGE_SIZE_MAX, limit - count)
+        page = stub.ListEntries(request, timeout=ASK_TIMEOUT_SECONDS)
+        yield page
+        count += len(page.entries)
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return
+
+
+def json_line(record: pb.EntryRecord) -> str:
+    """Returns an entry as one line of JSON, with its index also where that is 0."""
+    fields = json_format.MessageToDict(record, preserving_proto_field_name=True)
+    return json.dumps({"index": str(record.index), **fields}, ensure_ascii=False)
