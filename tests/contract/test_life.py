@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.contract.conftest import require_verified
 from tests.serving import POLICIES, RunningServer, gatebook, serving
 
 from gatebook.tlog.merkle import leaf_hash
@@ -77,28 +75,6 @@ def entries_of(server: RunningServer) -> Iterator[audit_service_pb2.EntryRecord]
             if not response.next_page_token:
                 return
             request.page_token = response.next_page_token
-
-
-@pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.long)])
-def test_every_receipt_survives_a_kill_at_any_moment(tmp_path: Path, kills: int) -> None:
-    """After kill -9 under load, each receipt that a client holds is in the book, at its index, with its leaf hash."""
-    random_source = random.Random(2026)
-    data = tmp_path / "data"
-    receipts: list[types_pb2.Receipt] = []
-    for _ in range(kills):
-        server = RunningServer(data, "--policies", str(BASIC))
-        load = Load(server, callers=6)
-        threading.Event().wait(random_source.uniform(0.02, 0.5))
-        server.kill()
-        load.stop()
-        receipts += load.receipts
-    with serving(data) as server:
-        leaves = {record.index: record.leaf_hash for record in entries_of(server)}
-    require_verified(data)
-
-    assert len(receipts) > kills
-    assert [r.leaf_hash for r in receipts] == [leaves[r.index] for r in receipts]
 
 
 def test_a_drain_answers_what_was_accepted(tmp_path: Path) -> None:

@@ -1,42 +1,233 @@
-"""The life of a book as a program: opens it, appends, publishes, closes; prints each acknowledged index and leaf.
+"""The life of a book, in a process that waits until somebody traces it.
 
-Exit codes: 0 done, 3 the book said that it is unavailable, 74 a write or sync failed.
+Is run as a program, with a Python path that finds `gatebook` and `tests`. Reads lines `<data dir>` and forks a child for each, whose number it prints. The child waits for a line `go` and then
+lives: it opens the book and its people, appends groups of which each names a new person, has a clerk in another
+process publish and index them, and closes all. All of that is done by its first thread, so that its file calls can be
+counted. What it would have answered it writes to the memory of `<data dir>.told`, which outlives it and is no call.
+The clerk writes its number to `<data dir>.clerk` and waits until `<data dir>.go` is there, if `<data dir>.wait` is.
+At last the program prints how the child ended: 0 done, 3 the book said that it is unavailable, 74 a write or sync
+failed, negative: by a signal.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
+import mmap
+import os
+import signal
+import socket
+import struct
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+from tests.audit_samples import decided, found_people, request
+
 from gatebook.audit.book import Book
+from gatebook.audit.chain import find_end
+from gatebook.audit.clerk import main as attend
+from gatebook.audit.clerk_words import Begin
+from gatebook.audit.clerking import Clerking
+from gatebook.audit.decision_entry import encode_decision
+from gatebook.audit.entry import Stamp, encode_system, nanoseconds
 from gatebook.audit.limits import BookLimits
+from gatebook.audit.people import People
 from gatebook.audit.publish import Publisher
-from gatebook.audit.writer import end_process
-from gatebook.errors import BookFailedError, BookRefusedError, BookUnavailableError
+from gatebook.audit.writer import EXIT_BOOK_FAILED
+from gatebook.errors import BookFailedError, GatebookError
+from gatebook.v1 import entry_pb2
+from gatebook.values import Entity
 
 ORIGIN = "gatebook.test/book"
-LIMITS = BookLimits(segment_bytes=8_192, group_entries_max=64, group_bytes_max=4_000)
+LIMITS = BookLimits(segment_bytes=12_288, group_entries_max=64, group_bytes_max=6_000)
+GROUPS, GROUP_ENTRIES, PUBLISH_EVERY = 7, 45, 3
+"""More than 256 entries, so that full tiles take the place of partial ones, and more than two segments."""
+UNAVAILABLE = 3
+WAIT_SECONDS = 30.0
+TELLING = struct.Struct(">Q32sQ64s")
+COUNT = struct.Struct(">Q")
+NUMBER = struct.Struct(">i")
+TOLD_BYTES = COUNT.size + 2_000 * TELLING.size
+SET_PTRACER, ANY = 0x59616D61, -1
 
 
-def live(data: Path) -> None:
-    """Appends six groups and publishes thrice."""
-    book = Book.open(data, origin=ORIGIN, limits=LIMITS)
-    publisher = Publisher(book)
-    for number in range(6):
-        appended = book.append_group([b"%d of group %d" % (at, number) * 8 for at in range(3 + 6 * number)])
-        for index, leaf in enumerate(appended.leaf_hashes, appended.first_index):
-            sys.stdout.write(f"{index} {leaf.hex()}\n")
+class Told:
+    """What was answered, in memory that a kill leaves."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes a file of the right size."""
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), TOLD_BYTES)
+        self._count = 0
+
+    def tell(self, index: int, leaf: bytes, time_ns: int, signature: bytes) -> None:
+        """Answers: from here on the entry must be in the book."""
+        at = COUNT.size + self._count * TELLING.size
+        self._memory[at : at + TELLING.size] = TELLING.pack(index, leaf, time_ns, signature)
+        self._count += 1
+        self._memory[: COUNT.size] = COUNT.pack(self._count)
+
+
+def read_told(path: Path) -> list[tuple[int, bytes, int, bytes]]:
+    """Returns index, leaf hash, time and signature of each answer."""
+    content = path.read_bytes()
+    [count] = COUNT.unpack(content[: COUNT.size])
+    return list(TELLING.iter_unpack(content[COUNT.size : COUNT.size + count * TELLING.size]))
+
+
+class Nursery:
+    """A process that forks clerks, begun before anything is open that must not be shared: SQLite forbids it."""
+
+    def __init__(self, data: Path) -> None:
+        """Begins it."""
+        self.line, theirs = socket.socketpair()
+        if os.fork() == 0:
+            self.line.close()
+            try:
+                self._raise_clerks(theirs, data)
+            finally:
+                os._exit(70)
+        theirs.close()
+
+    def _raise_clerks(self, line: socket.socket, data: Path) -> None:
+        while True:
+            asked, [number], _, _ = socket.recv_fds(line, 1, 1)
+            if not asked:
+                os._exit(0)
+            pid = os.fork()
+            if pid == 0:
+                line.close()
+                wait_for_tracer(data)
+                attend(number)
+            os.close(number)
+            line.sendall(NUMBER.pack(pid))
+            line.sendall(NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+
+    def clerk(self, theirs: socket.socket) -> BornClerk:
+        """Has a clerk begin at this end of a pair of sockets."""
+        socket.send_fds(self.line, [b"!"], [theirs.fileno()])
+        return BornClerk(self.line)
+
+
+class BornClerk:
+    """A clerk at work."""
+
+    def __init__(self, line: socket.socket) -> None:
+        """Takes the line to its nursery."""
+        self._line = line
+        self._line.settimeout(None)
+        [self._pid] = NUMBER.unpack(line.recv(NUMBER.size))
+
+    def end(self, seconds: float) -> int:
+        """Waits for its end, and ends it when the time is over."""
+        self._line.settimeout(max(seconds, 0.01))
+        try:
+            return int(NUMBER.unpack(self._line.recv(NUMBER.size))[0])
+        except TimeoutError:
+            os.kill(self._pid, signal.SIGKILL)
+            self._line.settimeout(None)
+            return int(NUMBER.unpack(self._line.recv(NUMBER.size))[0])
+
+
+def wait_for_tracer(data: Path) -> None:
+    """Waits until the first clerk of a life is traced, where it is to be."""
+    wanted = data.with_suffix(".wait")
+    if not wanted.exists():
+        return
+    wanted.unlink()
+    may_be_traced()
+    data.with_suffix(".clerk").write_text(str(os.getpid()))
+    until = time.monotonic() + WAIT_SECONDS
+    while not data.with_suffix(".go").exists() and time.monotonic() < until:
+        time.sleep(0.002)
+
+
+def may_be_traced() -> None:
+    """Lets whoever may signal this process trace it, where that is not so anyway (Linux, Yama)."""
+    ctypes.CDLL(None).prctl(SET_PTRACER, ANY, 0, 0, 0)
+
+
+def live(data: Path, told: Told, nursery: Nursery) -> None:
+    """Opens a book, writes and publishes, and closes it."""
+    with contextlib.ExitStack() as stack:
+        book = Book.open(data, origin=ORIGIN, limits=LIMITS)
+        stack.callback(book.close)
+        people = People.open(data, create=book.size == 0)
+        stack.callback(people.close)
+        clerking = Clerking(lambda: Begin(str(data), ORIGIN, book.signed.checkpoint.size), start=nursery.clerk)
+        publisher = Publisher(book, write_tiles=clerking.write_tiles)
+        publisher.add_listener(lambda _old, new: clerking.follow(new))
+        clerking.open()
+        stack.callback(clerking.close)
+        for number in range(GROUPS):
+            write_group(book, people, told, number)
+            if number % PUBLISH_EVERY == 0:
+                publisher.publish_now()
+                book.wal.make_space()
+        publisher.close()
+        clerking.cover(book.size)
+
+
+def write_group(book: Book, people: People, told: Told, number: int) -> None:
+    """Writes a decision about somebody who is new, and steps of the service behind it; then answers."""
+    end = find_end(book)
+    stamp = Stamp.of(max(datetime.now(UTC), end.last_entry_time), "gatebook", end.control_link)
+    one = decided(request(subject=Entity("user", f"somebody-{end.size}")), number=end.size)
+    entries = [encode_decision(one, stamp, found_people(people, one), ORIGIN)]
+    entries += [
+        encode_system(entry_pb2.SYSTEM_EVENT_STARTED, stamp, version="0") for _ in range(GROUP_ENTRIES + number)
+    ]
+    appended = book.append_group(entries)
+    time_ns = nanoseconds(entry_pb2.AuditEntry.FromString(entries[0]).entry_time)
+    for index, leaf in enumerate(appended.leaf_hashes, appended.first_index):
+        text = f"gatebook/receipt/v1\n{ORIGIN}\n{index}\n{leaf.hex()}\n{time_ns}\n"
+        told.tell(index, leaf, time_ns, book.key.sign(text.encode()))
+
+
+def be_born(data: Path, gate: int) -> None:
+    """Is the child: waits for the word, lives, and ends."""
+    may_be_traced()
+    told, nursery = Told(data.with_suffix(".told")), Nursery(data)
+    os.read(gate, 1)
+    code = 70
+    try:
+        live(data, told, nursery)
+        code = 0
+    except BookFailedError:
+        code = EXIT_BOOK_FAILED
+    except GatebookError:
+        code = UNAVAILABLE
+    except BaseException as err:  # noqa: BLE001  # is looked at by whoever asked
+        data.with_suffix(".error").write_text(repr(err))
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    """Forks a life for each line."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
+    for line in sys.stdin:
+        data = Path(line.strip())
+        data.with_suffix(".told").write_bytes(bytes(TOLD_BYTES))
+        gate, opened = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(opened)
+            be_born(data, gate)
+        os.close(gate)
+        sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
-        if number % 2:
-            publisher.publish_now()
-    publisher.close()
-    book.close()
+        sys.stdin.readline()
+        with contextlib.suppress(BrokenPipeError):
+            os.write(opened, b"!")
+        os.close(opened)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    try:
-        live(Path(sys.argv[1]))
-    except BookFailedError:
-        end_process()
-    except (BookUnavailableError, BookRefusedError):
-        sys.exit(3)
+    main()

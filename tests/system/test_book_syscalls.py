@@ -1,125 +1,207 @@
-"""The kernel fails, or the process is killed, at each file call of a book's life; and the disk is really full.
+"""The kernel fails, or the process is killed, at each file call of a book's life: written, published, recovered.
 
-Needs strace, and root for a small file system. SQLite's own calls are among those that fail.
+Needs strace. SQLite's own calls are among those that fail, of the book's process and of its clerk's. All calls in turn
+take an hour (`make test-long`); `make test-system` takes each kind of call once, at a place that a seed chooses.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.books import ORIGIN, check_log, publisher
+from tests.books import check_log, key_of
+from tests.books import publisher as publisher_of
+from tests.serving import gatebook
+from tests.system.book_life import LIMITS, ORIGIN, read_told
+from tests.system.lives import BOOK, CLERK, Lives
 
-import gatebook
 from gatebook.audit.book import Book
-from gatebook.audit.limits import BookLimits
-from gatebook.errors import BookUnavailableError
-from gatebook.tlog.merkle import leaf_hash
+from gatebook.audit.chain import find_end
+from gatebook.audit.clerk import sole_writer
+from gatebook.audit.entry import Stamp, encode_system
+from gatebook.audit.verify_copy import Copy, verify_meaning
+from gatebook.errors import GatebookError
+from gatebook.tlog.receipt import Receipt, verify_receipt
+from gatebook.v1 import entry_pb2
 
-PROGRAM = Path(__file__).with_name("book_life.py")
-CALLS = ("pwrite64", "fsync", "fdatasync", "rename", "unlink", "fallocate", "mkdir")
-LIMITS = BookLimits(segment_bytes=8_192, group_entries_max=64, group_bytes_max=4_000)
+SEED = 20261121
+TRACED = ("-e", "trace=%file,%desc")
 BY_ITSELF = {0, 3, 74}
-KILLED = 137
+KILLED = -9
+FAULTS = {"EIO": "error=EIO", "ENOSPC": "error=ENOSPC", "SIGKILL": "signal=SIGKILL"}
+NEW, OLD = "new", "old"
+LIVES = [(NEW, BOOK), (OLD, BOOK), (OLD, CLERK)]
+"""A book is made; one that was killed is recovered and goes on; and its clerk writes tiles and index."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: these tests start hundreds of processes."""
+    """A folder in memory where there is one: these tests sync thousands of times."""
     memory = Path("/dev/shm")  # noqa: S108 - only to choose the file system; the folder's name is random
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as path:
         yield Path(path)
 
 
-def strace(data: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs the life of a book under strace."""
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(gatebook.__file__).parents[1]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = ["strace", "-f", "-qq", "-o", str(data.with_suffix(".trace")), *options]
-    return subprocess.run(
-        [*command, sys.executable, str(PROGRAM), str(data)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def lives() -> Iterator[Lives]:
+    """The program that forks lives."""
+    with Lives() as program:
+        yield program
 
 
-def require_nothing_lost(data: Path, said: str) -> None:
-    """Restarts the book, and checks that all that was acknowledged is there and everything verifies."""
-    acknowledged = {int(index): leaf for index, leaf in re.findall(r"^(\d+) ([0-9a-f]{64})$", said, re.MULTILINE)}
+@pytest.fixture(scope="module")
+def killed(folder: Path, lives: Lives) -> Path:
+    """A book that was killed in the middle of a group and of a publication: what a recovery has most to do with."""
+    data = folder / "killed"
+    dry = lives.live(folder / "dry", CLERK, *TRACED)
+    renames = dry.calls()["rename"]
+    ended = lives.live(data, CLERK, *TRACED, "-e", f"inject=rename:error=EIO:when={renames - 1}")
+    assert 74 == ended.code, ended
     book = Book.open(data, origin=ORIGIN, limits=LIMITS)
-    entries = book.read(0, book.size)
-    assert acknowledged == {index: leaf_hash(entries[index]).hex() for index in acknowledged}
-    book.append_group([b"one more"])
-    signed = publisher(book).publish_now().checkpoint.size
+    segment = max((data / "wal").glob("*.wal"))
+    end = book.wal._segments[-1].end
     book.close()
-    check_log(data, [*entries, b"one more"], signed)
+    content = bytearray(segment.read_bytes())
+    content[end : end + 40] = b"\x01" * 40  # some of a group that was begun
+    segment.write_bytes(content)
+    assert book.signed.checkpoint.size < book.size
+    return data
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("fault", ["error=EIO", "error=ENOSPC", "signal=SIGKILL"])
-def test_each_call_fails_in_turn(folder: Path, call: str, fault: str) -> None:
-    """Whichever call fails, the process answers nothing false, ends as it should, and starts again."""
-    dry = strace(folder / "dry", "-e", f"trace={call}")
-    assert 0 == dry.returncode
-    count = (folder / "dry.trace").read_text("utf-8").count(f"{call}(")
-    assert count
-    for at in range(1, count + 1):
-        data = folder / f"{at}"
-        injected = ("-e", f"inject={call}:{fault}:when={at}")
-        if fault == "signal=SIGKILL":
-            done, ends = strace(data, "-e", f"trace={call}", *injected), {KILLED, -9}
-        else:
-            # Faster, but would let a signal pass.
-            done, ends = strace(data, "--seccomp-bpf", "-e", f"trace={call}", *injected), BY_ITSELF
-            assert "(INJECTED)" in data.with_suffix(".trace").read_text("utf-8")
-        assert done.returncode in ends, f"{call} {at}: {done.stderr}"
-        require_nothing_lost(data, done.stdout)
-        shutil.rmtree(data)
+def test_lives_are_traced_whole(folder: Path, lives: Lives) -> None:
+    """What is swept below is what is meant: writes, syncs, renames and removals of log, tiles and databases."""
+    book = lives.live(folder / "whole-book", BOOK, *TRACED)
+    clerk = lives.live(folder / "whole-clerk", CLERK, *TRACED)
+
+    assert (0, 0) == (book.code, clerk.code), (book.error, clerk.error)
+    everywhere = {
+        "openat",
+        "pwrite64",
+        "fdatasync",
+        "fsync",
+        "rename",
+        "unlink",
+        "mkdir",
+        "ftruncate",
+        "flock",
+        "write",
+    }
+    assert everywhere <= book.calls().keys()
+    assert everywhere <= clerk.calls().keys()
+    assert {"link", "fallocate", "chmod"} <= book.calls().keys()
+    assert {"rmdir", "getdents64"} <= clerk.calls().keys()
 
 
-def test_a_disk_that_is_really_full(folder: Path) -> None:
-    """On a file system of 400 KiB the book stops before it writes what does not fit, and goes on with space."""
-    mount = folder / "small"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(mount)], check=True)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("kind", "role"), LIVES)
+def test_some_calls_fail(folder: Path, lives: Lives, killed: Path, kind: str, role: str, fault: str) -> None:
+    """Each kind of call fails once: nothing false is answered, the process ends as it should, and starts again."""
+    dice = random.Random(f"{SEED} {kind} {role} {fault}")
+    calls = sorted(begin(folder, lives, killed, kind, role).items())
+    cases = [(call, dice.randint(1, count), fault) for call, count in calls]
+
+    assert [] == [found for case in cases if (found := fail(folder, lives, killed, (kind, role), case))]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("kind", "role"), LIVES)
+def test_each_call_fails_in_turn(folder: Path, lives: Lives, killed: Path, kind: str, role: str, fault: str) -> None:
+    """The same, with each single call of each life."""
+    calls = sorted(begin(folder, lives, killed, kind, role).items())
+    cases = [(call, at, fault) for call, count in calls for at in range(1, count + 1)]
+
+    assert [] == [found for case in cases if (found := fail(folder, lives, killed, (kind, role), case))]
+
+
+def begin(folder: Path, lives: Lives, killed: Path, kind: str, role: str) -> dict[str, int]:
+    """Returns how often each call is made in such a life."""
+    data = folder / "counted"
+    if kind == OLD:
+        shutil.copytree(killed, data)
+    counted = lives.live(data, role, *TRACED)
+    assert 0 == counted.code, counted.error
+    forget(data)
+    return counted.calls()
+
+
+def fail(folder: Path, lives: Lives, killed: Path, life: tuple[str, str], what: tuple[str, int, str]) -> str:
+    """Lets one call of one life fail, and checks what is left; returns what is wrong with it."""
+    (kind, role), (call, at, fault) = life, what
+    data = folder / "failing"
+    before: list[bytes] = []
+    if kind == OLD:
+        shutil.copytree(killed, data)
+        before = entries_of(killed)
+    ended = lives.live(data, role, *TRACED, "-e", f"inject={call}:{FAULTS[fault]}:when={at}")
+    wrong = []
+    if ended.code not in ({KILLED} if fault == "SIGKILL" and role == BOOK else BY_ITSELF):
+        wrong.append(f"ended with {ended.code}: {ended.error}")
+    if not ("(INJECTED)" in ended.trace or "SIGKILL" in ended.trace):
+        wrong.append("the call was not reached")
     try:
-        ballast = mount / "ballast"
-        ballast.write_bytes(bytes(100_000))
-        book = Book.open(mount / "data", origin=ORIGIN, limits=LIMITS)
-        publish = publisher(book)
-        entries: list[bytes] = []
-        with pytest.raises(BookUnavailableError):
-            fill(book, entries)
-        assert entries == book.read(0, book.size)
-        assert not book.failure
-        ballast.unlink()
-        publish.publish_now()
-        book.append_group([b"after"])
-        signed = publish.publish_now().checkpoint.size
-        book.close()
-        check_log(mount / "data", [*entries, b"after"], signed)
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
+        require_nothing_lost(data, before)
+    except (AssertionError, GatebookError, OSError) as err:
+        wrong.append(repr(err)[:500])
+    forget(data)
+    return f"{kind} {role}, {call} {at}, {fault}: {'; '.join(wrong)}" if wrong else ""
 
 
-def fill(book: Book, entries: list[bytes]) -> None:
-    """Appends and publishes until there is no space."""
-    publish = publisher(book)
-    for number in range(1_000):
-        group = [b"%d" % (number * 40 + at) * 10 for at in range(40)]
-        book.append_group(group)
-        entries += group
-        if number % 3 == 0:
-            publish.publish_now()
+def forget(data: Path) -> None:
+    """Removes what a life left."""
+    shutil.rmtree(data)
+    for suffix in (".told", ".clerk", ".go", ".wait", ".error", ".trace"):
+        data.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def entries_of(data: Path) -> list[bytes]:
+    """Returns the entries of a book that is not open, without changing it."""
+    copy = data.with_suffix(".copy")
+    shutil.copytree(data, copy)
+    book = Book.open(copy, origin=ORIGIN, limits=LIMITS)
+    entries = book.read(0, book.size)
+    book.close()
+    shutil.rmtree(copy)
+    return entries
+
+
+def require_nothing_lost(data: Path, before: list[bytes]) -> None:
+    """Starts the book again: all that was there or acknowledged is, everything verifies, and it goes on."""
+    told = read_told(data.with_suffix(".told"))
+    with ExitStack() as stack:
+        if (data / "book.new").is_dir():
+            stack.enter_context(sole_writer(data / "book.new"))
+        book = Book.open(data, origin=ORIGIN, limits=LIMITS)
+        stack.callback(book.close)
+        entries = book.read(0, book.size)
+        assert before == entries[: len(before)]
+        for index, leaf, time_ns, signature in told:
+            verify_receipt(Receipt(ORIGIN, index, leaf, time_ns, entries[index], signature), book.key.verifier)
+        end = find_end(book)
+        event = entry_pb2.SYSTEM_EVENT_STARTED
+        entries.append(encode_system(event, Stamp.of(end.last_entry_time, "gatebook", end.control_link), version="0"))
+        book.append_group(entries[-1:])
+        publisher_of(book).publish_now()
+    report = check_log(data, entries, len(entries))
+    if (data / "people.db").exists() and len(entries) > 1:
+        verify_meaning(Copy.at(data), report, lambda _done, _total: None)
+
+
+def test_the_command_verifies_what_was_recovered(folder: Path, lives: Lives, killed: Path) -> None:
+    """`gatebook audit verify` on a copy of the directory says so too."""
+    data = folder / "commanded"
+    shutil.copytree(killed, data)
+    ended = lives.live(data, BOOK, *TRACED, "-e", "inject=fdatasync:error=EIO:when=1")
+    assert 74 == ended.code
+    require_nothing_lost(data, entries_of(killed))
+    verified = gatebook("audit", "verify", str(data), "--vkey", str(key_of(data)))
+
+    assert 0 == verified.returncode, verified.stdout + verified.stderr
+    forget(data)

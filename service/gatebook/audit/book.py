@@ -14,7 +14,8 @@ Owns a data directory as long as it is open, and promises:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -208,26 +209,27 @@ class Book:
             EntryNotFoundError: the book does not reach so far.
             LimitExceededError: these are too many at once.
             BookCorruptError: one is not what was written.
-            BookUnavailableError: the book is closed.
+            BookUnavailableError: the book is closed, or cannot be read now.
         """
         if not 0 <= start <= end <= self.size:
             raise EntryNotFoundError(f"the book has no entries {start} to {end}: it ends at {self.size}")
         if end - start > self.limits.read_entries_max:
             raise LimitExceededError(f"a read returns at most {self.limits.read_entries_max} entries")
         entries: list[bytes] = []
-        while (at := start + len(entries)) < end:
-            published = self._signed.checkpoint.size
-            if at < published:
-                entries += self.tiles.entries(at, min(end, published), published)
-                continue
-            try:
-                entries += self.wal.read(at, end)
-            except RetiredError as err:
-                if self._closed:
-                    raise BookUnavailableError("the book is closed") from err
-                # Published and retired in between, so that the tiles have it; or lost.
-                if self._signed.checkpoint.size <= at:
-                    raise BookCorruptError(f"entry {at} is nowhere: restore the book from a backup", at) from err
+        with _reading():
+            while (at := start + len(entries)) < end:
+                published = self._signed.checkpoint.size
+                if at < published:
+                    entries += self.tiles.entries(at, min(end, published), published)
+                    continue
+                try:
+                    entries += self.wal.read(at, end)
+                except RetiredError as err:
+                    if self._closed:
+                        raise BookUnavailableError("the book is closed") from err
+                    # Published and retired in between, so that the tiles have it; or lost.
+                    if self._signed.checkpoint.size <= at:
+                        raise BookCorruptError(f"entry {at} is nowhere: restore the book from a backup", at) from err
         return entries
 
     def inclusion_proof(self, index: int, size: int = 0) -> list[bytes]:
@@ -236,13 +238,15 @@ class Book:
         Raises:
             EntryNotFoundError: the tree does not have this entry, or is not published.
             BookCorruptError: a tile is not what was written.
+            BookUnavailableError: the tiles cannot be read now.
         """
         published = self._signed.checkpoint.size
         size = size or published
         if not 0 <= index < size <= published:
             message = f"no entry {index} in a tree of {size}: {published} entries are published"
             raise EntryNotFoundError(message, index=str(index), size=str(published))
-        return self.tiles.inclusion_proof(index, size, published)
+        with _reading():
+            return self.tiles.inclusion_proof(index, size, published)
 
     def inclusion_proofs(self, indexes: Sequence[int], size: int) -> list[list[bytes]]:
         """Returns the inclusion proofs of entries in the tree of a published size.
@@ -262,12 +266,14 @@ class Book:
         Raises:
             EntryNotFoundError: the larger tree is not published, or is the smaller one.
             BookCorruptError: a tile is not what was written.
+            BookUnavailableError: the tiles cannot be read now.
         """
         published = self._signed.checkpoint.size
         new_size = new_size or published
         if not 0 <= old_size <= new_size <= published:
             raise EntryNotFoundError(f"no trees of {old_size} and {new_size}: {published} entries are published")
-        return self.tiles.consistency_proof(old_size, new_size, published)
+        with _reading():
+            return self.tiles.consistency_proof(old_size, new_size, published)
 
     def mark_published(self, signed: Signed) -> None:
         """Takes note of a checkpoint that is stored and published. For the publisher."""
@@ -287,3 +293,12 @@ class Book:
         self._closed = True
         self.wal.close()
         self._lock.release()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Says of a disk that cannot be read what it is: the world's fault, which may pass. What is read wrong is another."""
+    try:
+        yield
+    except OSError as err:
+        raise BookUnavailableError(f"the book cannot be read: {err.strerror}") from err

@@ -379,3 +379,21 @@ def test_nothing_is_written_after_a_failed_sync(tmp_path: Path) -> None:
     assert [b"a"] == book.read(0, 1)
     assert book.size in (1, 2)
     book.close()
+
+
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_book(tmp_path: Path) -> None:
+    """An error under a read or a proof is passed on as unavailable, which may be asked again, and it may pass."""
+    book = open_book(tmp_path)
+    book.append_group([b"a", b"b"])
+    publisher(book).publish_now()
+    tile = tmp_path / "book" / "tile" / "0" / "000.p" / "2"
+    kept = tile.rename(tmp_path / "kept")
+    tile.symlink_to(tile)  # opened, it says that it leads round in circles
+
+    for read in (partial(book.read, 0, 2), partial(book.inclusion_proof, 0), partial(book.consistency_proof, 1)):
+        with pytest.raises(BookUnavailableError, match="cannot be read"):
+            read()
+
+    kept.replace(tile)
+    assert [b"a", b"b"] == book.read(0, 2)
+    book.close()

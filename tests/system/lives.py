@@ -1,0 +1,134 @@
+"""Lives of books under strace: counts their file calls, and has the n-th of a kind fail or kill.
+
+Only one thread of a life is traced, the first of the book's process or all of its clerk's, so that a number names the
+same call each time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from tests.serving import ROOT
+
+import gatebook
+import gatebook_client
+
+PROGRAM = Path(__file__).with_name("book_life.py")
+SECONDS_MAX = 60.0
+LEFT_OUT = {
+    "close",
+    "dup",
+    "ioctl",
+    "lseek",
+    "mmap",
+    "munmap",
+    "poll",
+    "pipe2",
+    "select",
+    "getcwd",
+    "recvfrom",
+    "sendto",
+}
+"""Calls that touch no file, or that say nothing of one when they fail: close(2) lets go of it whatever it says."""
+_CALL = re.compile(r"^(?:(\d+) +)?(\w+)\(", re.MULTILINE)
+BOOK, CLERK = "book", "clerk"
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a life ended, and which calls were traced."""
+
+    code: int
+    trace: str
+    error: str
+    """What was raised that no book raises."""
+
+    def calls(self) -> Counter[str]:
+        """Returns how often each kind of file call was made, by whichever thread made it most."""
+        by_thread = Counter(_CALL.findall(self.trace))
+        most: Counter[str] = Counter()
+        for (_, call), count in by_thread.items():
+            if call not in LEFT_OUT:
+                most[call] = max(most[call], count)
+        return most
+
+
+class Lives:
+    """The program that forks lives. Python is started once."""
+
+    def __init__(self) -> None:
+        """Starts it."""
+        sources = [Path(gatebook.__file__).parents[1], Path(gatebook_client.__file__).parents[1], ROOT]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, sources)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._program = subprocess.Popen(
+            [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def __enter__(self) -> Self:
+        """Lives may begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the program."""
+        self._program.communicate()
+
+    def live(self, data: Path, role: str, *options: str) -> Ended:
+        """Lets a book live in a data directory, with the book's or its clerk's calls traced."""
+        if role == CLERK:
+            data.with_suffix(".wait").touch()
+        child = int(self._say(f"{data}"))
+        strace = None
+        try:
+            if role == BOOK:
+                strace = self._trace(data, child, *options)
+                code = int(self._say("go"))
+            else:
+                self._write("go")
+                strace = self._trace(data, self._clerk(data), "-f", *options)
+                data.with_suffix(".go").touch()
+                code = int(self._read())
+        finally:
+            if strace is not None:
+                strace.wait(SECONDS_MAX)
+        error = data.with_suffix(".error")
+        trace = data.with_suffix(".trace").read_text("utf-8", "replace")
+        return Ended(code, trace, error.read_text("utf-8") if error.exists() else "")
+
+    def _trace(self, data: Path, process: int, *options: str) -> subprocess.Popen[str]:
+        command = ["strace", "-o", str(data.with_suffix(".trace")), *options, "-p", str(process)]
+        strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert strace.stderr is not None
+        told = strace.stderr.readline()
+        assert "attached" in told, told
+        return strace
+
+    def _clerk(self, data: Path) -> int:
+        path, until = data.with_suffix(".clerk"), time.monotonic() + SECONDS_MAX
+        while not path.exists() or not path.read_text("utf-8"):
+            assert time.monotonic() < until, "no clerk began"
+            time.sleep(0.002)
+        return int(path.read_text("utf-8"))
+
+    def _say(self, line: str) -> str:
+        self._write(line)
+        return self._read()
+
+    def _write(self, line: str) -> None:
+        assert self._program.stdin is not None
+        self._program.stdin.write(f"{line}\n")
+        self._program.stdin.flush()
+
+    def _read(self) -> str:
+        assert self._program.stdout is not None
+        return self._program.stdout.readline()
