@@ -61,6 +61,10 @@ class FailingFiles(Files):
         """Renames, or fails."""
         self._call(lambda: super(FailingFiles, self).rename(source, target))
 
+    def link(self, source: Path, target: Path) -> None:
+        """Gives another name, or fails."""
+        self._call(lambda: super(FailingFiles, self).link(source, target))
+
     def remove(self, path: Path) -> None:
         """Removes, or fails."""
         self._call(lambda: super(FailingFiles, self).remove(path))
@@ -145,6 +149,12 @@ class VolatileFiles(Files):
                 target.write_bytes(before)
 
         self._names.setdefault(target.parent.resolve(), []).append(undo)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Gives another name in the cache."""
+        self._count()
+        super().link(source, target)
+        self._names.setdefault(target.parent.resolve(), []).append(lambda: target.unlink(missing_ok=True))
 
     def remove(self, path: Path) -> None:
         """Removes in the cache."""

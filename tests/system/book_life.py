@@ -1,12 +1,12 @@
 """The life of a book, in a process that waits until somebody traces it.
 
-Is run as a program, with a Python path that finds `gatebook` and `tests`. Reads lines `<data dir>` and forks a child for each, whose number it prints. The child waits for a line `go` and then
-lives: it opens the book and its people, appends groups of which each names a new person, has a clerk in another
-process publish and index them, and closes all. All of that is done by its first thread, so that its file calls can be
-counted. What it would have answered it writes to the memory of `<data dir>.told`, which outlives it and is no call.
-The clerk writes its number to `<data dir>.clerk` and waits until `<data dir>.go` is there, if `<data dir>.wait` is.
-At last the program prints how the child ended: 0 done, 3 the book said that it is unavailable, 74 a write or sync
-failed, negative: by a signal.
+Is run as a program, with a Python path that finds `gatebook` and `tests`. Reads lines `<data dir>` and forks a child
+for each, whose number it prints. The child waits for a line `go` and then lives: it opens the book and its people,
+appends groups of which each names a new person, has a clerk in another process publish and index them, and closes all.
+All of that is done by its first thread, so that its file calls can be counted. What it would have answered it writes
+to the memory of `<data dir>.told`, which outlives it and is no call. The clerk writes its number to `<data dir>.clerk`
+and waits until `<data dir>.go` is there, if `<data dir>.wait` is. At last the program prints how the child ended: 0
+done, 3 the book said that it is unavailable, 74 a write or sync failed, negative: by a signal.
 """
 
 from __future__ import annotations

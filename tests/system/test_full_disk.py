@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,18 @@ def take_bytes(ballast: Path) -> None:
     """Fills a file system to the last byte."""
     with ballast.joinpath("bytes").open("wb", buffering=0) as file:
         for size in (1 << 20, 4_096, 1):
-            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-                for _ in range(FILES_MAX):
-                    file.write(bytes(size))
+            use_up(lambda _, size=size: file.write(bytes(size)))  # type: ignore[misc]
 
 
 def take_names(ballast: Path) -> None:
     """Makes files until a file system has no place for another."""
+    use_up(lambda number: os.close(os.open(ballast / f"{number}", os.O_CREAT)))
+
+
+def use_up(take: Callable[[int], object]) -> None:
+    """Takes until there is nothing left."""
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        for number in range(FILES_MAX):
-            os.close(os.open(ballast / f"{number}", os.O_CREAT))
+        deque(map(take, range(FILES_MAX)), maxlen=0)
 
 
 def give_back(ballast: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -116,6 +116,10 @@ class Book:
             files.make_directories(data_dir)
             lock = DirectoryLock(layout.lock)
             try:
+                # What a killed process has begun to name may be in memory only, and all that follows builds on it.
+                with suppress(PermissionError):  # who made the folder for us made its name durable, too
+                    files.settle(data_dir.absolute().parent)
+                files.settle(data_dir, layout.key.parent, layout.book, layout.wal)
                 if not layout.key.exists():
                     create_book(layout, origin, clock_ns(), files, limits)
                 key, signed = check_book(layout, origin, clock_ns(), files, limits)
@@ -297,7 +301,7 @@ class Book:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Says of a disk that cannot be read what it is: the world's fault, which may pass. What is read wrong is another."""
+    """Says of a disk that cannot be read what it is: the world's fault, which may pass."""
     try:
         yield
     except OSError as err:

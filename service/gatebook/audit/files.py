@@ -37,6 +37,10 @@ class Files:
         """Gives a file its final name, in place of what had it before."""
         source.replace(target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Gives a file another name, which nothing may have yet."""
+        target.hardlink_to(source)
+
     def remove(self, path: Path) -> None:
         """Removes a file."""
         path.unlink()
@@ -67,6 +71,19 @@ class Files:
         finally:
             os.close(descriptor)
         self.rename(temporary, path)
+
+    def settle(self, *paths: Path) -> None:
+        """Makes files and directories that are there durable, whoever made them.
+
+        What a killed process left may be in memory only; whoever goes on with it calls this first.
+        """
+        for path in paths:
+            if path.exists():
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    self.sync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def make_directories(self, path: Path) -> None:
         """Makes a directory and its parents, each name durable."""

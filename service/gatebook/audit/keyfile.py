@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from gatebook.audit.files import Files
 from gatebook.errors import BookRefusedError
 
 KEY_BYTES = 32
@@ -37,30 +38,33 @@ def read_key(path: Path) -> bytes:
     return key
 
 
-def create_key(path: Path) -> bytes:
+def create_key(path: Path, files: Files | None = None) -> bytes:
     """Creates a key durably and returns it.
 
     Raises:
         FileExistsError: there is one already.
+        OSError: it could not be made.
     """
+    files = files or Files()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = os.urandom(KEY_BYTES)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = files.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(temporary)
+        try:
+            files.write(descriptor, key, 0)
+            files.sync(descriptor)
+        finally:
+            os.close(descriptor)
+        files.link(temporary, path)
     finally:
         temporary.unlink()
-    sync_directory(path.parent)
+    files.sync_directory(path.parent)
     return key
 
 
-def open_key(path: Path, *, create: bool) -> bytes:
+def open_key(path: Path, *, create: bool, files: Files | None = None) -> bytes:
     """Returns the key in a file; with `create` it is made where there is none.
 
     What a lost key protected or named is lost with it, so a key is made for a new book alone.
@@ -68,7 +72,7 @@ def open_key(path: Path, *, create: bool) -> bytes:
     Raises:
         BookRefusedError: the file is missing, cannot be read, is readable by others, or holds no key.
     """
-    return create_key(path) if create and not path.exists() else read_key(path)
+    return create_key(path, files) if create and not path.exists() else read_key(path)
 
 
 def sync_directory(path: Path) -> None:

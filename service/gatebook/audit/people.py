@@ -29,7 +29,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gatebook.audit.keyfile import create_key, derive_key, read_key, sync_directory
+from gatebook.audit.files import Files
+from gatebook.audit.keyfile import create_key, derive_key, read_key
 from gatebook.errors import BookRefusedError, BookUnavailableError
 from gatebook.generations import Generations
 
@@ -89,7 +90,13 @@ class People:
 
     @classmethod
     def open(
-        cls, data: Path, *, read_only: bool = False, create: bool = True, cached_max: int = PEOPLE_CACHED_MAX
+        cls,
+        data: Path,
+        *,
+        read_only: bool = False,
+        create: bool = True,
+        cached_max: int = PEOPLE_CACHED_MAX,
+        files: Files | None = None,
     ) -> Self:
         """Opens the store of a data directory; with `create` also where there is none yet.
 
@@ -99,13 +106,16 @@ class People:
         Raises:
             BookRefusedError: the store or its key is missing, unsafe, another one, or not readable.
         """
-        path, key_path = data / "people.db", data / "keys" / "people.key"
+        path, key_path, files = data / "people.db", data / "keys" / "people.key", files or Files()
         if not (read_only or create) and not (path.is_file() and path.stat().st_size):
             raise BookRefusedError(f"`{path}` is lost: restore it and `keys/people.key` from one backup")
         try:
             known = read_only or not create or path.exists() or key_path.exists()
-            master = read_key(key_path) if known else create_key(key_path)
-            people = cls(_connect(path, read_only=read_only), master, cached_max=cached_max)
+            master = read_key(key_path) if known else create_key(key_path, files)
+            if not read_only:
+                # Rows that a killed process wrote and did not sync count from here on: entries may name them.
+                files.settle(path, path.with_name(f"{path.name}-wal"))
+            people = cls(_connect(path, files, read_only=read_only), master, cached_max=cached_max)
             people._require_stranger(read_only=read_only)
         except (OSError, sqlite3.Error) as err:
             raise BookRefusedError(f"cannot open the people store `{path}`: {err}") from err
@@ -235,7 +245,7 @@ class People:
         return Person(pseudonym, key, AESGCM(key))
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, files: Files, *, read_only: bool) -> sqlite3.Connection:
     """Opens the database, where every commit is durable when it returns."""
     if not read_only:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -249,7 +259,7 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not read_only:
         connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {STORE_VERSION}; COMMIT;")
-        sync_directory(path.parent)
+        files.sync_directory(path.parent)
     elif version != STORE_VERSION:
         raise BookRefusedError(f"`{path}` has version {version} and this Gatebook knows {STORE_VERSION}")
     return connection

@@ -179,6 +179,7 @@ def store_revision(root: Path, files: Mapping[str, bytes]) -> str:
     name = digest(files)
     if (root / name).is_dir():
         read_revision(root, name)
+        _sync(root)  # whoever stored it may not have come to that
         return name
     temporary = root / f".{name}.{secrets.token_hex(8)}.new"
     temporary.mkdir(mode=0o700)

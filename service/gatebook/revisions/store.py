@@ -16,6 +16,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from gatebook.audit.files import Files
 from gatebook.audit.keyfile import open_key, sync_directory
 from gatebook.errors import BookRefusedError, BookUnavailableError, RevisionNotFoundError
 from gatebook.policy import bundle
@@ -37,6 +38,8 @@ class RevisionStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for unfinished in () if read_only else (*self._policies.glob(".*.new"), *self._directories.glob("*.new")):
             shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+        if not read_only:
+            Files().settle(data, self._policies, self._directories)  # what a killed process stored counts from here on
         self._cipher = AESGCM(open_key(data / "keys" / "directory.key", create=create))
 
     def put_policy_set(self, files: Mapping[str, bytes]) -> str:
@@ -70,6 +73,7 @@ class RevisionStore:
         path = self._directories / digest
         if path.exists():
             self.get_directory(digest)
+            sync_directory(self._directories)  # whoever stored it may not have come to that
             return digest
         try:
             self._write_directory(path, digest, files)
