@@ -25,6 +25,10 @@ CREATE TABLE checkpoint (
 """
 
 
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite raises of a damaged file; the second where the damage is in words that it quotes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
     """A checkpoint as it was signed: the note, verbatim, and when, in nanoseconds since the epoch."""
@@ -81,7 +85,7 @@ class Checkpoints:
         try:
             with self._connect() as connection:
                 tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        except sqlite3.DatabaseError as err:
+        except _DAMAGED as err:
             raise BookRefusedError(f"`{self._path.name}` cannot be read: {err}") from err
         return bool(tables) and self.newest().size > 0
 
@@ -96,11 +100,14 @@ class Checkpoints:
         try:
             with self._connect() as connection:
                 row = connection.execute("SELECT size, root, note, time_ns FROM checkpoint").fetchone()
-        except sqlite3.DatabaseError as err:
+        except _DAMAGED as err:
             raise BookRefusedError(f"`{self._path.name}` cannot be read: {err}") from err
         if row is None:
             raise BookRefusedError(f"`{self._path.name}` holds no checkpoint: restore the book from a backup")
-        return Stored(*row)
+        stored = Stored(*row)
+        if [type(value) for value in row] != [int, bytes, bytes, int]:
+            raise BookRefusedError(f"`{self._path.name}` is damaged: restore the book from a backup")
+        return stored
 
     def advance(self, old: Checkpoint, new: Signed) -> None:
         """Replaces the old checkpoint by the new one, durably, if it is still the newest.
