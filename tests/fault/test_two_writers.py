@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 from tests.books import check_log, open_book, publisher, some_entries
+from tests.witnesses import submission
 
-from gatebook.errors import BookRefusedError
+from gatebook.audit.book import Book
+from gatebook.audit.verify import verify_book
+from gatebook.errors import BookRefusedError, VerificationError
+from gatebook.witness.cosigner import Cosigner
+from gatebook.witness.state import create_witness
+from gatebook.witness.submission import InconsistentError, SplitViewError
 
+PARTS = (["checkpoints.db"], ["book"], ["wal"], ["book", "wal"], ["checkpoints.db", "wal"])
 FIRST, SECOND, THIRD = (some_entries(seed, 20) for seed in range(3))
 
 
@@ -94,3 +101,95 @@ def entry_files(data: Path) -> list[Path]:
 def wal_files(data: Path) -> list[Path]:
     """The segments of a book."""
     return list((data / "wal").glob("*.wal"))
+
+
+def test_a_copy_that_is_served_beside_the_original(memory_path: Path) -> None:
+    """No file says that there is a copy elsewhere. A witness cosigns one of the two histories, and keeps the proof."""
+    data, clone = memory_path / "data", memory_path / "clone"
+    book = open_book(data)
+    book.append_group(FIRST)
+    publisher(book).publish_now()
+    key = book.key.verifier
+    create_witness(memory_path / "witness", "witness.test/w1")
+    witness = Cosigner(memory_path / "witness", {key.name: [key]})
+    cosign(witness, book, 0)
+    shutil.copytree(data, clone)
+
+    copy = open_book(clone)
+    book.append_group(SECOND)
+    copy.append_group(THIRD)
+    publisher(book).publish_now()
+    publisher(copy).publish_now()
+
+    cosign(witness, book, 20)
+    with pytest.raises(SplitViewError):
+        cosign(witness, copy, 40)
+    copy.append_group(SECOND)
+    publisher(copy).publish_now()
+    with pytest.raises(InconsistentError):
+        cosign(witness, copy, 40)
+    remembered = book.signed.note
+    for each, entries in ((book, [*FIRST, *SECOND]), (copy, [*FIRST, *THIRD, *SECOND])):
+        each.close()
+        check_log(each.layout.data, entries, len(entries))
+    witness.close()
+    verify_book(data / "book", key, remembered=[remembered])
+    with pytest.raises(VerificationError):
+        verify_book(clone / "book", key, remembered=[remembered])
+
+
+def cosign(witness: Cosigner, book: Book, old_size: int) -> None:
+    """Has the newest checkpoint of a book cosigned, which continues what the witness knows."""
+    proof = book.consistency_proof(old_size) if 0 < old_size else []
+    witness.add_checkpoint(submission(old_size, proof, book.signed.note), 1_800_000_000)
+
+
+def test_an_older_copy_of_the_whole_directory(memory_path: Path) -> None:
+    """Put back whole it starts, since nothing in it says otherwise; who remembers a checkpoint finds out.
+
+    Put back in part, with or without its checkpoint database, it is refused; but where the log still has all that is newer,
+    nothing is lost, and the same is published again.
+    """
+    data, old = memory_path / "data", memory_path / "old"
+    book = open_book(data)
+    book.append_group(FIRST)
+    publisher(book).publish_now()
+    book.close()
+    shutil.copytree(data, old)
+    book = open_book(data)
+    book.append_group(SECOND)
+    publisher(book).publish_now()
+    remembered, key = book.signed.note, book.key.verifier
+    book.close()
+
+    for parts in PARTS:
+        mixed = memory_path / "-".join(parts)
+        shutil.copytree(data, mixed)
+        for part in parts:
+            remove(mixed / part)
+            copy(old / part, mixed / part)
+        with pytest.raises(BookRefusedError):
+            open_book(mixed)
+    for part in ("checkpoints.db", "book"):
+        remove(data / part)
+        copy(old / part, data / part)
+    book = open_book(data)
+    assert remembered.split(b"\n\n")[0] == publisher(book).publish_now().note.split(b"\n\n")[0]
+    book.close()
+    check_log(data, [*FIRST, *SECOND], 40)
+    book = open_book(old)
+    book.append_group(THIRD)
+    publisher(book).publish_now()
+    book.close()
+    with pytest.raises(VerificationError):
+        verify_book(old / "book", key, remembered=[remembered])
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies a file or a folder."""
+    shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
