@@ -14,6 +14,7 @@ from gatebook.audit.files import Files
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.publish import Publisher
 from gatebook.audit.verify import Report, verify_book
+from gatebook.audit.verify_copy import Copy
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.merkle import Frontier
 
@@ -57,12 +58,15 @@ def key_of(data: Path) -> VerifierKey:
     return VerifierKey.parse((data / "book" / "vkey").read_text("utf-8"))
 
 
-def check_log(data: Path, entries: Sequence[bytes], published: int) -> Report:
+def check_log(data: Path, entries: Sequence[bytes], published: int, *, meaning: bool = False) -> Report:
     """Re-reads a whole data directory from disk and checks that it holds these entries, so many of them signed.
 
-    Roots and leaves are computed here apart from the code under test.
+    Roots and leaves are computed here apart from the code under test. With `meaning` they are entries of a service,
+    which say of each other and of people what is true.
     """
-    report = verify_book(data / "book", key_of(data), wal=data / "wal")
+    key = key_of(data)
+    said = Copy.at(data).meaning(key.name) if meaning else None
+    report = verify_book(data / "book", key, wal=data / "wal", meaning=said)
     frontier = Frontier()
     for entry in entries[:published]:
         frontier.append(sha256(b"\x00" + entry).digest())

@@ -147,8 +147,8 @@ def cosign(witness: Cosigner, book: Book, old_size: int) -> None:
 def test_an_older_copy_of_the_whole_directory(memory_path: Path) -> None:
     """Put back whole it starts, since nothing in it says otherwise; who remembers a checkpoint finds out.
 
-    Put back in part, with or without its checkpoint database, it is refused; but where the log still has all that is newer,
-    nothing is lost, and the same is published again.
+    Put back in part, with or without its checkpoint database, it is refused; but where the log still has all that is
+    newer, nothing is lost, and the same is published again.
     """
     data, old = memory_path / "data", memory_path / "old"
     book = open_book(data)
