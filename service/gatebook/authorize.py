@@ -52,7 +52,7 @@ FAIR_SHARE = 50
 _decision_ids = RandomPieces(16)
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A request, fit to be decided and written; `tokens` are those of a plain set's model.
 
     `standing` is there where the same caller asked the same before: what was decided then may still stand.
@@ -69,7 +69,7 @@ class Question(msgspec.Struct, frozen=True):
         return self.asked.request
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A decision and where it stands in the book."""
 
     decision: Decision
@@ -77,7 +77,7 @@ class Answer(msgspec.Struct, frozen=True):
     written: Written
 
 
-class Resolved(msgspec.Struct, frozen=True):
+class Resolved(msgspec.Struct, frozen=True, gc=False):
     """What the names of a request stand for."""
 
     dataset: Dataset

@@ -50,19 +50,19 @@ class Heard(msgspec.Struct, eq=False):
     under: object = None
     questions: dict[str, Question] = {}
 
-    def question(self, snapshot: Snapshot, caller: str, caller_request_id: str, trace_id: bytes) -> Question:
-        """Makes a question of the request; see `question_about`, which says what it raises."""
+    def question(self, snapshot: Snapshot, caller: str, name: bytes, trace_id: bytes) -> Question:
+        """Makes a question of the request, as a call of this `name` sends it; see `question_about` and `sent`."""
         if not self.again:
-            return question_about(snapshot, sent(self.asked, caller_request_id, trace_id), caller)
+            return question_about(snapshot, sent(self.asked, name, trace_id), caller)
         if self.under is not snapshot.recall or len(self.questions) > CALLERS_MAX:
             self.under, self.questions = snapshot.recall, {}
         question = self.questions.get(caller)
         if question is None:
             about = question_about(snapshot, self.asked, caller)
             question = self.questions[caller] = Question(self.asked, caller, about.tokens, Standing())
-        if not caller_request_id and not trace_id:
+        if not name and not trace_id:
             return question
-        return Question(sent(self.asked, caller_request_id, trace_id), caller, question.tokens, question.standing)
+        return Question(sent(self.asked, name, trace_id), caller, question.tokens, question.standing)
 
 
 class Familiar:

@@ -85,7 +85,7 @@ class Severity(enum.IntEnum):
     WARNING = 2
 
 
-class Entity(msgspec.Struct, frozen=True):
+class Entity(msgspec.Struct, frozen=True, gc=False):
     """A subject or actor, as named in a request."""
 
     type: str
@@ -101,7 +101,7 @@ class Enforcer(msgspec.Struct, frozen=True):
     supported_obligations: frozenset[ObligationKind] = frozenset()
 
 
-class AccessRequest(msgspec.Struct, frozen=True):
+class AccessRequest(msgspec.Struct, frozen=True, gc=False):
     """One question: may this subject do this to that, for this purpose?
 
     `columns` empty means every column. `row` None means unknown; a mapping means complete.
@@ -246,7 +246,7 @@ class Outcome(msgspec.Struct, frozen=True):
     notice_id: str = ""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What the gate decided, before it is written and numbered.
 
     `vocabulary_known` names which of `resource`, `columns`, `action`, `purpose`, `subject` and `actor`

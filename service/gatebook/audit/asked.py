@@ -53,7 +53,7 @@ def _plain(value: object) -> object:
 _json = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A request that is ready to be written, whatever is decided."""
 
     request: AccessRequest
@@ -69,18 +69,21 @@ def ask(request: AccessRequest, caller_request_id: str = "", trace_id: bytes = b
         LimitExceededError: no entry can hold it.
     """
     row = None if request.row is None else _json(request.row)
-    return sent(Asked(request, _sealed_request(request), row, b""), caller_request_id, trace_id)
+    return sent(Asked(request, _sealed_request(request), row, b""), named(caller_request_id), trace_id)
 
 
-def sent(asked: Asked, caller_request_id: str, trace_id: bytes) -> Asked:
-    """Returns a request that was prepared without an id, as one call sends it.
+def named(caller_request_id: str) -> bytes:
+    """Returns what the personal part of each request of a call ends with, which its caller gave an id or not."""
+    return delimited(_REQUEST_ID, caller_request_id.encode()) if caller_request_id else b""
+
+
+def sent(asked: Asked, name: bytes, trace_id: bytes) -> Asked:
+    """Returns a request that was prepared without an id, as one call sends it; `name` is made by `named`.
 
     Raises:
         LimitExceededError: no entry can hold it.
     """
-    personal, row = asked.personal, asked.row
-    if caller_request_id:
-        personal += delimited(_REQUEST_ID, caller_request_id.encode())
+    personal, row = asked.personal + name, asked.row
     size = len(personal) + (0 if row is None else len(row))
     if size > PERSONAL_BYTES_MAX:
         raise LimitExceededError(

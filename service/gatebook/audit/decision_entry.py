@@ -33,7 +33,7 @@ from gatebook.audit.asked import Asked
 from gatebook.audit.entry import Stamp, encode_time, join, short_name
 from gatebook.audit.people import PSEUDONYM_BYTES, STRANGER, Person, PersonId
 from gatebook.audit.sealing import seal
-from gatebook.audit.wire import delimited, head, tag, varint
+from gatebook.audit.wire import SIZES, delimited, head, tag, varint
 from gatebook.errors import LimitExceededError
 from gatebook.generations import ByIdentity, Generations
 from gatebook.v1 import entry_pb2, types_pb2
@@ -74,7 +74,7 @@ DATA_SUBJECT_TYPE = "user"
 """Rows name their data subjects by id alone; they are people, and so of this type in the directory."""
 
 
-class Decided(msgspec.Struct, frozen=True):
+class Decided(msgspec.Struct, frozen=True, gc=False):
     """A request with its decision: what one decision entry is made of."""
 
     asked: Asked
@@ -84,7 +84,7 @@ class Decided(msgspec.Struct, frozen=True):
     """The decision of the same request that this one repeats, but for its times: what was made of that one serves."""
 
 
-class Clear(msgspec.Struct, frozen=True):
+class Clear(msgspec.Struct, frozen=True, gc=False):
     """What stands in clear of a decision whenever it is written, and about whom it is."""
 
     people: tuple[PersonId, ...]
@@ -153,9 +153,12 @@ def encode_decision(
     request = asked.request
     askers_count = 1 if request.actor is None else 2
     askers = people if len(people) == askers_count else people[:askers_count]
-    sealed = delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal))
+    sealed = seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal)
+    parts = [_KIND_DECISION, _SEALED, SIZES[len(sealed)], sealed]
     body = [
-        delimited(_DECISION_ID, decided.decision_id.encode()),
+        _DECISION_ID,
+        SIZES[len(decided.decision_id)],
+        decided.decision_id.encode(),
         (clear or clear_of(decided)).fields,
         _SUBJECT_HEAD,
         askers[0].pseudonym,
@@ -172,11 +175,12 @@ def encode_decision(
         body += (_DATA_SUBJECT_HEAD, person.pseudonym)
     if asked.row is not None:
         owners = _distinct(data_subjects or askers)
-        sealed += delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row))
+        parts.append(delimited(_SEALED, seal(entry_pb2.SEALED_FIELD_ROW, origin, owners, asked.row)))
         body.append(_ROW_GIVEN_TRUE)
     if decision.plan_dialect:
         body.append(delimited(_PLAN_DIALECT, decision.plan_dialect.encode()))
-    return join(stamp, _KIND_DECISION, sealed, delimited(_DECISION, b"".join(body)))
+    told = b"".join(body)
+    return join(stamp, *parts, _DECISION, SIZES[len(told)], told)
 
 
 def _outcome(request: AccessRequest, decision: Decision) -> tuple[bytes, bytes]:

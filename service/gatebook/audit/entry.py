@@ -40,7 +40,7 @@ _SALT_HEAD, _ENTRY_TIME = head(entry_pb2.AuditEntry, "salt", SALT_BYTES), tag(en
 _SECONDS, _NANOS = tag(Timestamp, "seconds"), tag(Timestamp, "nanos")
 
 
-class Stamp(msgspec.Struct, frozen=True):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """What the entries of one group have in common; `head` is its encoding."""
 
     entry_time: datetime

@@ -42,7 +42,7 @@ from gatebook.values import Reason
 SERVICE_CALLER = "gatebook"
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """Where an entry stands in the book, durably."""
 
     index: int

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gatebook.audit.keyfile import derive_key
 from gatebook.audit.people import PSEUDONYM_BYTES, People, Person
 from gatebook.audit.random_pieces import RandomPieces
-from gatebook.audit.wire import delimited, head, tag, varint
+from gatebook.audit.wire import SIZES, head, tag, varint
 from gatebook.errors import BookCorruptError
 from gatebook.v1 import entry_pb2
 
@@ -44,11 +44,11 @@ def seal(field: entry_pb2.SealedField.ValueType, origin: str, people: Sequence[P
     if len(people) == 1:
         person = people[0]
         ciphertext = person.cipher.encrypt(nonce, plaintext, associated)
-        pseudonyms = before + _PSEUDONYM_HEAD + person.pseudonym
+        pseudonyms = person.pseudonym
     else:
         ciphertext = _cipher(people).encrypt(nonce, plaintext, associated)
-        pseudonyms = _PSEUDONYM_HEAD.join([before, *[person.pseudonym for person in people]])
-    return b"".join((pseudonyms, _NONCE_HEAD, nonce, delimited(_CIPHERTEXT, ciphertext)))
+        pseudonyms = _PSEUDONYM_HEAD.join([person.pseudonym for person in people])
+    return b"".join((before, pseudonyms, _NONCE_HEAD, nonce, _CIPHERTEXT, SIZES[len(ciphertext)], ciphertext))
 
 
 def open_sealed(sealed: entry_pb2.Sealed, origin: str, people: People) -> bytes | None:
@@ -78,5 +78,5 @@ def _cipher(people: Sequence[Person]) -> AESGCM:
 
 @functools.lru_cache(maxsize=64)
 def _constant(origin: str, field: int) -> tuple[bytes, bytes]:
-    """Returns how a sealed field begins, and its associated data."""
-    return _FIELD + varint(field), f"{FORMAT}\n{origin}\n{field}".encode()
+    """Returns how a sealed field begins, up to its first pseudonym, and its associated data."""
+    return _FIELD + varint(field) + _PSEUDONYM_HEAD, f"{FORMAT}\n{origin}\n{field}".encode()

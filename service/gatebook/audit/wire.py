@@ -8,6 +8,7 @@ Fields with their default value are left out, as proto3 does.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -27,14 +28,24 @@ def varint(number: int) -> bytes:
 
 
 _SHORT = 1 << 12
-_LENGTHS = tuple(varint(length) for length in range(_SHORT))
+
+
+class _Sizes(dict[int, bytes]):
+    """Encoded numbers, of which the small ones are at hand: the lengths before nearly all contents."""
+
+    def __missing__(self, number: int) -> bytes:
+        return varint(number)
+
+
+SIZES: Mapping[int, bytes] = _Sizes((number, varint(number)) for number in range(_SHORT))
+"""What `varint` returns, by number."""
 _LOWEST = tuple(bytes([number | 0x80]) for number in range(0x80))
 _higher = functools.lru_cache(maxsize=64)(varint)
 
 
 def dense(number: int) -> bytes:
     """Returns what `varint` does, for numbers of which each comes close after the one before."""
-    return _LENGTHS[number] if number < _SHORT else _LOWEST[number & 0x7F] + _higher(number >> 7)
+    return SIZES[number] if number < _SHORT else _LOWEST[number & 0x7F] + _higher(number >> 7)
 
 
 def tag(message: type[Message], name: str) -> bytes:
@@ -51,8 +62,7 @@ def head(message: type[Message], name: str, length: int) -> bytes:
 
 def delimited(before: bytes, content: bytes) -> bytes:
     """Returns a field with this content, also where it is empty."""
-    length = len(content)
-    return before + (_LENGTHS[length] if length < _SHORT else varint(length)) + content
+    return before + SIZES[len(content)] + content
 
 
 def text(before: bytes, content: str) -> bytes:

@@ -30,7 +30,7 @@ from gatebook.tally import COMMITS
 from gatebook.values import Entity
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """A call that is over, as its log line and the metrics tell it. Without personal data or ids chosen by callers."""
 
     operation: str

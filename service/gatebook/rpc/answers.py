@@ -11,7 +11,7 @@ import functools
 from datetime import datetime
 
 from gatebook.audit.entry import encode_time
-from gatebook.audit.wire import delimited, dense, head, tag, text
+from gatebook.audit.wire import SIZES, delimited, dense, head, tag, text
 from gatebook.authorize import Answer
 from gatebook.generations import ByIdentity
 from gatebook.rpc import encode
@@ -43,7 +43,10 @@ def check_response(decision: bytes, explanation: bytes | None = None) -> bytes:
 
 def result(correlation_id: str, decision: bytes) -> bytes:
     """Returns one of the `results` of a batch or a message of a stream, with its decision."""
-    return delimited(_RESULTS, text(_CORRELATION_ID, correlation_id) + delimited(_RESULT_DECISION, decision))
+    named = text(_CORRELATION_ID, correlation_id)
+    size = SIZES[len(decision)]
+    length = len(named) + len(_RESULT_DECISION) + len(size) + len(decision)
+    return b"".join((_RESULTS, SIZES[length], named, _RESULT_DECISION, size, decision))
 
 
 def failed_result(correlation_id: str, error: bytes) -> bytes:
@@ -82,9 +85,13 @@ class Answers:
             self._times = _times(decision.decide_time, decision.expires_time)
         return b"".join(
             (
-                text(_DECISION_ID, answer.decision_id),
+                _DECISION_ID,
+                SIZES[len(answer.decision_id)],
+                answer.decision_id.encode(),
                 (self._outcome_of_row if decision.row_given else self._outcome)(decision.outcome),
-                delimited(_RECEIPT, receipt),
+                _RECEIPT,
+                SIZES[len(receipt)],
+                receipt,
                 self._times,
             )
         )

@@ -1,8 +1,8 @@
 """Answers the bytes of check requests with bytes, whatever carries them.
 
 Owns the way from the request of a check, a batch or a message of a stream to its encoded answer, and knows
-nothing of gRPC: a request is parsed once, each of its fields is read once, and an answer is put together
-of parts that many answers share. Rules:
+nothing of gRPC: of a request only the outline is parsed where what it asks is remembered, each of its fields is
+read once, and an answer is put together of parts that many answers share. Rules:
 
 1. what is wrong with the whole request is an error of the call; what is wrong with one item of a batch
    is the error of that item, and no entry;
@@ -13,12 +13,12 @@ of parts that many answers share. Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
+from gatebook.audit.asked import named
 from gatebook.audit.recorder import Recorder
 from gatebook.authorize import Answer, Question, authorize
 from gatebook.config import Limits
@@ -26,14 +26,12 @@ from gatebook.errors import GatebookError, InvalidRequestError
 from gatebook.explanation import explain_question
 from gatebook.familiar import Familiar, Heard
 from gatebook.revisions.active import Revisions
-from gatebook.rpc import answers, decode, encode, status
+from gatebook.rpc import answers, decode, encode, outline, status
 from gatebook.rpc.answers import Answers
 from gatebook.rpc.edge import Call, Edge
 from gatebook.rpc.receipts import BASIC, Receipts
-from gatebook.v1 import access_service_pb2 as pb
+from gatebook.v1 import types_pb2
 from gatebook.values import AccessRequest, Effect
-
-Request = TypeVar("Request", bound=Message)
 
 
 class Checking:
@@ -53,15 +51,18 @@ class Checking:
 
     async def check(self, call: Call, raw: bytes) -> bytes:
         """Answers a `CheckAccessRequest`."""
-        request = parse(pb.CheckAccessRequest, raw)
-        level = request.receipt_level
-        self._receipts.require(level)
         self._familiar.turn()
-        heard = self._hear(request)
+        try:
+            request = outline.check(raw)
+            level = request.receipt_level
+            self._receipts.require(level)
+            heard = self._hear(request)
+        except DecodeError as err:
+            raise unreadable() from err
         self._permit(call, self._name_of(request.policy_set), heard, set())
         snapshot = self._revisions.snapshot(request.policy_set, at_least=request.at_least)
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
-        question = heard.question(snapshot, call.caller.id, request_id, call.trace_id)
+        question = heard.question(snapshot, call.caller.id, named(request_id), call.trace_id)
         with self._edge.items(call, 1):
             [answer] = await authorize(self._recorder, snapshot, [question])
             tell(call, [answer])
@@ -74,23 +75,29 @@ class Checking:
 
     async def batch(self, call: Call, raw: bytes) -> bytes:
         """Answers a `BatchCheckAccessRequest`."""
-        request = parse(pb.BatchCheckAccessRequest, raw)
-        with self._held(call, request):
+        try:
+            request = outline.batch(raw)
+        except DecodeError as err:
+            raise unreadable() from err
+        with self._held(call, request.items, len(raw)):
             return await self._results(
                 call, request.items, request.policy_set, request.at_least, request.request_id, request.receipt_level
             )
 
     async def message(self, call: Call, raw: bytes) -> bytes:
         """Answers a `StreamCheckAccessRequest`."""
-        request = parse(pb.StreamCheckAccessRequest, raw)
+        try:
+            request = outline.message(raw)
+        except DecodeError as err:
+            raise unreadable() from err
         self._edge.permit(call)  # again: it may be long since the stream began
-        with self._held(call, request):
+        with self._held(call, request.items, len(raw)):
             return await self._results(call, request.items, request.policy_set, 0, "", request.receipt_level)
 
     async def _results(  # noqa: C901  # the fields of a request, and what may be wrong with each of its items
         self,
         call: Call,
-        items: Sequence[pb.CheckItem],
+        items: Sequence[outline.Item],
         policy_set: str,
         at_least: int,
         request_id: str,
@@ -105,28 +112,18 @@ class Checking:
             told = status.to_status(error).SerializeToString()
             results[position] = answers.failed_result(correlation_ids[position], told)
 
-        self._familiar.turn()
-        permitted: list[tuple[int, Heard]] = []
-        people: set[tuple[str, str]] = set()
-        name = self._name_of(policy_set)
-        for position, item in enumerate(items):
-            try:
-                decode.text(correlation_ids[position], self._limits.name_bytes_max, "correlation_id")
-                heard = self._hear(item, position)
-                self._permit(call, name, heard, people)
-            except GatebookError as error:
-                refuse(position, error)
-            else:
-                permitted.append((position, heard))
+        permitted = self._permitted(call, items, correlation_ids, policy_set, refuse)
         if not permitted:
             return b"".join(results)  # who may ask nothing does not learn whether there is such a set
         snapshot = self._revisions.snapshot(policy_set, at_least=at_least)
         questions: list[Question] = []
         asked: list[int] = []
+        caller_id, trace_id, name = call.caller.id, call.trace_id, b""
         for position, heard in permitted:
             try:
-                decode.text(request_id, self._limits.name_bytes_max, "request_id")
-                questions.append(heard.question(snapshot, call.caller.id, request_id, call.trace_id))
+                if not questions:
+                    name = named(decode.text(request_id, self._limits.name_bytes_max, "request_id"))
+                questions.append(heard.question(snapshot, caller_id, name, trace_id))
             except GatebookError as error:
                 refuse(position, error)
             else:
@@ -144,36 +141,65 @@ class Checking:
                 results[position] = answers.result(correlation_ids[position], self._answers.decision(answer, receipt))
         return b"".join(results)
 
-    def _held(
-        self, call: Call, request: pb.BatchCheckAccessRequest | pb.StreamCheckAccessRequest
-    ) -> AbstractContextManager[None]:
+    def _permitted(
+        self,
+        call: Call,
+        items: Sequence[outline.Item],
+        correlation_ids: Sequence[str],
+        policy_set: str,
+        refuse: Callable[[int, GatebookError], None],
+    ) -> list[tuple[int, Heard]]:
+        """Returns what is asked, with its position, where the caller may ask it; the rest is refused."""
+        self._familiar.turn()
+        permitted: list[tuple[int, Heard]] = []
+        people: set[tuple[str, str]] = set()
+        name, name_bytes_max = self._name_of(policy_set), self._limits.name_bytes_max
+        for position, item in enumerate(items):
+            try:
+                decode.text(correlation_ids[position], name_bytes_max, "correlation_id")
+                heard = self._hear(item, position)
+                self._permit(call, name, heard, people)
+            except GatebookError as error:
+                refuse(position, error)
+            except DecodeError as err:
+                raise unreadable() from err
+            else:
+                permitted.append((position, heard))
+        return permitted
+
+    def _held(self, call: Call, items: Sequence[outline.Item], size_bytes: int) -> AbstractContextManager[None]:
         """Returns the block of the items of a request, which are paid for whether or not they turn out to be questions.
+
+        `size_bytes` is that of the request: a little more than the items, and known at once.
 
         Raises:
             InvalidRequestError, LimitExceededError: there are none, or too many or too large ones.
         """
-        limits, items = self._limits, request.items
+        limits = self._limits
         if not items:
             raise InvalidRequestError("items", "must not be empty")
         if len(items) > limits.batch_items_max:
             raise decode.over_limit("items", "items", limits.batch_items_max, len(items))
-        size_bytes = request.ByteSize()  # a little more than the items, and found at once
         if size_bytes > limits.batch_bytes_max:
             size_bytes = sum([item.ByteSize() for item in items])
         if size_bytes > limits.batch_bytes_max:
             raise decode.over_limit("items", "bytes", limits.batch_bytes_max, size_bytes)
         return self._edge.items(call, len(items), size_bytes)
 
-    def _hear(self, asked: pb.CheckAccessRequest | pb.CheckItem, position: int | None = None) -> Heard:
-        """Reads what is asked, or remembers it; what is malformed is refused here and is no entry."""
-        access, allow_partial = asked.access, asked.allow_partial
-        encoded = access.SerializeToString()
+    def _hear(self, asked: outline.AskedBytes, position: int | None = None) -> Heard:
+        """Reads what is asked, or remembers it; what is malformed is refused here and is no entry.
+
+        Raises:
+            DecodeError: it is no message, so that the whole request is none.
+        """
+        encoded, allow_partial = asked.access, asked.allow_partial
         heard = self._familiar.known(encoded, allow_partial=allow_partial)
         if heard is not None:
             return heard
 
         def read() -> AccessRequest:
             field = "access" if position is None else f"items[{position}].access"
+            access = types_pb2.AccessRequest.FromString(encoded)
             return decode.access_request(access, self._limits, allow_partial=allow_partial, field=field)
 
         return self._familiar.hear(encoded, read, allow_partial=allow_partial)
@@ -196,16 +222,9 @@ class Checking:
             people.add(person)
 
 
-def parse(kind: type[Request], raw: bytes) -> Request:
-    """Returns the message in these bytes.
-
-    Raises:
-        InvalidRequestError: there is none.
-    """
-    try:
-        return kind.FromString(raw)
-    except DecodeError as err:
-        raise InvalidRequestError("request", "not a message of this method") from err
+def unreadable() -> InvalidRequestError:
+    """Returns the error of a request that is no message."""
+    return InvalidRequestError("request", "not a message of this method")
 
 
 def tell(call: Call, answered: Sequence[Answer]) -> None:
