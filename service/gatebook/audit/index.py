@@ -27,10 +27,12 @@ from gatebook.audit.chain import Entries
 from gatebook.audit.entry import decode, nanoseconds
 from gatebook.audit.people import People
 from gatebook.audit.record import open_request
+from gatebook.audit.skimming import Skimming
 from gatebook.errors import BookUnavailableError
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import entry_pb2
 
+_DECISION = int(entry_pb2.ENTRY_KIND_DECISION)
 INDEX_VERSION = 2
 BLOCK_BITS = 16
 """An entry is in block `index >> 16`, each of which is searched by its keys."""
@@ -151,6 +153,7 @@ class Index:
         self._lock = threading.Lock()  # INVARIANT: held around each use of the connection and the numbers
         self._numbers = Numbers(lambda word: self._number("words", "word", word)[0])
         self._set_numbers: dict[tuple[str, ...], int | None] = {}
+        self._skimming = Skimming(self._of_stamp, self._of_clear)
         self._present: set[tuple[int, int, int]] = set()  # what is known to be present in the chunk at hand
         self._size: int = connection.execute("SELECT size FROM covered").fetchone()[0]
 
@@ -199,7 +202,7 @@ class Index:
                     self._forget()
                 for start in range(self._size, end, READ_ENTRIES_MAX):
                     entries = book.read_hashed(start, min(end, start + READ_ENTRIES_MAX))
-                    rows = [self._row(i, leaf, decode(raw, i)) for i, (leaf, raw) in enumerate(entries, start)]
+                    rows = [self._skimmed(i, leaf, raw) for i, (leaf, raw) in enumerate(entries, start)]
                     places = ", ".join("?" * len(rows[0]))
                     self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
                     self._note_present(rows)
@@ -224,20 +227,25 @@ class Index:
         self._connection.executemany("INSERT OR IGNORE INTO present VALUES (?, ?, ?)", found - self._present)
         self._present = found
 
-    def _row(self, index: int, leaf: bytes, entry: entry_pb2.AuditEntry) -> tuple[Any, ...]:
+    def _skimmed(self, index: int, leaf: bytes, raw: bytes) -> tuple[Any, ...]:
+        """Returns the row of an entry, which is parsed where it is not as most decisions are."""
+        found = self._skimming.read(raw)
+        if found is None or found.subject == self._stranger:
+            return self._row(index, leaf, decode(raw, index))
+        time, caller = found.of_stamp
+        revision, resource, *others = found.of_clear
+        asker = self._numbers[person_word(found.subject)]
+        key = decision_key(found.decision_id)
+        return (index, leaf, time, _DECISION, caller, revision, key, asker, None, resource, *others)
+
+    def _of_stamp(self, entry: entry_pb2.AuditEntry) -> tuple[int, int | None]:
+        return nanoseconds(entry.entry_time), self._numbers[entry.caller]
+
+    def _of_clear(self, decision: entry_pb2.DecisionEntry) -> tuple[int | None, ...]:
+        """Returns what a row has of what stands in clear."""
         numbers = self._numbers
-        row = (index, leaf, nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
-        if not entry.HasField("decision"):
-            digest = entry.policy.revision.digest
-            return (*row, numbers[digest], *(None,) * 9)
-        decision = entry.decision
-        subject, actor = self._askers(entry, index)
         return (
-            *row,
             numbers[decision.policy_revision.digest],
-            decision_key(decision.decision_id),
-            numbers[subject],
-            numbers[actor],
             numbers[decision.resource_id],
             self._column_set(tuple([column.column for column in decision.columns])),
             numbers[decision.action],
@@ -245,6 +253,17 @@ class Index:
             decision.effect,
             decision.reason,
         )
+
+    def _row(self, index: int, leaf: bytes, entry: entry_pb2.AuditEntry) -> tuple[Any, ...]:
+        numbers = self._numbers
+        row = (index, leaf, nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
+        if not entry.HasField("decision"):
+            digest = entry.policy.revision.digest
+            return (*row, numbers[digest], *(None,) * 9)
+        subject, actor = self._askers(entry, index)
+        revision, *others = self._of_clear(entry.decision)
+        key = decision_key(entry.decision.decision_id)
+        return (*row, revision, key, numbers[subject], numbers[actor], *others)
 
     def _askers(self, entry: entry_pb2.AuditEntry, index: int) -> tuple[bytes, bytes]:
         """Returns the words for subject and actor. Who is a stranger is found by the hash of the id."""
@@ -264,6 +283,7 @@ class Index:
     def _forget(self) -> None:
         self._numbers.forget()
         self._set_numbers.clear()
+        self._skimming.forget()
         self._present = set()
 
     def _column_set(self, columns: tuple[str, ...]) -> int | None:

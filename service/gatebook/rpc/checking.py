@@ -94,7 +94,7 @@ class Checking:
         with self._held(call, request.items, len(raw)):
             return await self._results(call, request.items, request.policy_set, 0, "", request.receipt_level)
 
-    async def _results(  # noqa: C901  # the fields of a request, and what may be wrong with each of its items
+    async def _results(  # the fields of a request, and what may be wrong with each of its items
         self,
         call: Call,
         items: Sequence[outline.Item],
@@ -156,8 +156,8 @@ class Checking:
         name, name_bytes_max = self._name_of(policy_set), self._limits.name_bytes_max
         for position, item in enumerate(items):
             try:
+                heard = self._hear(item, position)  # first, since what is no message makes the whole request none
                 decode.text(correlation_ids[position], name_bytes_max, "correlation_id")
-                heard = self._hear(item, position)
                 self._permit(call, name, heard, people)
             except GatebookError as error:
                 refuse(position, error)
