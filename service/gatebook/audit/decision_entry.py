@@ -155,10 +155,11 @@ def encode_decision(
     askers = people if len(people) == askers_count else people[:askers_count]
     sealed = seal(entry_pb2.SEALED_FIELD_REQUEST, origin, _distinct(askers), asked.personal)
     parts = [_KIND_DECISION, _SEALED, SIZES[len(sealed)], sealed]
+    id_ = decided.decision_id.encode()
     body = [
         _DECISION_ID,
-        SIZES[len(decided.decision_id)],
-        decided.decision_id.encode(),
+        SIZES[len(id_)],
+        id_,
         (clear or clear_of(decided)).fields,
         _SUBJECT_HEAD,
         askers[0].pseudonym,

@@ -79,6 +79,7 @@ class Answers:
                 self._entry_time = written.entry_time
             index = _INDEX + dense(written.index) if written.index else b""
             receipt = b"".join((self._receipt_head, index, _LEAF_HASH_HEAD, written.leaf_hash))
+        id_ = answer.decision_id.encode()
         decided, expires = self._times_of
         if decision.decide_time is not decided or decision.expires_time is not expires:
             self._times_of = (decision.decide_time, decision.expires_time)
@@ -86,8 +87,8 @@ class Answers:
         return b"".join(
             (
                 _DECISION_ID,
-                SIZES[len(answer.decision_id)],
-                answer.decision_id.encode(),
+                SIZES[len(id_)],
+                id_,
                 (self._outcome_of_row if decision.row_given else self._outcome)(decision.outcome),
                 _RECEIPT,
                 SIZES[len(receipt)],
