@@ -10,6 +10,10 @@ BUF_VERSION := 1.75.0
 CERBOS_VERSION := 0.51.0
 CERBOS_CLIENT_VERSION := 0.16.1
 ATHERIS_VERSION := 3.0.0
+TESSERA_VERSION := 1.0.2
+GO_VERSION := 1.25.5
+RFC9162_VERSION := 0.0.5
+SIGSTORE_VERSION := 4.1.3
 
 BIN := .venv/bin
 BUF := build/buf/node_modules/.bin/buf
@@ -58,7 +62,7 @@ test-long: $(READY) ## run the tests that take minutes each; with strace install
 	else echo 'the sweep over all file calls is left out: install strace'; fi
 
 .PHONY: test-system
-test-system: $(READY) build/envoy/.ready build/spark/.ready build/trino/.ready ## run the tests that need Debian packages or root
+test-system: $(READY) build/envoy/.ready build/spark/.ready build/trino/.ready build/fsck/.ready build/npm-proofs/.ready ## run the tests that need Debian packages or root
 	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
 	  echo 'tests/system holds no test: nothing to run'; \
 	else $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not long' tests/system; fi
@@ -171,6 +175,24 @@ build/trino/.ready: tests/system/trino/pom.xml
 	@command -v mvn >/dev/null || { echo 'Trino comes with Maven: install the Debian package maven' >&2; exit 1; }
 	mvn --quiet --batch-mode --strict-checksums --file tests/system/trino/pom.xml \
 	  org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory=$(CURDIR)/build/trino/lib
+	@touch $@
+
+# Verifiers of transparency logs that are not ours. Go checks what it fetches against its own log of modules. Tessera
+# needs a newer Go than Debian 12 has, which comes from the same place.
+build/fsck/.ready: Makefile
+	@command -v go >/dev/null || { echo 'fsck comes with Go: install the Debian package golang-go' >&2; exit 1; }
+	@mkdir -p $(@D)
+	go=go; if ! printf 'go1.24\n%s\n' "$$(go env GOVERSION)" | sort -CV; then \
+	  toolchain=golang.org/toolchain@v0.0.1-go$(GO_VERSION).$$(go env GOOS)-$$(go env GOARCH); \
+	  folder=$$(cd $(@D) && go mod download -json "$$toolchain" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	  find "$$folder/bin" "$$folder/pkg/tool" -type f -exec chmod +x {} +; go="$$folder/bin/go"; fi; \
+	GOBIN=$(CURDIR)/$(@D) "$$go" install github.com/transparency-dev/tessera/cmd/fsck@v$(TESSERA_VERSION)
+	@touch $@
+
+build/npm-proofs/.ready: Makefile
+	@command -v npm >/dev/null || { echo 'the verifiers come with npm: install Node 20 or newer' >&2; exit 1; }
+	npm install --silent --no-save --no-package-lock --prefix $(@D) \
+	  @transmute/rfc9162@$(RFC9162_VERSION) @sigstore/verify@$(SIGSTORE_VERSION)
 	@touch $@
 
 build/googleapis/google/rpc/status.proto: $(PROTO_READY)

@@ -6,7 +6,6 @@ Needs Go, which fetches golang.org/x/mod in the version that `go_notes/go.sum` p
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,16 +20,6 @@ from gatebook.tlog.proof import Proof
 
 pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="needs Go: install the Debian package `golang-go`")
 NOW = 1_700_000_000
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Builds the program of Go."""
-    built = tmp_path_factory.mktemp("go") / "notes"
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"}
-    command = ["go", "build", "-buildvcs=false", "-o", str(built), "."]
-    subprocess.run(command, cwd=Path(__file__).with_name("go_notes"), env=environment, check=True, timeout=600)
-    return built
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

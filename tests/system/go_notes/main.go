@@ -1,5 +1,6 @@
 // Reads and writes notes, trees and proofs with golang.org/x/mod/sumdb, which is not ours.
 //
+//	book DIR BOOK-KEY INDEXES SIZES           checks a book, entries at indexes and consistency with sizes; prints JSON
 //	verify PROOF ENTRY BOOK-KEY WITNESS-KEY   checks a tlog-proof with a cosignature; prints size and time
 //	submit OLD NEW                            makes a book, and prints its key and a body for add-checkpoint
 package main
@@ -12,9 +13,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -125,13 +128,129 @@ func submit(oldSize, newSize int64) {
 	}
 }
 
+// folder reads the tiles of a book. The paths of sumdb name the height of tiles, ours do not: it is always 8.
+type folder struct {
+	path string
+	read []string
+}
+
+func (f *folder) Height() int                         { return 8 }
+func (f *folder) SaveTiles(_ []tlog.Tile, _ [][]byte) {}
+func (f *folder) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	var found [][]byte
+	for _, tile := range tiles {
+		name := strings.Replace(tile.Path(), "tile/8/", "tile/", 1)
+		content, err := os.ReadFile(filepath.Join(f.path, name))
+		if os.IsNotExist(err) && tile.W < 256 { // the full tile may have taken its place
+			whole := tile
+			whole.W = 256
+			content, err = os.ReadFile(filepath.Join(f.path, strings.Replace(whole.Path(), "tile/8/", "tile/", 1)))
+			content = content[:min(len(content), tile.W*tlog.HashSize)]
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.read = append(f.read, name)
+		found = append(found, content)
+	}
+	return found, nil
+}
+
+// entry reads one entry of a bundle: each has its length before it, in two bytes.
+func (f *folder) entry(index, size int64) []byte {
+	tile := tlog.Tile{H: 8, L: 0, N: index / 256, W: 256}
+	if size/256 == index/256 {
+		tile.W = int(size % 256)
+	}
+	name := strings.Replace(tile.Path(), "tile/8/0/", "tile/entries/", 1)
+	bundle := must(os.ReadFile(filepath.Join(f.path, name)))
+	for skip := index % 256; skip > 0; skip-- {
+		bundle = bundle[2+int(binary.BigEndian.Uint16(bundle)):]
+	}
+	return bundle[2:][:binary.BigEndian.Uint16(bundle)]
+}
+
+func min(a, b int) int {
+	if a < b {
+		return a
+	}
+	return b
+}
+
+func numbers(list string) []int64 {
+	var found []int64
+	for _, each := range strings.Split(list, ",") {
+		if each != "" {
+			found = append(found, must(strconv.ParseInt(each, 10, 64)))
+		}
+	}
+	return found
+}
+
+func hexes(hashes []tlog.Hash) []string {
+	found := []string{}
+	for _, hash := range hashes {
+		found = append(found, hex.EncodeToString(hash[:]))
+	}
+	return found
+}
+
+func book(dir, bookKey, indexes, sizes string) {
+	signed := must(os.ReadFile(filepath.Join(dir, "checkpoint")))
+	verifier := must(note.NewVerifier(strings.TrimSpace(bookKey)))
+	opened := must(note.Open(signed, note.VerifierList(verifier)))
+	lines := strings.Split(opened.Text, "\n")
+	if lines[0] != verifier.Name() {
+		must(0, errors.New("the checkpoint is of another book"))
+	}
+	tree := tlog.Tree{N: must(strconv.ParseInt(lines[1], 10, 64)), Hash: must(tlog.ParseHash(lines[2]))}
+	tiles := &folder{path: dir}
+	told := struct {
+		Size        int64
+		Inclusion   map[string][]string
+		Consistency map[string][]string
+		Roots       map[string]string
+		Tiles       []string
+	}{tree.N, map[string][]string{}, map[string][]string{}, map[string]string{}, nil}
+	if tree.N == 0 {
+		if tree.Hash != sha256.Sum256(nil) { // TreeHash of this version gives zeros, and not RFC 6962 s2.1
+			must(0, errors.New("another root of no entries"))
+		}
+	} else {
+		reader := tlog.TileHashReader(tree, tiles) // checks every tile against the root
+		for _, index := range numbers(indexes) {
+			proof := must(tlog.ProveRecord(tree.N, index, reader))
+			leaf := tlog.RecordHash(tiles.entry(index, tree.N))
+			if err := tlog.CheckRecord(proof, tree.N, tree.Hash, index, leaf); err != nil {
+				must(0, err)
+			}
+			told.Inclusion[fmt.Sprint(index)] = hexes(proof)
+		}
+		for _, old := range numbers(sizes) {
+			root := must(tlog.TreeHash(old, reader))
+			proof := must(tlog.ProveTree(tree.N, old, reader))
+			if err := tlog.CheckTree(proof, tree.N, tree.Hash, old, root); err != nil {
+				must(0, err)
+			}
+			told.Consistency[fmt.Sprint(old)] = hexes(proof)
+			told.Roots[fmt.Sprint(old)] = hex.EncodeToString(root[:])
+		}
+		for _, tile := range tlog.NewTiles(8, 0, tree.N) {
+			told.Tiles = append(told.Tiles, strings.Replace(tile.Path(), "tile/8/", "tile/", 1))
+		}
+	}
+	must(0, json.NewEncoder(os.Stdout).Encode(told))
+}
+
 func main() {
 	switch {
+	case len(os.Args) == 6 && os.Args[1] == "book":
+		book(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
 	case len(os.Args) == 6 && os.Args[1] == "verify":
 		verify(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
 	case len(os.Args) == 4 && os.Args[1] == "submit":
 		submit(must(strconv.ParseInt(os.Args[2], 10, 64)), must(strconv.ParseInt(os.Args[3], 10, 64)))
 	default:
-		must(0, errors.New("verify or submit"))
+		must(0, errors.New("book, verify or submit"))
 	}
 }
