@@ -82,6 +82,11 @@ class Rooted:
                 message = f"the book ends at {self._checkpoint.size}, but a checkpoint of size {size} was signed"
                 raise ContradictionError(message, self._checkpoint.size, (kept, note))
 
+    @property
+    def size(self) -> int:
+        """Returns how many leaves there must be."""
+        return self._checkpoint.size
+
     def add(self, leaves: Sequence[bytes]) -> None:
         """Takes the next leaves.
 

@@ -13,6 +13,7 @@ from gatebook.cli.audit_filter import filter_options, origin_option
 from gatebook.cli.audit_pages import NEWEST_FIRST, OLDEST_FIRST, json_line, pages
 from gatebook.cli.audit_text import COLUMNS, facts, row
 from gatebook.cli.audit_verify import verify
+from gatebook.cli.audit_verify_query import verify_query
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
     NO,
@@ -222,4 +223,5 @@ def books(*, target: str, as_json: bool) -> None:
 audit.add_command(export)
 audit.add_command(verify)
 audit.add_command(verify_export)
+audit.add_command(verify_query)
 audit.add_command(checkpoint)
