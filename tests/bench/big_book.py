@@ -24,6 +24,7 @@ from gatebook.audit.asked import Asked, ask
 from gatebook.audit.book import Book
 from gatebook.audit.decision_entry import Clear, Decided, clear_of, encode_decision, people_of
 from gatebook.audit.entry import ReadEvent, Stamp, encode_read, encode_system
+from gatebook.audit.keyfile import create_key
 from gatebook.audit.people import People, Person, PersonId
 from gatebook.audit.publish import Publisher
 from gatebook.v1 import entry_pb2
@@ -154,6 +155,8 @@ def make(data: Path, entries: int, *, seed: int = 1, told: bool = False) -> None
     people = People.open(data) if data.is_dir() else None
     book = Book.open(data, origin=ORIGIN)
     people = people or People.open(data)
+    if not (data / "keys" / "mask.key").exists():
+        create_key(data / "keys" / "mask.key")  # as a service does, so that one can be started with it
     try:
         company, publisher, began = Company(people, entries, seed), Publisher(book), time.monotonic()
         while book.size < entries:

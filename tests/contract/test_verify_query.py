@@ -22,7 +22,7 @@ from gatebook.audit.copied import CopiedBook, Rooted
 from gatebook.audit.matching import about_person, about_pseudonyms
 from gatebook.audit.people import People
 from gatebook.audit.publish import Publisher
-from gatebook.audit.verify_query import QueryReport, verify_query
+from gatebook.audit.verify_query import QueryReport, rows_of, verify_query
 from gatebook.cli import main
 from gatebook.errors import VerificationError
 from gatebook.tlog.keys import VerifierKey
@@ -54,7 +54,7 @@ class Library:
     ) -> QueryReport:
         """Returns what a verification of an answer finds."""
         about = about_pseudonyms(pseudonyms) if pseudonyms else about_person(wanted.subject_id, self.people, ORIGIN)
-        return verify_query(wanted, answer, self.copy.batches(), Rooted(self.copy.note, self.key), about)
+        return verify_query(wanted, rows_of(answer), self.copy.batches(), Rooted(self.copy.note, self.key), about)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_entries_that_were_not_signed_verify_nothing(library: Library) -> None:
     rooted = Rooted(library.copy.note, library.key)
 
     with pytest.raises(VerificationError, match="do not lead to the root"):
-        verify_query(EntryFilter(), library.records, batches, rooted, None)
+        verify_query(EntryFilter(), rows_of(library.records), batches, rooted, None)
 
 
 def test_a_third_party_tells_by_pseudonym(library: Library) -> None:

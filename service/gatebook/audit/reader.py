@@ -41,7 +41,7 @@ from gatebook.v1 import audit_service_pb2
 T = TypeVar("T")
 READ_THREADS = 2
 READS_WAITING_MAX = 64
-PUBLISH_EVERY_SECONDS = 0.1
+PUBLISH_EVERY_SECONDS = 0.03
 
 
 class BookReader:

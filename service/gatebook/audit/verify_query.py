@@ -9,7 +9,8 @@ Trusts neither the index nor whoever answered. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -35,6 +36,13 @@ class Difference(msgspec.Struct):
         self.count += 1
         if len(self.indexes) < NAMED_MAX:
             self.indexes.append(index)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of an answer; `altered` tells whether it says anything that an entry, with its leaf hash, does not."""
+
+    index: int
+    altered: Callable[[audit_service_pb2.EntryRecord, bytes], bool]
 
 
 class QueryReport(msgspec.Struct):
@@ -63,15 +71,12 @@ class QueryReport(msgspec.Struct):
 
 def verify_query(
     wanted: audit_service_pb2.EntryFilter,
-    answer: Iterable[audit_service_pb2.EntryRecord],
+    answer: Iterable[Row],
     entries: Iterable[Sequence[audit_service_pb2.EntryRecord]],
     rooted: Rooted,
     about: About | None,
 ) -> QueryReport:
     """Compares an answer, the oldest entry first, with the entries of the book from 0 on.
-
-    What an answer leaves out of a record, such as its exact bytes, is not compared. Records of `entries` may have been
-    opened, and then what the answer tells of the sealed parts is compared, too.
 
     Raises:
         VerificationError: the entries are not those that were signed.
@@ -96,9 +101,9 @@ def verify_query(
 class _Told:
     """An answer, read beside the entries."""
 
-    def __init__(self, answer: Iterable[audit_service_pb2.EntryRecord], report: QueryReport) -> None:
+    def __init__(self, answer: Iterable[Row], report: QueryReport) -> None:
         """Takes the rows, in whatever order they are."""
-        self._rows: Iterator[audit_service_pb2.EntryRecord] = iter(answer)
+        self._rows: Iterator[Row] = iter(answer)
         self._report = report
         self._next = next(self._rows, None)
 
@@ -121,7 +126,7 @@ class _Told:
                 report.added.add(row.index)
                 continue
             found = True
-            if _is_altered(row, entry, leaf):
+            if row.altered(entry, leaf):
                 report.altered.add(row.index)
         if matching and not found and report.whole:
             report.missing.add(entry.index)
@@ -135,6 +140,16 @@ class _Told:
                 self._report.added.add(row.index)
             else:
                 self._report.beyond += 1
+
+
+def rows_of(records: Iterable[audit_service_pb2.EntryRecord]) -> Iterator[Row]:
+    """Yields records as rows.
+
+    What a record leaves out, such as its exact bytes, is not compared. Entries may have been opened, and then what is
+    told of the sealed parts is compared, too.
+    """
+    for record in records:
+        yield Row(record.index, functools.partial(_is_altered, record))
 
 
 def _is_altered(row: audit_service_pb2.EntryRecord, entry: audit_service_pb2.EntryRecord, leaf: bytes) -> bool:

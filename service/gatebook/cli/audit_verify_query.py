@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from google.protobuf import json_format
 
 from gatebook.audit.conditions import require_valid
 from gatebook.audit.copied import CopiedBook, Rooted
+from gatebook.audit.index import person_word, stranger_word
 from gatebook.audit.matching import About, about_person, about_pseudonyms
 from gatebook.audit.people import PSEUDONYM_BYTES, People
+from gatebook.audit.postgres import PostgresIndex, differs
 from gatebook.audit.verify_copy import Copy
-from gatebook.audit.verify_query import QueryReport
+from gatebook.audit.verify_query import QueryReport, Row, rows_of
 from gatebook.audit.verify_query import verify_query as verified
 from gatebook.cli.audit_filter import filter_options, origin_option
 from gatebook.cli.audit_pages import OLDEST_FIRST, pages
@@ -62,6 +65,7 @@ class Source(msgspec.Struct, frozen=True):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Compare this answer: lines of `audit export` with the same filter, instead of asking.",
 )
+@click.option("--index", "address", default="", metavar="URL", help="Compare the answer of an index in PostgreSQL.")
 @click.option("--pseudonym", "pseudonyms", multiple=True, metavar="HEX", help="Whom --subject means, without keys.")
 @memory_options
 @origin_option
@@ -73,6 +77,7 @@ def verify_query(  # noqa: PLR0913  # each is an option
     vkey: str,
     copy: Path | None,
     saved: Path | None,
+    address: str,
     pseudonyms: tuple[str, ...],
     remember: Path | None,
     forget: bool,
@@ -97,13 +102,17 @@ def verify_query(  # noqa: PLR0913  # each is an option
         with contextlib.ExitStack() as stack:
             progress = stack.enter_context(told_progress(quiet=as_json))("entries")
             stub = None
-            if copy is None or saved is None:
+            if copy is None or (saved is None and not address):
                 stub = AuditServiceStub(stack.enter_context(channel(target)))
             people = stack.enter_context(people_of(copy))
             source = served(stub, key, origin) if copy is None else copied(copy, key, people)
             remembered = memory.notes()
             rooted = Rooted(source.note, key, remembered)
-            answer = saved_answer(saved) if saved else asked(stub, wanted, key.name, rooted.size)
+            if address:
+                index = stack.enter_context(PostgresIndex(address))
+                answer = indexed(index, wanted, key.name, rooted.size, words_of(wanted, people, known), people)
+            else:
+                answer = rows_of(saved_answer(saved) if saved else asked(stub, wanted, key.name, rooted.size))
             about = about_of(wanted, people, known, key.name)
             report = verified(wanted, answer, watched(source.batches(), rooted.size, progress), rooted, about)
         memory.put(source.note, remembered)
@@ -182,6 +191,28 @@ def asked(stub: AuditServiceStub | None, wanted: pb.EntryFilter, origin: str, si
     if size and narrowed.end_index > wanted.start_index:
         for page in pages(stub, narrowed, OLDEST_FIRST, origin):
             yield from page.entries
+
+
+def words_of(wanted: pb.EntryFilter, people: People | None, known: Sequence[bytes]) -> list[bytes]:
+    """Returns the words of everyone whom a filter means, as an index has them."""
+    words = [person_word(pseudonym) for pseudonym in known]
+    if people is not None and not known:
+        words = [person_word(person.pseudonym) for person in people.find(wanted.subject_id)]
+        words.append(stranger_word(people.blind(wanted.subject_id)))
+    return words
+
+
+def indexed(  # an answer depends on all of these
+    index: PostgresIndex, wanted: pb.EntryFilter, origin: str, size: int, words: Sequence[bytes], people: People | None
+) -> Iterator[Row]:
+    """Yields what an index in PostgreSQL answers, of the entries before a size."""
+    for row in index.find(wanted, origin, words, size=size):
+        yield Row(int(row[1]), functools.partial(_is_altered, row, origin, people))
+
+
+def _is_altered(row: Sequence[object], origin: str, people: People | None, entry: pb.EntryRecord, leaf: bytes) -> bool:
+    """Tells whether a row of an index in PostgreSQL says anything that its entry does not."""
+    return row[2] != leaf or differs(row, entry, origin, people)
 
 
 def saved_answer(path: Path) -> Iterator[pb.EntryRecord]:
