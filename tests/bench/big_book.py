@@ -155,8 +155,9 @@ def make(data: Path, entries: int, *, seed: int = 1, told: bool = False) -> None
     people = People.open(data) if data.is_dir() else None
     book = Book.open(data, origin=ORIGIN)
     people = people or People.open(data)
-    if not (data / "keys" / "mask.key").exists():
-        create_key(data / "keys" / "mask.key")  # as a service does, so that one can be started with it
+    for name in ("mask.key", "directory.key"):
+        if not (data / "keys" / name).exists():
+            create_key(data / "keys" / name)  # as a service does, so that one can be started with it
     try:
         company, publisher, began = Company(people, entries, seed), Publisher(book), time.monotonic()
         while book.size < entries:

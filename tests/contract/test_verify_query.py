@@ -179,7 +179,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def copied(server: RunningServer, folder: Path) -> Path:
     """Copies what a server has published, its checkpoint first."""
-    assert run("checkpoint", "--vkey", vkey(server), "--no-remember", "--target", server.target).exit_code == YES
+    assert run("list", "--target", server.target).exit_code == YES  # which publishes, and waits for the index
     folder.mkdir()
     shutil.copy(server.data / "book" / "checkpoint", folder)
     shutil.copytree(server.data / "book" / "tile", folder / "tile")
@@ -196,7 +196,6 @@ def test_an_index_that_lies_is_found_out(server: RunningServer, tmp_path: Path, 
     """Where somebody changes the index under a server, its answer is found to lack a row, or to have one too many."""
     asked = ("verify-query", "--effect", "deny", "--vkey", vkey(server), "--no-remember", "--json")
     copy = copied(server, tmp_path / "copy")
-    assert run("list", "--target", server.target).exit_code == YES  # which waits for the index
     with sqlite3.connect(server.data / "index.db") as index:
         victim = index.execute("SELECT idx, effect FROM entries WHERE effect IS NOT NULL ORDER BY idx").fetchall()[3][0]
         other = index.execute("SELECT min(idx) FROM entries WHERE effect IS NULL").fetchone()[0]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -154,10 +153,11 @@ class PostgresIndex:
             BookUnavailableError: nobody answers there, or asyncpg is not installed.
         """
         try:
-            self._asyncpg: Any = import_module("asyncpg")
+            import asyncpg  # noqa: PLC0415  # of an extra
         except ImportError as err:
             message = "PostgreSQL needs asyncpg, which is not installed: run `pip install 'gatebook[postgres]'`"
             raise BookUnavailableError(message) from err
+        self._asyncpg = asyncpg
         self._loop = asyncio.new_event_loop()
         try:
             self._connection: Any = self._run(self._asyncpg.connect(address, command_timeout=SECONDS_MAX))
