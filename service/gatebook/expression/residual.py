@@ -1,10 +1,12 @@
 """Leaves of an expression what depends on a row that is not known yet.
 
 Owns partial evaluation. For every row, and also where its values are null, evaluating what is left
-gives the same as evaluating the whole (True, False or UNKNOWN).
+gives the same as evaluating the whole (True, False or UNKNOWN). What else is not known yet may be named as `open_path`s.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from gatebook.expression.environment import Environment, lookup
 from gatebook.expression.moments import Moment
@@ -14,15 +16,26 @@ from gatebook.expression.truth import NO_FUNCTIONS, Functions, apply
 ROW = ("r", "row")
 """Where policy text reads the row; what is left reads it from the root `row`."""
 
+OpenPath = Callable[[tuple[str, ...]], tuple[str, ...] | None]
+"""Says how a path whose value is not known yet is read in what is left; None of a path that is known."""
+
 _FALSE = Literal(value=False)
 _TRUE = Literal(value=True)
 
 
+def of_row(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Is the `OpenPath` of a row that is not known."""
+    return ("row", *names[2:]) if names[:2] == ROW else None
+
+
 def residual(
-    expression: Expression, environment: Environment, functions: Functions = NO_FUNCTIONS
+    expression: Expression,
+    environment: Environment,
+    functions: Functions = NO_FUNCTIONS,
+    open_path: OpenPath = of_row,
 ) -> bool | Expression | None:
     """Evaluates what needs no row: True, False, None (UNKNOWN for every row), or what is left over `row`."""
-    left = _reduce(expression, environment, functions)
+    left = _reduce(expression, environment, functions, open_path)
     if isinstance(left, Literal):
         return left.value if isinstance(left.value, bool) else None
     return left
@@ -39,19 +52,22 @@ def reads_row(expression: Expression) -> bool:
             return False
 
 
-def _reduce(expression: Expression, environment: Environment, functions: Functions) -> Expression:
+def _reduce(
+    expression: Expression, environment: Environment, functions: Functions, open_path: OpenPath
+) -> Expression:
     match expression:
         case Literal():
             return expression
         case Path(names, span):
-            if names[:2] == ROW:
-                return Path(("row", *names[2:]), span)
+            left = open_path(names)
+            if left is not None:
+                return Path(left, span)
             return Literal(_constant(lookup(environment, names)), span)
         case Call(("and" | "or") as op, operands, span):
-            reduced = [_reduce(operand, environment, functions) for operand in operands]
+            reduced = [_reduce(operand, environment, functions, open_path) for operand in operands]
             return _chain(Call(op, tuple(reduced), span), *((_FALSE, _TRUE) if op == "and" else (_TRUE, _FALSE)))
         case Call(op, operands, span):
-            reduced = [_reduce(operand, environment, functions) for operand in operands]
+            reduced = [_reduce(operand, environment, functions, open_path) for operand in operands]
             if op != "list" and any(isinstance(it, Literal) and it.value is None for it in reduced):
                 return Literal(None, span)
             if all(isinstance(it, Literal) for it in reduced):

@@ -1,0 +1,286 @@
+"""Who could be allowed what: the audience of everything that a catalogue knows.
+
+Owns the analysis. A subject could be allowed an action on a column for a purpose, if some context that a caller may state, some row and some time
+from now on make a rule allow it, no rule deny it, and its masks and minimum groups applicable; for a purpose that the dataset's notice permits. Promises:
+
+1. nobody who could be allowed is missing: what cannot be decided counts, as POSSIBLE;
+2. a CERTAIN one has a witness, a request that the rules allow. Whether data subjects consent, whether a notice is in force yet, and what an enforcer can
+   apply, is another matter, and narrows;
+3. who could be allowed rows about themselves alone stands apart, as OWN.
+
+Subjects are worked on as bits (`people`), requests as cells (`rules`), and conditions by what they leave (`conditions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import msgspec
+
+from gatebook.engine.mask_order import Contradiction, order_masks
+from gatebook.engine.obligations import parameter_of
+from gatebook.governance.conditions import Conditions, Part
+from gatebook.governance.judge import Judge, Judged, Left, Level
+from gatebook.governance.people import NOBODY, Bits, People, bits_of, first_of, places
+from gatebook.governance.rules import CONDITION, SUBJECT, Cell, Rules
+from gatebook.pace import Pause, no_pause, paced
+from gatebook.policy.dataset import Dataset
+from gatebook.policy.directory import Directory, Subject
+from gatebook.policy.masks import MaskError, parse_group, parse_mask
+from gatebook.policy.policy_set import PolicySet
+from gatebook.values import MaskKind, Rule
+
+FEW_PARTS = 32
+"""Parts of a condition up to which sets are split part by part, beyond it subject by subject."""
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Who could be allowed; each subject stands in one set at most."""
+
+    certain: Bits = NOBODY
+    possible: Bits = NOBODY
+    own: Bits = NOBODY
+
+    @property
+    def beyond_own(self) -> Bits:
+        """Returns who could be allowed rows about others."""
+        return self.certain | self.possible
+
+    @property
+    def anybody(self) -> Bits:
+        """Returns everybody."""
+        return self.certain | self.possible | self.own
+
+    def __or__(self, other: Reach) -> Reach:
+        """Returns who could be allowed one or the other."""
+        certain = self.certain | other.certain
+        possible = (self.possible | other.possible) & ~certain
+        return Reach(certain, possible, (self.own | other.own) & ~certain & ~possible)
+
+    def level(self, place: int) -> Level:
+        """Returns how far the subject at a place could be allowed."""
+        bit = 1 << place
+        if self.certain & bit:
+            return Level.CERTAIN
+        return Level.POSSIBLE if self.possible & bit else Level.OWN if self.own & bit else Level.NOBODY
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """How one subject could be allowed a cell: the rule, and what it takes."""
+
+    subject: Subject
+    cell: Cell
+    rule: Rule
+    judged: Judged
+
+
+class _Applied(msgspec.Struct, frozen=True):
+    """For whom of those who hold its role a rule applies `always`, `never`, or depends (`unsure`); else it is unknown."""
+
+    holders: Bits
+    always: Bits
+    never: Bits
+    unsure: Bits
+
+
+class Audiences:
+    """The audiences of one policy set under one directory. Immutable but for memos that change no answer."""
+
+    def __init__(self, policy_set: PolicySet, directory: Directory, now: str = "", pause: Pause = no_pause) -> None:
+        """Takes a governed set; `now` is the earliest time that counts, as a `Moment` is written (empty: any)."""
+        self.policy_set = policy_set
+        self.people = People(directory, policy_set.edges)
+        self.rules = Rules(policy_set)
+        self._conditions = Conditions(policy_set, self.people)
+        self._judge = Judge(policy_set.settings, now)
+        self._reached: dict[object, Reach] = {}
+        self._applied: dict[tuple[str, str], _Applied] = {}
+        self._pause = pause
+
+    def datasets(self, node: str = "") -> tuple[Dataset, ...]:
+        """Returns the datasets with a column under a node of the catalogue; all without one."""
+        catalogue = self.policy_set.catalogue
+        known = () if catalogue is None else tuple(catalogue.datasets.values())
+        if not node:
+            return known
+        return tuple(it for it in known if any(node in self.rules.nodes_of(column) for column in it.columns.values()))
+
+    def cells(self, dataset: Dataset, actions: Sequence[str] = (), node: str = "") -> Iterator[tuple[Cell, Reach]]:
+        """Yields what can be asked of a dataset (under a node), and who could be allowed it."""
+        for cell in paced(self.rules.cells(dataset, actions or self.rules.actions, node), self._pause):
+            reach = self.reach(cell)
+            if reach.anybody:
+                yield cell, reach
+
+    def of_dataset(self, dataset: Dataset, action: str) -> Reach:
+        """Returns who could be allowed an action on any column of a dataset, for any purpose."""
+        whole = Reach()
+        for _, reach in self.cells(dataset, (action,)):
+            whole |= reach
+        return whole
+
+    def reach(self, cell: Cell) -> Reach:
+        """Returns who could be allowed a cell."""
+        rules = cell.rules
+        spoken = (rules.allows, rules.denies, rules.masks, rules.groups)
+        types = tuple(sorted({cell.dataset.columns[name].type for name in cell.columns})) if rules.masks else ()
+        key = (cell.dataset.id, cell.masked, types, tuple(tuple(map(id, some)) for some in spoken))
+        reach = self._reached.get(key)
+        if reach is None:
+            reach = self._reached[key] = self._reach(cell, types)
+        return reach
+
+    def grant(self, subject: Subject, cell: Cell) -> Grant | None:
+        """Returns how a subject could be allowed a cell; None where it could not."""
+        bit = 1 << self.people.place[subject.id]
+        if not self.reach(cell).anybody & bit:
+            return None
+        rules, left = self._left_of(subject, cell)
+        judged = self._judge.judge(left, cell.dataset)
+        return Grant(subject, cell, rules[judged.allow], judged)
+
+    def _left_of(self, subject: Subject, cell: Cell) -> tuple[list[Rule], Left]:
+        place = self.people.place[subject.id]
+        bit = 1 << place
+        allows = [(rule, part) for rule in cell.rules.allows for part in self._parts(rule, bit) if _may(part)]
+        denies = [part for rule in self._denies(cell) for part in self._parts(rule, bit) if part.left is not False]
+        masks = [part for rule in cell.rules.masks for part in self._parts(rule, bit) if _may_mask(rule, part)]
+        left = Left(
+            tuple(part for _, part in allows),
+            tuple(denies),
+            tuple(masks) if cell.masked else None,
+            self._conditions.id_of(place, read=self._reads_id(cell)),
+        )
+        return [rule for rule, _ in allows], left
+
+    def _parts(self, rule: Rule, bits: Bits) -> Iterator[Part]:
+        """Yields the parts of a rule's condition among those of some subjects who hold its role."""
+        held = bits & self.people.holders(rule.fields[SUBJECT])
+        if held:
+            yield from (part for part in self._conditions.parts(rule.fields[CONDITION]) if part.bits & held)
+
+    def _apply(self, rule: Rule) -> _Applied:
+        key = (rule.fields[SUBJECT], rule.fields[CONDITION])
+        applied = self._applied.get(key)
+        if applied is None:
+            holders = self.people.holders(rule.fields[SUBJECT])
+            always = never = NOBODY
+            unsure = NOBODY
+            for part in self._conditions.parts(rule.fields[CONDITION]):
+                held = part.bits & holders
+                if part.left is True:
+                    always |= held
+                elif part.left is False:
+                    never |= held
+                elif part.left is not None:
+                    unsure |= held
+            applied = self._applied[key] = _Applied(holders, always, never, unsure)
+        return applied
+
+    def _denies(self, cell: Cell) -> tuple[Rule, ...]:
+        """Returns what denies a cell: its denies, and minimum groups that figures cannot promise."""
+        if cell.dataset.subject_keys:
+            return cell.rules.denies
+        return (*cell.rules.denies, *(rule for rule in cell.rules.groups if _is_beyond(rule, cell.dataset)))
+
+    def _reach(self, cell: Cell, types: tuple[str, ...]) -> Reach:
+        certain = may = NOBODY
+        for rule in cell.rules.allows:
+            applied = self._apply(rule)
+            certain |= applied.always
+            may |= applied.always | applied.unsure
+        unsure = NOBODY
+        for rule in self._denies(cell):
+            applied = self._apply(rule)
+            unsure |= applied.unsure
+            may &= ~(applied.holders & ~applied.never & ~applied.unsure)
+        if cell.masked:
+            masked = maybe_masked = NOBODY
+            for rule in cell.rules.masks:
+                applied = self._apply(rule)
+                masked |= applied.always
+                maybe_masked |= applied.holders & ~applied.never
+            may &= maybe_masked
+            certain &= masked
+        certain &= may & ~unsure
+        reach = Reach(certain)
+        for bits, left in self._alike(may & ~certain, cell):
+            level = self._judge.judge(left, cell.dataset).level
+            reach |= Reach(*(bits if level is of else NOBODY for of in (Level.CERTAIN, Level.POSSIBLE, Level.OWN)))
+        troubled = self._troubled(cell, types) & reach.certain
+        if troubled:
+            reach = Reach(reach.certain & ~troubled, reach.possible | troubled, reach.own)
+        return reach
+
+    def _alike(self, bits: Bits, cell: Cell) -> Iterator[tuple[Bits, Left]]:
+        """Yields subjects together of whom the same is left."""
+        groups = [bits] if bits else []
+        for condition, role in self._speaking(cell):
+            holders = self.people.holders(role)
+            groups = [part for group in groups for part in self._split(group, holders, condition)]
+        read = self._reads_id(cell)
+        for group in groups:
+            for members in self._conditions.by_id(group, read=read):
+                _, left = self._left_of(self.people.subjects[first_of(members)], cell)
+                yield members, left
+
+    def _speaking(self, cell: Cell) -> dict[tuple[str, str], None]:
+        """Returns the conditions, each with a role, on which it depends who could be allowed a cell."""
+        rules = (*cell.rules.allows, *self._denies(cell), *(cell.rules.masks if cell.masked else ()))
+        return dict.fromkeys((rule.fields[CONDITION], rule.fields[SUBJECT]) for rule in rules)
+
+    def _reads_id(self, cell: Cell) -> bool:
+        return any(self._conditions.reads_id(condition) for condition, _ in self._speaking(cell))
+
+    def _split(self, group: Bits, holders: Bits, condition: str) -> Iterator[Bits]:
+        """Yields the parts of a group by who holds the role, and of these by what is left of the condition."""
+        if without := group & ~holders:
+            yield without
+        held = group & holders
+        parts = self._conditions.parts(condition)
+        if len(parts) <= FEW_PARTS:
+            yield from (inside for part in parts if (inside := held & part.bits))
+            return
+        part_of = self._conditions.part_of(condition)
+        alike: dict[int, list[int]] = {}
+        for place in places(held):
+            alike.setdefault(part_of[place], []).append(place)
+        yield from (bits_of(members, len(self.people.subjects)) for members in alike.values())
+
+    def _troubled(self, cell: Cell, types: tuple[str, ...]) -> Bits:
+        """Returns for whom masks may contradict each other, or a column's type; that denies."""
+        texts = sorted({parameter_of(rule) for rule in cell.rules.masks})
+        chosen = [*((text,) for text in texts), *combinations(texts, 2)]
+        if not any(
+            isinstance(order_masks([(text, None) for text in some], type_, ""), Contradiction)
+            for some in chosen
+            for type_ in types
+        ):
+            return NOBODY
+        troubled = NOBODY
+        for rule in cell.rules.masks:
+            applied = self._apply(rule)
+            troubled |= applied.holders & ~applied.never
+        return troubled
+
+
+def _may(part: Part) -> bool:
+    return part.left is not False and part.left is not None
+
+
+def _may_mask(rule: Rule, part: Part) -> bool:
+    """Tells whether a mask may apply: where it hides also if that is unknown, where it shows not."""
+    if part.left is None:
+        try:
+            return parse_mask(parameter_of(rule)).kind is not MaskKind.NONE
+        except MaskError:
+            return True
+    return part.left is not False
+
+
+def _is_beyond(rule: Rule, dataset: Dataset) -> bool:
+    try:
+        return parse_group(parameter_of(rule)) > dataset.group_minimum
+    except MaskError:
+        return True

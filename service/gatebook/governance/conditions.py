@@ -1,0 +1,219 @@
+"""What a condition comes to for each subject, where circumstances, row and time are still open.
+
+Owns the partition of subjects by what is left of a condition. Rules:
+
+1. attributes that the directory knows are known; `r.ctx`, `r.row`, the time, and attributes that a caller may state
+   of whom the directory does not know it, are open;
+2. subjects of whom a condition reads the same values share what is left of it;
+3. the id differs for each. Where conditions only compare it for equality, with what else is only compared for
+   equality, it stands as `SELF` for everybody: a value that equals no other, as each id then is. Who has an id that
+   a condition or an own attribute names, is taken alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from gatebook.compiler.timed import with_time
+from gatebook.expression.environment import Named
+from gatebook.expression.moments import NOW, TIME_MATCH, time_match
+from gatebook.expression.residual import residual
+from gatebook.expression.tree import Call, Expression, Literal, Path
+from gatebook.expression.truth import Functions
+from gatebook.governance.people import NOBODY, Bits, People, bits_of, places
+from gatebook.policy.directory import Subject
+from gatebook.policy.model import Model, walk, without_spans
+from gatebook.policy.policy_set import PolicySet
+from gatebook.policy.rule_text import read_condition
+
+SELF: Final = "\ufdd0"
+"""Stands for the id of each subject alike: a character that no text of a directory or policy holds."""
+
+ID: Final = ("r", "sub", "id")
+NOW_PATH: Final = ("r", NOW)
+TIMES: Final[Functions] = {TIME_MATCH: time_match}
+_COMPARED = frozenset(("eq", "ne"))
+_JOINED = frozenset(("and", "or", "not"))
+
+Left = bool | Expression | None
+"""What is left of a condition: True, False, None (unknown whatever happens), or an expression over what is open."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Subjects for whom the same is left of a condition."""
+
+    bits: Bits
+    left: Left
+    key: str
+    """Tells apart what is left: to Python, `x == 1` and `x == True` are equal."""
+
+
+class Conditions:
+    """The conditions of one policy set, partitioned when they are asked for."""
+
+    def __init__(self, policy_set: PolicySet, people: People) -> None:
+        """Takes the set whose rules hold the conditions, and the subjects."""
+        self._people = people
+        self._model: Model = policy_set.model
+        stated = [source.subject for source in policy_set.settings.attribute_sources.values()]
+        believed = [source.context for source in policy_set.settings.attribute_sources.values()]
+        self._stated = frozenset[str]().union(*stated)
+        self._believed = frozenset[str]().union(*believed)
+        texts = {rule.fields[4] for rule in policy_set.rules}
+        self._trees = {text: self._read(text) for text in texts}
+        trees = self._trees.values()
+        literals = {node.value for tree in trees for node in walk(tree) if isinstance(node, Literal)}
+        self._named = frozenset(value for value in literals if isinstance(value, str))
+        self._id_is_alike = _only_compared(trees, self._stated)
+        self._parts: dict[str, tuple[Part, ...]] = {}
+        self._place_of_part: dict[str, list[int]] = {}
+        self._alone = frozenset(place for place, subject in enumerate(people.subjects) if self._is_named(subject))
+        self._alike = people.everybody & ~bits_of(self._alone, len(people.subjects))
+
+    def _read(self, text: str) -> Expression:
+        tree = without_spans(read_condition(self._model, text))
+        return with_time(tree, "r", frozenset({TIME_MATCH}))
+
+    def parts(self, text: str) -> tuple[Part, ...]:
+        """Returns the parts of everybody by what is left of a condition."""
+        parts = self._parts.get(text)
+        if parts is None:
+            parts = self._parts[text] = tuple(self._partition(self._trees[text]))
+        return parts
+
+    def part_of(self, text: str) -> list[int]:
+        """Returns, for each subject, the place of its part among the parts of a condition."""
+        found = self._place_of_part.get(text)
+        if found is None:
+            found = self._place_of_part[text] = [0] * len(self._people.subjects)
+            for number, part in enumerate(self.parts(text)):
+                for place in places(part.bits):
+                    found[place] = number
+        return found
+
+    def reads_id(self, text: str) -> bool:
+        """Tells whether a condition reads the id of the subject."""
+        return any(isinstance(node, Path) and node.names == ID for node in walk(self._trees[text]))
+
+    def id_of(self, place: int, *, read: bool) -> str:
+        """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""
+        alone = place in self._alone or (read and not self._id_is_alike)
+        return self._people.subjects[place].id if alone else SELF
+
+    def by_id(self, bits: Bits, *, read: bool) -> Iterator[Bits]:
+        """Yields subjects together for whose ids the same stands."""
+        alike = NOBODY if read and not self._id_is_alike else bits & self._alike
+        if alike:
+            yield alike
+        for place in places(bits & ~alike):
+            yield 1 << place
+
+    def _is_named(self, subject: Subject) -> bool:
+        values = subject.attributes.values()
+        return subject.id in self._named or any(
+            subject.id in value if isinstance(value, tuple) else subject.id == value for value in values
+        )
+
+    def _partition(self, tree: Expression) -> Iterator[Part]:
+        paths = {node.names for node in walk(tree) if isinstance(node, Path)}
+        attributes = sorted({names[2] for names in paths if names[:2] == ID[:2] and len(names) > 2} - {"id"})  # noqa: PLR2004
+        if not attributes and ID not in paths:
+            left = self._left(tree, Subject("", ""), SELF)
+            yield Part(self._people.everybody, left, repr(left))
+            return
+        reads_id = ID in paths
+        alike: dict[tuple[str, object], list[int]] = {}
+        for place, subject in enumerate(self._people.subjects):
+            own = self.id_of(place, read=True) if reads_id else SELF
+            known = tuple([_kept(subject.attributes, name) for name in attributes])
+            alike.setdefault((own, known), []).append(place)
+        same: dict[str, tuple[Left, list[int]]] = {}
+        for (own, _), members in alike.items():
+            left = self._left(tree, self._people.subjects[members[0]], own)
+            same.setdefault(repr(left), (left, []))[1].extend(members)
+        for key, (left, members) in same.items():
+            yield Part(bits_of(members, len(self._people.subjects)), left, key)
+
+    def _left(self, tree: Expression, subject: Subject, own: str) -> Left:
+        attributes = subject.attributes
+        named = Named(own, {**attributes, "id": own})
+
+        def open_path(names: tuple[str, ...]) -> tuple[str, ...] | None:
+            match names:
+                case ("r", "row", _):
+                    return names
+                case ("r", "ctx", key):
+                    return names if key in self._believed else None
+                case ("r", "sub", key):
+                    return names if key in self._stated and key not in attributes else None
+            return names if names == NOW_PATH else None
+
+        return residual(tree, {"r": {"sub": named}}, TIMES, open_path)
+
+
+def _kept(attributes: Mapping[str, Any], name: str) -> object:
+    """Returns a value so that only what is the same to every condition is equal."""
+    value = attributes.get(name, ...)
+    return (type(value), value)
+
+
+def _only_compared(trees: Iterable[Expression], stated: frozenset[str]) -> bool:
+    """Tells whether the id, and all that is compared with what is compared with it, is only compared for equality."""
+    joined = _Joined(stated)
+    for tree in trees:
+        _note(tree, joined)
+    return not joined.is_used(ID)
+
+
+class _Joined:
+    """Which paths are compared with which, and which are used otherwise; what the directory knows, is a constant."""
+
+    def __init__(self, stated: frozenset[str]) -> None:
+        self._stated = stated
+        self._above: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._used: set[tuple[str, ...]] = set()
+
+    def root(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        while (above := self._above.get(path, path)) != path:
+            path = above
+        return path
+
+    def join(self, one: tuple[str, ...], other: tuple[str, ...]) -> None:
+        if not (self._is_constant(one) or self._is_constant(other)):
+            self._above[self.root(one)] = self.root(other)
+
+    def use(self, path: tuple[str, ...]) -> None:
+        if not self._is_constant(path):
+            self._used.add(path)
+
+    def _is_constant(self, path: tuple[str, ...]) -> bool:
+        return path[:2] == ID[:2] and path != ID and path[2:] not in {(name,) for name in self._stated}
+
+    def is_used(self, path: tuple[str, ...]) -> bool:
+        return self.root(path) in {self.root(used) for used in self._used}
+
+
+def _note(tree: Expression, joined: _Joined) -> None:
+    match tree:
+        case Call(op, operands) if op in _JOINED:
+            for operand in operands:
+                _note(operand, joined) if isinstance(operand, Call) else _use(operand, joined)
+        case Call(op, (Path(one), Path(other))) if op in _COMPARED or op == "in":
+            joined.join(one, other)
+        case Call("in", (Path(one), Call("list", items))):
+            for item in items:
+                joined.join(one, item.names) if isinstance(item, Path) else _use(item, joined)
+        case Call(op, operands) if op in _COMPARED or op == "in":
+            if not all(isinstance(operand, Path | Literal) for operand in operands):
+                _use(tree, joined)
+        case _:
+            _use(tree, joined)
+
+
+def _use(tree: Expression, joined: _Joined) -> None:
+    for node in walk(tree):
+        if isinstance(node, Path):
+            joined.use(node.names)

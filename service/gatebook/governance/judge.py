@@ -1,0 +1,181 @@
+"""Whether subjects of whom conditions leave the same could be allowed, and by which rule.
+
+Owns one question: is there a request that some allow allows, that no deny denies, and whose column gets the mask that a tag demands? It is
+asked twice: of rows about anybody, then of rows about the subject alone. Answers are remembered by what is left of the conditions.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import msgspec
+
+from gatebook.expression.tree import Call, Expression, Literal, Path
+from gatebook.governance.conditions import Part
+from gatebook.governance.witness import Goal, Search, Witness, search
+from gatebook.policy.dataset import Dataset
+from gatebook.policy.model import walk
+from gatebook.policy.settings import AttributeSource, Settings
+
+Names = tuple[str, ...]
+SEARCHES_MAX = 50_000
+"""Searches of one analysis; past it whoever is not decided yet is possible."""
+
+
+class Level(enum.IntEnum):
+    """How far somebody could be allowed."""
+
+    NOBODY = 0
+    OWN = 1
+    """Rows about the subject alone, at most."""
+    POSSIBLE = 2
+    """Not decided, and so it counts."""
+    CERTAIN = 3
+    """A request is known that the rules allow."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What is left, for some subjects, of the rules that speak of a cell: of allows, denies, and masks where one is demanded.
+
+    An allow that is True stands with it. `id` stands for their id.
+    """
+
+    allows: tuple[Part, ...]
+    denies: tuple[Part, ...]
+    masks: tuple[Part, ...] | None
+    id: str
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Tells apart what is left."""
+        masks = None if self.masks is None else tuple(part.key for part in self.masks)
+        return (tuple(part.key for part in self.allows), tuple(part.key for part in self.denies), masks, self.id)
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What subjects come to; `allow` is the place of the allow that the `witness` needs, and `caller` who may state it."""
+
+    level: Level
+    allow: int = 0
+    witness: Witness | None = None
+    caller: str = ""
+
+
+class Judge:
+    """Answers, and remembers, for one policy set."""
+
+    def __init__(self, settings: Settings, now: str) -> None:
+        """Takes who may state what, and the earliest time that counts."""
+        self._now = now
+        self._sources = _widest(settings)
+        self._judged: dict[tuple[object, ...], Judged] = {}
+        self._searches = 0
+
+    def judge(self, left: Left, dataset: Dataset) -> Judged:
+        """Answers for one cell of a dataset."""
+        key = (dataset.id, left.key)
+        judged = self._judged.get(key)
+        if judged is None:
+            judged = self._judged[key] = self._judge(left, dataset)
+        return judged
+
+    def _judge(self, left: Left, dataset: Dataset) -> Judged:
+        types = {name: column.type for name, column in dataset.columns.items()}
+        about_others = _about_others(left.id, dataset)
+        found, decided = self._find(left, types, about_others)
+        if found is not None:
+            return found
+        if not decided:
+            return Judged(Level.POSSIBLE)
+        if about_others == [()]:
+            return Judged(Level.NOBODY)
+        found, decided = self._find(left, types, [()])
+        if found is not None:
+            return msgspec.structs.replace(found, level=Level.OWN)
+        return Judged(Level.NOBODY if decided else Level.OWN)
+
+    def _find(
+        self, left: Left, types: Mapping[str, str], rows: Sequence[tuple[Goal, ...]]
+    ) -> tuple[Judged | None, bool]:
+        """Returns who is certainly allowed, or None and whether that is decided."""
+        decided = True
+        denies: list[Goal] = [(part.left, False) for part in left.denies if not isinstance(part.left, bool | None)]
+        for masked in _mask_goals(left):
+            for place, part in enumerate(left.allows):
+                allow: list[Goal] = [] if part.left is True else [(_expression(part.left), True)]
+                for row in rows:
+                    goals = [*allow, *row, *masked, *denies]
+                    found = self._under(goals, types, place)
+                    if isinstance(found, Judged):
+                        return found, True
+                    decided = decided and found
+        # A mask that hides applies also where its condition is unknown, which a search does not try.
+        if decided and left.masks is not None and any(part.left is not True for part in left.masks):
+            unmasked = msgspec.structs.replace(left, masks=None)
+            found_unmasked, decided = self._find(unmasked, types, rows)
+            decided = decided and found_unmasked is None
+        return None, decided
+
+    def _under(self, goals: list[Goal], types: Mapping[str, str], place: int) -> Judged | bool:
+        """Searches under each source of attributes; returns whether there is certainly nothing."""
+        paths = frozenset(
+            node.names for goal, _ in goals for node in walk(goal) if isinstance(node, Path) and node.names[1] != "row"
+        )
+        decided = True
+        for closed, caller in self._closed(paths).items():
+            self._searches += 1
+            if self._searches > SEARCHES_MAX:
+                return False
+            found: Search = search(goals, types, closed, self._now)
+            if found.witness is not None:
+                stated = any(names[1] in ("ctx", "sub") for names in found.witness.values)
+                return Judged(Level.CERTAIN, place, found.witness, caller if stated else "")
+            decided = decided and found.complete
+        return decided
+
+    def _closed(self, paths: frozenset[Names]) -> dict[frozenset[Names], str]:
+        """Returns, for each source of attributes, which of the paths it cannot state."""
+        return {
+            frozenset(
+                names
+                for names in paths
+                if (names[1] == "ctx" and names[2] not in source.context)
+                or (names[1] == "sub" and names[2] not in source.subject)
+            ): caller
+            for caller, source in reversed(self._sources)
+        }
+
+
+def _mask_goals(left: Left) -> list[list[Goal]]:
+    """Returns the goals of which one set must be met so that the mask which a tag demands is there."""
+    if left.masks is None or any(part.left is True for part in left.masks):
+        return [[]]
+    return [[(_expression(part.left), True)] for part in left.masks if part.left is not None]
+
+
+def _about_others(id_: str, dataset: Dataset) -> list[tuple[Goal, ...]]:
+    """Returns the goals of which one is met by each row that is about somebody else; of figures, every row is."""
+    rows: list[tuple[Goal, ...]] = []
+    for key in dataset.subject_keys:
+        type_ = dataset.columns[key].type
+        own = Literal((id_,) if type_ == "text[]" else id_)
+        if type_ in ("int", "bigint"):
+            return [()]
+        rows.append(((Call("ne", (Path(("r", "row", key)), own)), True),))
+    return rows or [()]
+
+
+def _expression(left: object) -> Expression:
+    return left if isinstance(left, Literal | Path | Call) else Literal(bool(left))
+
+
+def _widest(settings: Settings) -> list[tuple[str, AttributeSource]]:
+    """Returns who may state what, without those who may state no more than another."""
+    every = [("", AttributeSource()), *settings.attribute_sources.items()]
+    kept: list[tuple[str, AttributeSource]] = []
+    for caller, source in sorted(every, key=lambda pair: -len(tuple(chain(pair[1].context, pair[1].subject)))):
+        if not any(source.context <= it.context and source.subject <= it.subject for _, it in kept):
+            kept.append((caller, source))
+    return kept
