@@ -1,0 +1,41 @@
+"""The request that shows how somebody could be allowed: what a witness stands for, put in words of a check.
+
+Owns the way from values of paths to a request. `SELF` becomes the id of the subject.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatebook.governance.audience import Grant
+from gatebook.governance.conditions import SELF
+from gatebook.values import AccessRequest, Enforcer, Entity
+
+
+def request_of(grant: Grant, enforcer: Enforcer, purpose: str = "") -> tuple[AccessRequest, str]:
+    """Returns the request of a grant, and the caller who may state what it states (empty: anybody).
+
+    Without a witness nothing is stated but who, what and why.
+    """
+    subject, cell = grant.subject, grant.cell
+    parts: dict[str, dict[str, Any]] = {"ctx": {}, "row": {}, "sub": {}}
+    for names, value in ({} if grant.judged.witness is None else grant.judged.witness.values).items():
+        if names[1] in parts:
+            parts[names[1]][names[2]] = _own(value, subject.id)
+    request = AccessRequest(
+        subject=Entity(subject.type, subject.id, parts["sub"]),
+        action=cell.action,
+        resource=cell.dataset.id,
+        columns=cell.columns,
+        purpose=purpose or cell.purposes[0],
+        context=parts["ctx"],
+        row=parts["row"] or None,
+        enforcer=enforcer,
+    )
+    return request, grant.judged.caller
+
+
+def _own(value: object, id_: str) -> object:
+    if isinstance(value, tuple):
+        return [_own(item, id_) for item in value]
+    return id_ if value == SELF else value

@@ -1,0 +1,120 @@
+"""The audience of random sets against brute force: every person, column, action, purpose, circumstance and row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given, settings
+from tests.property.whole_sets import (
+    ACTIONS,
+    DECIDABLE,
+    PURPOSE_NAMES,
+    UNDECIDED,
+    directories,
+    policies,
+    snapshot_of,
+    tried,
+)
+
+from gatebook.authorize import decide, question_of
+from gatebook.engine.snapshot import Snapshot
+from gatebook.governance.audience import Audiences
+from gatebook.governance.judge import Level
+from gatebook.governance.request import request_of
+from gatebook.policy.directory import Subject
+from gatebook.values import AccessRequest, Decision, Effect, Enforcer, Entity, MaskKind, ObligationKind
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+ABLE = Enforcer("test", frozenset(MaskKind), frozenset(ObligationKind))
+Asked = tuple[str, str, str, str, str]
+"""Subject, dataset, column, action and purpose."""
+
+
+def ask(snapshot: Snapshot, request: AccessRequest, caller: str) -> Decision:
+    """Decides a request of somebody who can apply everything."""
+    return decide(snapshot, question_of(snapshot, request, caller=caller), NOW)
+
+
+def allowed_by_force(snapshot: Snapshot, policy: str) -> dict[Asked, bool]:
+    """Returns what anybody is allowed under some circumstances, and whether that is about others too."""
+    allowed: dict[Asked, bool] = {}
+    for (caller, context, stated), row in tried(policy, len(policy)):
+        for subject, dataset, action, purpose in everything(snapshot):
+            request = AccessRequest(
+                subject=Entity(subject.type, subject.id, stated),
+                action=action,
+                resource=dataset,
+                purpose=purpose,
+                context=context,
+                row=row,
+                enforcer=ABLE,
+                allow_partial=True,
+            )
+            for outcome in ask(snapshot, request, caller).columns:
+                if outcome.effect is Effect.ALLOW:
+                    key = (subject.id, dataset, outcome.column, action, purpose)
+                    others = dataset == "t.sums" or row["who"] != subject.id
+                    allowed[key] = allowed.get(key, False) or others
+    return allowed
+
+
+def everything(snapshot: Snapshot) -> Iterator[tuple[Subject, str, str, str]]:
+    """Yields who could ask for what."""
+    assert snapshot.directory is not None
+    for subject in snapshot.directory.subjects.values():
+        for dataset in ("t.rows", "t.sums"):
+            for action in ACTIONS:
+                for purpose in PURPOSE_NAMES:
+                    yield subject, dataset, action, purpose
+
+
+def levels(audiences: Audiences) -> dict[Asked, Level]:
+    """Returns what the analysis says of everything."""
+    found: dict[Asked, Level] = {}
+    for dataset in audiences.datasets():
+        for cell, reach in audiences.cells(dataset):
+            for subject in audiences.people.among(reach.anybody):
+                level = reach.level(audiences.people.place[subject.id])
+                for column in cell.columns:
+                    for purpose in cell.purposes:
+                        found[(subject.id, dataset.id, column, cell.action, purpose)] = level
+    return found
+
+
+def compare(policy: str, people: bytes) -> dict[Asked, Level]:
+    """Compares the analysis of a set with brute force, and asks for each witness what it claims."""
+    snapshot = snapshot_of(policy, people)
+    assert snapshot.directory is not None
+    audiences = Audiences(snapshot.policy_set, snapshot.directory)
+    found, allowed = levels(audiences), allowed_by_force(snapshot, policy)
+    for asked, others in allowed.items():
+        level = found.get(asked, Level.NOBODY)
+        assert level >= (Level.POSSIBLE if others else Level.OWN), (asked, others, level)
+    for dataset in audiences.datasets():
+        for cell, reach in audiences.cells(dataset):
+            for subject in audiences.people.among(reach.certain | reach.own):
+                grant = audiences.grant(subject, cell)
+                assert grant is not None
+                request, caller = request_of(grant, ABLE)
+                decision = ask(snapshot, request, caller)
+                assert reach.level(audiences.people.place[subject.id]) is Level.OWN or decision.allowed, (cell, subject)
+    return found
+
+
+class TestAudience:
+    @settings(max_examples=25, deadline=None)
+    @given(policies(), directories())
+    def test_is_what_brute_force_finds(self, policy: str, people: bytes) -> None:
+        """Nobody who is allowed is missing, every certain witness is allowed, and nothing is left undecided but masks that clash."""
+        found = compare(policy, people)
+
+        if "regex" not in policy and "p2" not in policy:
+            assert Level.POSSIBLE not in found.values()
+
+    @settings(max_examples=15, deadline=None)
+    @given(policies(DECIDABLE[:12] + UNDECIDED), directories())
+    def test_counts_what_it_cannot_decide(self, policy: str, people: bytes) -> None:
+        """Where conditions calculate or match patterns, nobody who is allowed is missing either."""
+        compare(policy, people)
