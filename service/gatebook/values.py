@@ -152,8 +152,41 @@ class Edge(msgspec.Struct, frozen=True, gc=False):
     parameters: tuple[str, ...] = ()
 
 
+class PathStep(msgspec.Struct, frozen=True, order=True):
+    """A link or a rule that somebody could be allowed by, as text with its file and line."""
+
+    text: str
+    file: str = ""
+    line: int = 0
+
+
+class Counterexample(msgspec.Struct, frozen=True, order=True):
+    """Somebody who could be allowed what must not be, and the request that shows it.
+
+    The request is that of `subject` (and `properties_json`) with all that follows, to share with an `audience`; `caller` may state it, or anybody. Where
+    it is not `confirmed`, `why_not` says what is in its way.
+    """
+
+    subject: str
+    subject_type: str
+    path: tuple[PathStep, ...]
+    columns: tuple[str, ...] = ()
+    purpose: str = ""
+    audience: tuple[str, ...] = ()
+    properties_json: str = ""
+    context_json: str = ""
+    row_json: str = ""
+    caller: str = ""
+    confirmed: bool = False
+    why_not: str = ""
+
+
 class Finding(msgspec.Struct, frozen=True, order=True):
-    """One thing wrong with a policy set. Sorts by file, line and column, which count from 1."""
+    """One thing wrong with a policy set. Sorts by file, line and column, which count from 1.
+
+    One about an audience names the `dataset` and `action`, by how many it goes beyond the ceiling (`excess`), the head-count
+    of the `ceiling` (None: any), and somebody who could be allowed.
+    """
 
     file: str
     line: int
@@ -161,6 +194,11 @@ class Finding(msgspec.Struct, frozen=True, order=True):
     invariant: str
     message: str
     severity: Severity = Severity.ERROR
+    dataset: str = ""
+    action: str = ""
+    excess: int = 0
+    ceiling: int | None = None
+    counterexample: Counterexample | None = None
 
 
 class TestFailure(msgspec.Struct, frozen=True):

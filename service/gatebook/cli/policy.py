@@ -11,6 +11,7 @@ import grpc
 import msgspec
 from google.rpc import error_details_pb2
 
+from gatebook.cli.audience import audience
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
     NO,
@@ -50,6 +51,8 @@ directory_option = click.option(
 def policy() -> None:
     """Lint, test, publish and look at policy sets."""
 
+
+policy.add_command(audience)
 
 @policy.command()
 @folder

@@ -34,6 +34,9 @@ from gatebook.values import MaskKind, Rule
 FEW_PARTS = 32
 """Parts of a condition up to which sets are split part by part, beyond it subject by subject."""
 
+ANY_KEY = "key"
+"""Stands for the key of hashes, which every purpose has."""
+
 
 class Reach(msgspec.Struct, frozen=True):
     """Who could be allowed; each subject stands in one set at most."""
@@ -253,7 +256,7 @@ class Audiences:
         texts = sorted({parameter_of(rule) for rule in cell.rules.masks})
         chosen = [*((text,) for text in texts), *combinations(texts, 2)]
         if not any(
-            isinstance(order_masks([(text, None) for text in some], type_, ""), Contradiction)
+            isinstance(order_masks([(text, None) for text in some], type_, ANY_KEY), Contradiction)
             for some in chosen
             for type_ in types
         ):

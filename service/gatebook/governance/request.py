@@ -5,11 +5,17 @@ Owns the way from values of paths to a request. `SELF` becomes the id of the sub
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from gatebook.governance.audience import Grant
 from gatebook.governance.conditions import SELF
-from gatebook.values import AccessRequest, Enforcer, Entity
+from gatebook.values import AccessRequest, Enforcer, Entity, MaskKind, ObligationKind
+
+ABLE: Final = Enforcer("counterexample", frozenset(MaskKind), frozenset(ObligationKind))
+"""An enforcer that can apply whatever it is told."""
+
+SHARE: Final = "share"
+"""The action that names whom it reaches: it is shown with the widest audience that the dataset's ceiling lets it name."""
 
 
 def request_of(grant: Grant, enforcer: Enforcer, purpose: str = "") -> tuple[AccessRequest, str]:
@@ -22,9 +28,11 @@ def request_of(grant: Grant, enforcer: Enforcer, purpose: str = "") -> tuple[Acc
     for names, value in ({} if grant.judged.witness is None else grant.judged.witness.values).items():
         if names[1] in parts:
             parts[names[1]][names[2]] = _own(value, subject.id)
+    audience = list(cell.dataset.ceiling.of("read").roles) if cell.action == SHARE else []
     request = AccessRequest(
         subject=Entity(subject.type, subject.id, parts["sub"]),
         action=cell.action,
+        action_properties={"audience": audience} if audience else {},
         resource=cell.dataset.id,
         columns=cell.columns,
         purpose=purpose or cell.purposes[0],

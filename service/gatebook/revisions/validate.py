@@ -14,6 +14,9 @@ from gatebook.authorize import decide, question_of
 from gatebook.compiler.program import Program
 from gatebook.engine.snapshot import Snapshot, build_snapshot
 from gatebook.errors import PolicySetRefusedError
+from gatebook.expression.moments import Moment
+from gatebook.governance.audience import Audiences
+from gatebook.governance.ceilings import ceiling_findings
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK, shape_findings
@@ -95,6 +98,7 @@ def validate(
         findings = tuple(sorted({*policy_set.warnings, *own}))
         return Validation(policy_set.name, digest, findings, policy_set=policy_set, readable=True)
     at = now or datetime.now(UTC)
+    own += audience_findings(snapshot, at)
 
     def decide_one(request: AccessRequest, caller: str, time: datetime | None) -> Decision:
         return decide(snapshot, question_of(snapshot, request, caller=caller or TESTER), time or at)
@@ -122,6 +126,19 @@ def gatebook_findings(snapshot: Snapshot) -> list[Finding]:
     if all(finding.severity is not Severity.ERROR for finding in findings):
         findings += keeper_findings(policy_set, snapshot.program)
     return findings
+
+
+def audience_findings(snapshot: Snapshot, now: datetime, severity: Severity = Severity.ERROR) -> list[Finding]:
+    """Returns where the audience of a governed set exceeds a ceiling, each with somebody who could get in."""
+    if snapshot.directory is None:
+        return []
+
+    def confirm(request: AccessRequest, caller: str) -> str:
+        decision = decide(snapshot, question_of(snapshot, request, caller=caller or TESTER), now)
+        return "" if decision.allowed else f"{decision.reason.name}, {decision.message}"
+
+    audiences = Audiences(snapshot.policy_set, snapshot.directory, Moment(now))
+    return ceiling_findings(audiences, confirm, severity)
 
 
 def declared_name(files: Mapping[str, bytes], name: str) -> str:

@@ -6,6 +6,8 @@ from google.protobuf import struct_pb2
 
 from gatebook import values
 from gatebook.expression import tree
+from gatebook.governance.judge import Level
+from gatebook.governance.listing import Listing
 from gatebook.revisions.validate import Validation
 from gatebook.v1 import policy_service_pb2, types_pb2
 
@@ -108,13 +110,89 @@ def explanation(near: tuple[values.NearRule, ...], roles: tuple[str, ...]) -> ty
 
 def finding(value: values.Finding) -> policy_service_pb2.Finding:
     """Returns a finding as a message."""
-    return policy_service_pb2.Finding(
+    message = policy_service_pb2.Finding(
         invariant=value.invariant,
         severity=int(value.severity),  # type: ignore[arg-type]  # the numbers are equal, see the contract test
         message=value.message,
         file=value.file,
         line=value.line,
         column=value.column,
+        dataset=value.dataset,
+        action=value.action,
+        excess=value.excess,
+        ceiling=value.ceiling,
+    )
+    if value.counterexample is not None:
+        message.counterexample.CopyFrom(counterexample(value.counterexample, value.dataset, value.action))
+    return message
+
+
+def counterexample(value: values.Counterexample, dataset: str, action: str) -> policy_service_pb2.Counterexample:
+    """Returns a counterexample as a message, with a request that can be asked as it is."""
+    request = types_pb2.AccessRequest(
+        subject=types_pb2.Subject(type=value.subject_type, id=value.subject),
+        action=types_pb2.Action(name=action),
+        resource=types_pb2.Resource(id=dataset, columns=value.columns),
+        purpose=value.purpose,
+        context_json=value.context_json.encode(),
+        row_json=value.row_json.encode(),
+        enforcer=types_pb2.Enforcer(
+            id="counterexample",
+            supported_masks=[int(kind) for kind in values.MaskKind if kind],  # type: ignore[misc]  # numbers are equal
+            supported_obligations=[int(kind) for kind in values.ObligationKind if kind],  # type: ignore[misc]  # as above
+        ),
+    )
+    if value.audience:
+        request.action.properties.update({"audience": list(value.audience)})
+    if value.properties_json:
+        request.subject.properties_json = value.properties_json.encode()
+    return policy_service_pb2.Counterexample(
+        subject=value.subject,
+        subject_type=value.subject_type,
+        path=[path_step(step) for step in value.path],
+        request=request,
+        caller=value.caller,
+        confirmed=value.confirmed,
+        why_not=value.why_not,
+    )
+
+
+def path_step(value: values.PathStep) -> policy_service_pb2.PathStep:
+    """Returns a link or rule as a message."""
+    return policy_service_pb2.PathStep(text=value.text, file=value.file, line=value.line)
+
+
+_CERTAINTY = {
+    Level.CERTAIN: policy_service_pb2.CERTAINTY_CERTAIN,
+    Level.POSSIBLE: policy_service_pb2.CERTAINTY_POSSIBLE,
+    Level.OWN: policy_service_pb2.CERTAINTY_OWN_ROWS,
+}
+
+
+def audience(value: Listing, node: str) -> policy_service_pb2.Audience:
+    """Returns an audience as a message."""
+    reach, services = value.reach, value.services
+    return policy_service_pb2.Audience(
+        node=node,
+        people_certain=(reach.certain & ~services).bit_count(),
+        people_possible=(reach.possible & ~services).bit_count(),
+        people_own_rows=(reach.own & ~services).bit_count(),
+        services=services.bit_count(),
+        members=[
+            policy_service_pb2.AudienceMember(
+                subject=member.subject.id,
+                subject_type=member.subject.type,
+                dataset=member.dataset,
+                columns=member.columns,
+                action=member.action,
+                purposes=member.purposes,
+                certainty=_CERTAINTY[member.level],
+                condition=member.condition,
+                path=[path_step(step) for step in member.path],
+            )
+            for member in value.members
+        ],
+        subjects_left_out=value.left_out,
     )
 
 

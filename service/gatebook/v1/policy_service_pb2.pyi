@@ -45,6 +45,34 @@ SEVERITY_WARNING: Severity.ValueType  # 2
 """Worth a look; the set is not refused."""
 Global___Severity: _TypeAlias = Severity  # noqa: Y015
 
+class _Certainty:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CertaintyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Certainty.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CERTAINTY_UNSPECIFIED: _Certainty.ValueType  # 0
+    """Nothing is said. Never sent."""
+    CERTAINTY_CERTAIN: _Certainty.ValueType  # 1
+    """A request is known that the rules allow."""
+    CERTAINTY_POSSIBLE: _Certainty.ValueType  # 2
+    """It is not decided, and so they count."""
+    CERTAINTY_OWN_ROWS: _Certainty.ValueType  # 3
+    """They could be allowed rows about themselves alone, and do not count."""
+
+class Certainty(_Certainty, metaclass=_CertaintyEnumTypeWrapper):
+    """How sure it is that somebody could be allowed."""
+
+CERTAINTY_UNSPECIFIED: Certainty.ValueType  # 0
+"""Nothing is said. Never sent."""
+CERTAINTY_CERTAIN: Certainty.ValueType  # 1
+"""A request is known that the rules allow."""
+CERTAINTY_POSSIBLE: Certainty.ValueType  # 2
+"""It is not decided, and so they count."""
+CERTAINTY_OWN_ROWS: Certainty.ValueType  # 3
+"""They could be allowed rows about themselves alone, and do not count."""
+Global___Certainty: _TypeAlias = Certainty  # noqa: Y015
+
 @_typing.final
 class PolicyFile(_message.Message):
     """One file of a policy set or directory."""
@@ -87,6 +115,11 @@ class Finding(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     COLUMN_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    EXCESS_FIELD_NUMBER: _builtins.int
+    CEILING_FIELD_NUMBER: _builtins.int
+    COUNTEREXAMPLE_FIELD_NUMBER: _builtins.int
     invariant: _builtins.str
     """The rule of good policy that was broken, such as "UNKNOWN_FUNCTION"."""
     severity: Global___Severity.ValueType
@@ -99,6 +132,20 @@ class Finding(_message.Message):
     """The line, from 1; 0 means the whole file."""
     column: _builtins.int
     """The column in characters, from 1; 0 means the whole line."""
+    dataset: _builtins.str
+    """The dataset that it is about; empty where it is about none."""
+    action: _builtins.str
+    """The action that it is about; empty where it is about none."""
+    excess: _builtins.int
+    """Of an AUDIENCE_CEILING, the number of subjects who could be allowed and hold none of the ceiling's roles; of an
+    AUDIENCE_HEAD_COUNT, the number of people beyond the head-count.
+    """
+    ceiling: _builtins.int
+    """The head-count of the ceiling; absent where it is `all`."""
+    @_builtins.property
+    def counterexample(self) -> Global___Counterexample:
+        """Somebody who could be allowed, and how; absent where the finding is about nobody."""
+
     def __init__(
         self,
         *,
@@ -108,14 +155,101 @@ class Finding(_message.Message):
         file: _builtins.str = ...,
         line: _builtins.int = ...,
         column: _builtins.int = ...,
+        dataset: _builtins.str = ...,
+        action: _builtins.str = ...,
+        excess: _builtins.int = ...,
+        ceiling: _builtins.int | None = ...,
+        counterexample: Global___Counterexample | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ceiling", b"_ceiling", "ceiling", b"ceiling", "counterexample", b"counterexample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ceiling", b"_ceiling", "action", b"action", "ceiling", b"ceiling", "column", b"column", "counterexample", b"counterexample", "dataset", b"dataset", "excess", b"excess", "file", b"file", "invariant", b"invariant", "line", b"line", "message", b"message", "severity", b"severity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ceiling: _TypeAlias = _typing.Literal["ceiling"]  # noqa: Y015
+    _WhichOneofArgType__ceiling: _TypeAlias = _typing.Literal["_ceiling", b"_ceiling"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ceiling) -> _WhichOneofReturnType__ceiling | None: ...
+
+Global___Finding: _TypeAlias = Finding  # noqa: Y015
+
+@_typing.final
+class PathStep(_message.Message):
+    """A link or a rule that somebody could be allowed by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """What it says, such as "noor holds role:employee", or the line of the rule."""
+    file: _builtins.str
+    """The file of the policy set or of the directory."""
+    line: _builtins.int
+    """The line, from 1."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "file", b"file", "invariant", b"invariant", "line", b"line", "message", b"message", "severity", b"severity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "line", b"line", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Finding: _TypeAlias = Finding  # noqa: Y015
+Global___PathStep: _TypeAlias = PathStep  # noqa: Y015
+
+@_typing.final
+class Counterexample(_message.Message):
+    """Somebody who could be allowed what must not be, and the request that shows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    WHY_NOT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """The id of the subject."""
+    subject_type: _builtins.str
+    """The type of the subject."""
+    caller: _builtins.str
+    """Who may state it, as `attribute_sources` names them; empty: anybody."""
+    confirmed: _builtins.bool
+    """Whether the request is allowed by the draft now. Otherwise `why_not` says what is in its way."""
+    why_not: _builtins.str
+    """What is in the way of the request, such as a consent that is looked up later; or that no request could be found."""
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___PathStep]:
+        """The way: links from the subject to the role of the rule, then the rule."""
+
+    @_builtins.property
+    def request(self) -> _types_pb2.AccessRequest:
+        """The request that the draft allows, with what must be stated in it; or, where `confirmed` is false, one that comes near."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        subject_type: _builtins.str = ...,
+        path: _abc.Iterable[Global___PathStep] | None = ...,
+        request: _types_pb2.AccessRequest | None = ...,
+        caller: _builtins.str = ...,
+        confirmed: _builtins.bool = ...,
+        why_not: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "confirmed", b"confirmed", "path", b"path", "request", b"request", "subject", b"subject", "subject_type", b"subject_type", "why_not", b"why_not"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Counterexample: _TypeAlias = Counterexample  # noqa: Y015
 
 @_typing.final
 class TestFailure(_message.Message):
@@ -638,3 +772,119 @@ class ListRevisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRevisionsResponse: _TypeAlias = ListRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class AudienceMember(_message.Message):
+    """One way in which a subject could be allowed something."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    CERTAINTY_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """The id of the subject."""
+    subject_type: _builtins.str
+    """The type of the subject."""
+    dataset: _builtins.str
+    """The dataset."""
+    action: _builtins.str
+    """The action."""
+    certainty: Global___Certainty.ValueType
+    """How sure it is."""
+    condition: _builtins.str
+    """The condition of the rule; "True" where it has none."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns of it."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The purposes."""
+
+    @_builtins.property
+    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___PathStep]:
+        """The way: links from the subject to the role of the rule, then the rule."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        subject_type: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        action: _builtins.str = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        certainty: Global___Certainty.ValueType = ...,
+        condition: _builtins.str = ...,
+        path: _abc.Iterable[Global___PathStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "certainty", b"certainty", "columns", b"columns", "condition", b"condition", "dataset", b"dataset", "path", b"path", "purposes", b"purposes", "subject", b"subject", "subject_type", b"subject_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceMember: _TypeAlias = AudienceMember  # noqa: Y015
+
+@_typing.final
+class Audience(_message.Message):
+    """Says who could be allowed something: a dataset, column, tag or namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    DIRECTORY_DIGEST_FIELD_NUMBER: _builtins.int
+    PEOPLE_CERTAIN_FIELD_NUMBER: _builtins.int
+    PEOPLE_POSSIBLE_FIELD_NUMBER: _builtins.int
+    PEOPLE_OWN_ROWS_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    SUBJECTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """What it is about, such as "mci.prompts" or "tag:content"."""
+    policy_digest: _builtins.str
+    """The digest of the policy set."""
+    directory_digest: _builtins.str
+    """The digest of the directory."""
+    people_certain: _builtins.int
+    """The number of people of whom a request is known that the rules allow. Services are in none of these numbers."""
+    people_possible: _builtins.int
+    """The number of people of whom it is not decided."""
+    people_own_rows: _builtins.int
+    """The number of people who could be allowed rows about themselves alone."""
+    services: _builtins.int
+    """The number of services that could be allowed, of whatever certainty."""
+    subjects_left_out: _builtins.int
+    """The number of subjects that `members` leaves out."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceMember]:
+        """The ways, by subject; those who read their own rows alone come last."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        policy_digest: _builtins.str = ...,
+        directory_digest: _builtins.str = ...,
+        people_certain: _builtins.int = ...,
+        people_possible: _builtins.int = ...,
+        people_own_rows: _builtins.int = ...,
+        services: _builtins.int = ...,
+        members: _abc.Iterable[Global___AudienceMember] | None = ...,
+        subjects_left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_digest", b"directory_digest", "members", b"members", "node", b"node", "people_certain", b"people_certain", "people_own_rows", b"people_own_rows", "people_possible", b"people_possible", "policy_digest", b"policy_digest", "services", b"services", "subjects_left_out", b"subjects_left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Audience: _TypeAlias = Audience  # noqa: Y015
