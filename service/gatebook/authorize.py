@@ -275,8 +275,16 @@ def narrow(
 
 
 def refuse_audience(snapshot: Snapshot, request: AccessRequest, dataset: Dataset) -> Denial | None:
-    """Refuses to share with anyone beyond the dataset's ceiling, or with an audience that is not named."""
+    """Refuses what goes beyond the dataset's ceiling: sharing with anyone beyond it, or with nobody who is named.
+
+    So does a subject who is not proved to be within it, since the directory has more people than it may have.
+    """
     catalogue = snapshot.policy_set.catalogue
+    if request.subject.id in snapshot.not_proved.get((dataset.id, request.action), ()):
+        message = (
+            f"with this directory the audience of `{dataset.id}` exceeds its ceiling, and the subject is not within"
+        )
+        return Denial(Reason.CEILING_EXCEEDED, message)
     if request.action != SHARE:
         return None
     audience = request.action_properties.get("audience")

@@ -163,8 +163,8 @@ class PathStep(msgspec.Struct, frozen=True, order=True):
 class Counterexample(msgspec.Struct, frozen=True, order=True):
     """Somebody who could be allowed what must not be, and the request that shows it.
 
-    The request is that of `subject` (and `properties_json`) with all that follows, to share with an `audience`; `caller` may state it, or anybody. Where
-    it is not `confirmed`, `why_not` says what is in its way.
+    The request is that of `subject` (and `properties_json`) with all that follows, to share with an `audience`;
+    `caller` may state it, or anybody. Where it is not `confirmed`, `why_not` says what is in its way.
     """
 
     subject: str
@@ -184,8 +184,8 @@ class Counterexample(msgspec.Struct, frozen=True, order=True):
 class Finding(msgspec.Struct, frozen=True, order=True):
     """One thing wrong with a policy set. Sorts by file, line and column, which count from 1.
 
-    One about an audience names the `dataset` and `action`, by how many it goes beyond the ceiling (`excess`), the head-count
-    of the `ceiling` (None: any), and somebody who could be allowed.
+    One about an audience names the `dataset` and `action`, by how many it goes beyond the ceiling (`excess`), the
+    head-count of the `ceiling` (None: any), and somebody who could be allowed.
     """
 
     file: str

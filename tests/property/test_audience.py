@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from hypothesis import given, settings
 from tests.property.whole_sets import (
@@ -104,10 +103,12 @@ def compare(policy: str, people: bytes) -> dict[Asked, Level]:
 
 
 class TestAudience:
+    """What the analysis says of everybody and everything."""
+
     @settings(max_examples=25, deadline=None)
     @given(policies(), directories())
     def test_is_what_brute_force_finds(self, policy: str, people: bytes) -> None:
-        """Nobody who is allowed is missing, every certain witness is allowed, and nothing is left undecided but masks that clash."""
+        """Nobody who is allowed is missing, every witness is allowed, and nothing is undecided but masks that clash."""
         found = compare(policy, people)
 
         if "regex" not in policy and "p2" not in policy:

@@ -1,7 +1,8 @@
-"""Random governed sets with everything that a real one has: catalogue, notice, purposes, sources of attributes and a directory.
+"""Random governed sets with all that a real one has: catalogue, notice, purposes, sources of attributes, directory.
 
-Everything is small, so that every person, column, purpose, circumstance and row can be tried. Conditions come in two sorts: those that the
-analysis of audiences decides, and those of functions and sums, of which it may say that somebody is possible.
+Everything is small, so that every person, column, purpose, circumstance and row can be tried. Conditions come in two
+sorts: those that the analysis of audiences decides, and those of functions and sums, of which it may say that
+somebody is possible.
 """
 
 from __future__ import annotations
@@ -125,7 +126,9 @@ def policies(draw: st.DrawFn, atoms: tuple[str, ...] = DECIDABLE) -> str:
     """Draws the rules and links of a set."""
     common = (
         st.sampled_from(("role:a", "role:a", "role:b", "role:c")),
-        st.sampled_from(("t.rows", "t.rows", "t.*", "t.rows.team", "t.rows.level", "t.sums", "tag:secret", "tag:plain")),
+        st.sampled_from(
+            ("t.rows", "t.rows", "t.*", "t.rows.team", "t.rows.level", "t.sums", "tag:secret", "tag:plain")
+        ),
         st.sampled_from(("read", "read", "read", "export")),
         st.sampled_from(("*", "*", "train", "train.eval", "cost")),
         st.booleans().flatmap(lambda plain: st.just("True") if plain else conditions(atoms)),
@@ -139,7 +142,10 @@ def policies(draw: st.DrawFn, atoms: tuple[str, ...] = DECIDABLE) -> str:
     edges = st.tuples(
         st.just("g"), st.sampled_from(("role:a", "role:b", "role:c", "dora")), st.sampled_from(("role:a", "role:b"))
     )
-    lines = [*draw(st.lists(edges, max_size=2, unique=True)), *draw(st.lists(rules, min_size=3, max_size=9, unique=True))]
+    lines = [
+        *draw(st.lists(edges, max_size=2, unique=True)),
+        *draw(st.lists(rules, min_size=3, max_size=9, unique=True)),
+    ]
     return "".join(f"{', '.join(line)}\n" for line in lines)
 
 
@@ -202,5 +208,7 @@ def rows(policy: str) -> Iterator[Mapping[str, Any]]:
     teams = ("x", "y", "z", "a", "xy", None) if "r.row.team" in policy else ("a",)
     levels = (-9, 0, 1, 2, 3, 4, None) if "r.row.level" in policy else (0,)
     actives = (True, False, None) if "r.row.active" in policy else (True,)
-    for who, team, level, active in product(everybody if "r.row.who" in policy else ("zoe", "ana"), teams, levels, actives):
+    for who, team, level, active in product(
+        everybody if "r.row.who" in policy else ("zoe", "ana"), teams, levels, actives
+    ):
         yield {"who": who, "team": team, "level": level, "active": active}

@@ -44,7 +44,7 @@ _SURE = {
 @click.option("--purpose", default="", help="Only this purpose.")
 @click.option("--limit", default=SHOWN, show_default=True, help="Subjects to list; 0 means all.")
 @json_option
-def audience(  # noqa: PLR0913  # click passes options by name
+def audience(
     node: str,
     folder: Path,
     directory: Path | None,
@@ -55,8 +55,8 @@ def audience(  # noqa: PLR0913  # click passes options by name
 ) -> None:
     """List who could be allowed DATASET|COLUMN|TAG (or a namespace), for what, and by which links and rule.
 
-    Whoever is not listed cannot be allowed. `possible` are those of whom it is not decided, `own rows` those who could read rows
-    about themselves alone.
+    Whoever is not listed cannot be allowed. `possible` are those of whom it is not decided, `own rows` those who
+    could read rows about themselves alone.
     """
     with errors_told():
         files = bundle.read_folder(folder)

@@ -11,6 +11,7 @@ from gatebook.cli.output import (
     errors_told,
     json_option,
     print_json,
+    stderr,
     stdout,
     target_option,
 )
@@ -44,3 +45,8 @@ def publish(folder: Path, request_id: str, target: str, as_json: bool) -> None: 
     what = "is now active" if response.changed else "was active already"
     told = f"directory revision {revision.number} {revision.digest[:12]} with {response.subjects} subjects {what}"
     stdout().print(told, markup=False)
+    for finding in response.findings:
+        place = f"{finding.file}:{finding.line}:{finding.column}"
+        stderr().print(f"{place}: {finding.message} ({finding.invariant})", markup=False, soft_wrap=True)
+    if response.findings:
+        stderr().print("who is not proved to be within these ceilings is denied CEILING_EXCEEDED", markup=False)

@@ -54,6 +54,7 @@ def policy() -> None:
 
 policy.add_command(audience)
 
+
 @policy.command()
 @folder
 @name_option

@@ -27,6 +27,7 @@ class Snapshot(msgspec.Struct, frozen=True, weakref=True):
     `resources` and `actions` are the names that the policy set itself uses: only they may stand in
     clear in the book. `mask_key_ids` names the key of `hash` for each purpose, and for "".
     `role_parents` says which roles each role inherits directly. `recall` remembers what follows from verdicts.
+    `not_proved` names, by dataset and action, who is not proved to be within a ceiling that the directory exceeds.
     """
 
     policy_set: PolicySet
@@ -39,6 +40,7 @@ class Snapshot(msgspec.Struct, frozen=True, weakref=True):
     actions: frozenset[str]
     role_parents: Mapping[str, frozenset[str]]
     recall: Recall
+    not_proved: Mapping[tuple[str, str], frozenset[str]] = {}
 
     @property
     def governed(self) -> bool:

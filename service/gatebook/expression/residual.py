@@ -1,7 +1,8 @@
 """Leaves of an expression what depends on a row that is not known yet.
 
 Owns partial evaluation. For every row, and also where its values are null, evaluating what is left
-gives the same as evaluating the whole (True, False or UNKNOWN). What else is not known yet may be named as `open_path`s.
+gives the same as evaluating the whole (True, False or UNKNOWN). What else is not known yet may be named as
+`open_path`s.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ def reads_row(expression: Expression) -> bool:
             return False
 
 
-def _reduce(
-    expression: Expression, environment: Environment, functions: Functions, open_path: OpenPath
-) -> Expression:
+def _reduce(expression: Expression, environment: Environment, functions: Functions, open_path: OpenPath) -> Expression:
     match expression:
         case Literal():
             return expression

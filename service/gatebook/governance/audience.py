@@ -1,14 +1,16 @@
 """Who could be allowed what: the audience of everything that a catalogue knows.
 
-Owns the analysis. A subject could be allowed an action on a column for a purpose, if some context that a caller may state, some row and some time
-from now on make a rule allow it, no rule deny it, and its masks and minimum groups applicable; for a purpose that the dataset's notice permits. Promises:
+Owns the analysis. A subject could be allowed an action on a column for a purpose, if some context that a caller may
+state, some row and some time from now on make a rule allow it, no rule deny it, and its masks and minimum groups
+applicable; for a purpose that the dataset's notice permits. Promises:
 
 1. nobody who could be allowed is missing: what cannot be decided counts, as POSSIBLE;
-2. a CERTAIN one has a witness, a request that the rules allow. Whether data subjects consent, whether a notice is in force yet, and what an enforcer can
-   apply, is another matter, and narrows;
+2. a CERTAIN one has a witness, a request that the rules allow. Whether data subjects consent, whether a notice is in
+   force yet, and what an enforcer can apply, is another matter, and narrows;
 3. who could be allowed rows about themselves alone stands apart, as OWN.
 
-Subjects are worked on as bits (`people`), requests as cells (`rules`), and conditions by what they leave (`conditions`).
+Subjects are worked on as bits (`people`), requests as cells (`rules`), and conditions by what they leave
+(`conditions`).
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class _Applied(msgspec.Struct, frozen=True):
-    """For whom of those who hold its role a rule applies `always`, `never`, or depends (`unsure`); else it is unknown."""
+    """Who holds the role of a rule, and for whom it applies `always`, `never`, or depends (`unsure`)."""
 
     holders: Bits
     always: Bits

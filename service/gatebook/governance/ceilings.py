@@ -2,8 +2,9 @@
 
 Owns the comparison. A ceiling names roles and a head-count, for each action. Rules:
 
-1. whoever could be allowed rows about others must have one of the roles in the directory itself. A link of the policy set
-   gives nobody a role that a ceiling asks for: else the line that leaks would raise the ceiling that should stop it;
+1. whoever could be allowed rows about others must have one of the roles in the directory itself. A link of the
+   policy set gives nobody a role that a ceiling asks for: else the line that leaks would raise the ceiling that
+   should stop it;
 2. people count, once each, whatever their roles; services do not;
 3. who could be allowed rows about themselves alone counts in neither.
 """
@@ -34,6 +35,7 @@ from gatebook.values import (
 
 AUDIENCE_CEILING = "AUDIENCE_CEILING"
 AUDIENCE_HEAD_COUNT = "AUDIENCE_HEAD_COUNT"
+UNDECIDED = "its conditions are not decided for any circumstances"
 TRIED_MAX = 16
 """Requests tried until one is confirmed."""
 
@@ -42,7 +44,7 @@ Confirm = Callable[[AccessRequest, str], str]
 
 
 class Exceeded(msgspec.Struct, frozen=True):
-    """An audience beyond its ceiling: `outside` have none of its roles, of `people` there are more than it may count."""
+    """An audience beyond its ceiling: `outside` have none of its roles, `people` are more than it may count."""
 
     dataset: Dataset
     action: str
@@ -138,8 +140,7 @@ def _example(audiences: Audiences, confirm: Confirm, one: Exceeded, bits: Bits) 
             continue
         for purpose in _purposes(audiences, cell):
             request, caller = request_of(grant, ABLE, purpose)
-            why_not = "" if grant.judged.witness is not None else "no circumstances are known that its conditions allow"
-            why_not = confirm(request, caller) or why_not if not why_not else why_not
+            why_not = confirm(request, caller) if grant.judged.witness is not None else UNDECIDED
             example = _counterexample(audiences, grant, request, caller, why_not)
             if best is None or example.confirmed:
                 best = (example, grant.rule)

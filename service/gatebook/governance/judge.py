@@ -1,7 +1,8 @@
 """Whether subjects of whom conditions leave the same could be allowed, and by which rule.
 
-Owns one question: is there a request that some allow allows, that no deny denies, and whose column gets the mask that a tag demands? It is
-asked twice: of rows about anybody, then of rows about the subject alone. Answers are remembered by what is left of the conditions.
+Owns one question: is there a request that some allow allows, that no deny denies, and whose column gets the mask
+that a tag demands? It is asked twice: of rows about anybody, then of rows about the subject alone. Answers are
+remembered by what is left of the conditions.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Level(enum.IntEnum):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """What is left, for some subjects, of the rules that speak of a cell: of allows, denies, and masks where one is demanded.
+    """What is left of the rules that speak of a cell: of allows, denies, and, where one is demanded, masks.
 
     An allow that is True stands with it. `id` stands for their id.
     """
@@ -55,7 +56,7 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What subjects come to; `allow` is the place of the allow that the `witness` needs, and `caller` who may state it."""
+    """What subjects come to; `allow` is the place of the allow that a `witness` needs, `caller` who may state it."""
 
     level: Level
     allow: int = 0

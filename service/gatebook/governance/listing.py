@@ -1,7 +1,7 @@
 """The audience of one dataset, column, tag or namespace as a list for people: who, what, why, and by which way.
 
-Owns the order and the merging: whoever counts stands before those who read rows about themselves alone, by id; ways by the same rule that
-differ in columns or purposes alone are one.
+Owns the order and the merging: whoever counts stands before those who read rows about themselves alone, by id; ways
+by the same rule that differ in columns or purposes alone are one.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ ABLE: Final = Enforcer("counterexample", frozenset(MaskKind), frozenset(Obligati
 """An enforcer that can apply whatever it is told."""
 
 SHARE: Final = "share"
-"""The action that names whom it reaches: it is shown with the widest audience that the dataset's ceiling lets it name."""
+"""The action that names whom it reaches: it is asked with the widest audience that the ceiling lets it name."""
 
 
 def request_of(grant: Grant, enforcer: Enforcer, purpose: str = "") -> tuple[AccessRequest, str]:

@@ -1,7 +1,8 @@
 """Which rules speak of which columns, actions and purposes.
 
-Owns the grouping of everything that can be asked for: columns of a dataset of which the same rules speak, purposes for which the same rules
-speak, stand together in one `Cell`. A set of 100 datasets has some thousand cells, of which many have the same rules.
+Owns the grouping of everything that can be asked for: columns of a dataset of which the same rules speak, purposes
+for which the same rules speak, stand together in one `Cell`. A set of 100 datasets has some thousand cells, of which
+many have the same rules.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Looks for circumstances and a row under which rules allow: a witness, or the certainty that there is none.
 
-Owns the search. What is open takes, one path after the other, values of which each stands for all that conditions cannot tell
-from it: each constant it is compared with, what lies between two of them, and one that is none of them. A branch ends where an
-allow cannot become true, or a deny cannot become false. Rules:
+Owns the search. What is open takes, one path after the other, values of which each stands for all that conditions
+cannot tell from it: each constant it is compared with, what lies between two of them, and one that is none of them.
+A branch ends where an allow cannot become true, or a deny cannot become false. Rules:
 
 1. an unknown value is never tried: what it decides is decided by every value (Kleene's logic is monotonic);
-2. `complete` says that every other value was tried too, in effect. It is False where an open value goes through a function or is
-   calculated with, where two open values are ordered, and past `STEPS_MAX`;
+2. `complete` says that every other value was tried too, in effect. It is False where an open value goes through a
+   function or is calculated with, where two open values are ordered, and past `STEPS_MAX`;
 3. no witness and not complete is no proof of anything.
 """
 
@@ -182,20 +182,27 @@ class _Atoms:
                     self.note(operand)
             case Call(op, operands) if op in _EQUAL or op in _ORDERED:
                 self._comparison(op, operands)
-            case Call("in", (item, Call("list", items))):
-                for other in items:
-                    self._comparison("eq", (item, other))
-            case Call("in", (Literal(value), self._path)):
-                self._seek(value)
-            case Call("in", (item, Literal(tuple() as values))):
-                for value in values:
-                    self._comparison("eq", (item, Literal(value)))
-            case Call(_, operands):
+            case Call("in", (item, items)):
+                self._membership(item, items)
+            case Call():
                 self._other(tree)
-            case Path() if tree == self._path:
-                self._bools = True
+            case Path():
+                self._bools = self._bools or tree == self._path
             case _:
                 return
+
+    def _membership(self, item: Expression, items: Expression) -> None:
+        match items:
+            case Call("list", others):
+                for other in others:
+                    self._comparison("eq", (item, other))
+            case Literal(tuple() as values):
+                for value in values:
+                    self._comparison("eq", (item, Literal(value)))
+            case self._path if isinstance(item, Literal):
+                self._seek(item.value)
+            case _:
+                self._other(Call("in", (item, items)))
 
     def _seek(self, value: object) -> None:
         if isinstance(value, str):
@@ -261,7 +268,12 @@ class _Atoms:
             fresh += "s"
         if not self.ordered:
             return [fresh]
-        return [fresh, "", *(f"{text} " for text in sorted(self._texts)), *(f"{text}\0" for text in sorted(self._texts))]
+        return [
+            fresh,
+            "",
+            *(f"{text} " for text in sorted(self._texts)),
+            *(f"{text}\0" for text in sorted(self._texts)),
+        ]
 
     def _fresh_numbers(self, *, whole: bool) -> list[int | float]:
         ordered = sorted(self._numbers)

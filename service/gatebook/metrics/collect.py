@@ -136,6 +136,12 @@ class _Decisions(Collector):
             ("policy_set",),
             (((name,), a.create_time.timestamp()) for name, a in newest.items()),
         )
+        yield gauges(
+            "gatebook_ceilings_exceeded",
+            "Datasets and actions whose audience exceeds their ceiling, so that who is not proved within is denied",
+            ("policy_set",),
+            (((name,), len(it.not_proved)) for name, it in state.snapshots.items() if it.governed),
+        )
         if directory is not None and state.directory is not None:
             activated = directory.create_time.timestamp()
             yield gauge("gatebook_directory_number", "Number of the active directory", directory.revision.number)

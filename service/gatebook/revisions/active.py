@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -29,6 +29,7 @@ from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.revisions.pacing import Stoppable, few_collections
 from gatebook.revisions.remains import is_large, retire
+from gatebook.revisions.scan import scanned
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
 
@@ -203,9 +204,10 @@ class Revisions:
         if policy_set.catalogue is not None and directory is None:
             return None
         with few_collections():
-            return build_snapshot(
+            built = build_snapshot(
                 policy_set, revision, directory, directory_revision, mask_master=self._mask_master, pause=pause
             )
+            return scanned(built, datetime.now(UTC), pause)
 
     async def build_all(self, directory: Directory, revision: Revision) -> dict[str, Snapshot]:
         """Compiles every active set under a new directory, aside.

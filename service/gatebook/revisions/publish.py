@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.recorder import Recorder, Written
@@ -27,6 +28,7 @@ from gatebook.revisions.aside import Aside, is_large
 from gatebook.revisions.followers import Followers
 from gatebook.revisions.keepers import lockout
 from gatebook.revisions.publisher import Publisher
+from gatebook.revisions.scan import scan_findings
 from gatebook.revisions.validate import Validation, declared_name, validate
 from gatebook.v1 import entry_pb2
 from gatebook.values import Finding, Revision
@@ -54,6 +56,7 @@ class Publishing:
         self.followers = Followers()
         self._revisions = revisions
         self._recorder = recorder
+        self._log = structlog.get_logger("gatebook.revisions")
         self._turn = asyncio.Lock()
         self._judge_aside = Aside()
         self._aside = asyncio.Lock()  # one large draft at a time: each takes much memory
@@ -168,9 +171,11 @@ class Publishing:
             revision = Revision(directory.digest, 1 if newest is None else newest.revision.number + 1)
             snapshots = await self._revisions.build_all(directory, revision)
             await asyncio.to_thread(self._revisions.store.put_directory, files)
+            findings = await asyncio.to_thread(scan_findings, tuple(snapshots.values()), self._recorder.now())
             event = PolicyEvent(
                 step=entry_pb2.POLICY_STEP_DIRECTORY_ACTIVATED,
                 revision=revision,
+                findings=findings,
                 subjects=subjects,
                 request_id_hash=_hash(request_id),
             )
@@ -180,7 +185,9 @@ class Publishing:
                 directory, snapshots, revision, _activation(DIRECTORY, revision, written, request_id)
             )
             await self.followers.settle(len(self._revisions.state.activations))
-        return Published(revision, changed=True, subjects=subjects, written=written)
+        for found in findings:
+            self._log.warning("ceiling exceeded", dataset=found.dataset, action=found.action, excess=found.excess)
+        return Published(revision, changed=True, findings=findings, subjects=subjects, written=written)
 
     def _activate_directory(
         self, directory: Directory, snapshots: Mapping[str, Snapshot], revision: Revision, activation: Activation

@@ -160,7 +160,10 @@ class PolicyServicer(PolicyServiceServicer):
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
         published = await self._publishing.publish_directory(files, self._edge.publisher(call), request_id=request_id)
         response = pb.PublishDirectoryResponse(
-            revision=encode.revision(published.revision), changed=published.changed, subjects=published.subjects
+            revision=encode.revision(published.revision),
+            changed=published.changed,
+            subjects=published.subjects,
+            findings=[encode.finding(f) for f in published.findings],
         )
         if published.written is not None:
             response.receipt.CopyFrom(self._receipts.basic(published.written))

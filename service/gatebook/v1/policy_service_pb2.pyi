@@ -539,6 +539,7 @@ class PublishDirectoryResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     SUBJECTS_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """False when it was active already."""
     subjects: _builtins.int
@@ -551,6 +552,10 @@ class PublishDirectoryResponse(_message.Message):
     def receipt(self) -> _types_pb2.Receipt:
         """Where the activation is written."""
 
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """The ceilings that the audiences of active sets exceed with it: whoever is not proved to be within is denied."""
+
     def __init__(
         self,
         *,
@@ -558,10 +563,11 @@ class PublishDirectoryResponse(_message.Message):
         changed: _builtins.bool = ...,
         subjects: _builtins.int = ...,
         receipt: _types_pb2.Receipt | None = ...,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "receipt", b"receipt", "revision", b"revision", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "findings", b"findings", "receipt", b"receipt", "revision", b"revision", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
