@@ -15,11 +15,12 @@ from pathlib import Path
 import grpc
 import msgspec
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from tests.scrapes import scrape
 from tests.serving import RunningServer, gatebook, serving
 from tests.telemetry_sets import DIRECTORY, telemetry_without_consent
 
+from gatebook.cli.output import details_of
 from gatebook.v1 import access_service_pb2, audit_service_pb2, entry_pb2, types_pb2
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
@@ -106,9 +107,7 @@ def refusal(channel: grpc.Channel, files: Files) -> error_details_pb2.Preconditi
         publish(channel, files)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     why = error_details_pb2.PreconditionFailure()
-    details = dict(caught.value.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
-    status = status_pb2.Status.FromString(details if isinstance(details, bytes) else b"")
-    assert any(detail.Unpack(why) for detail in status.details)
+    assert any(detail.Unpack(why) for detail in details_of(caught.value))
     return why
 
 
