@@ -14,7 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FIRST = (
     "bench_cerbos",
-    f"bench_cerbos --workers {os.cpu_count()}",  # the peer uses every core in both
     "bench_steps",
     "bench_server --policy-set telemetry",
     "bench_server --policy-set basic",

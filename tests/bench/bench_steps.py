@@ -73,7 +73,7 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     def remembered() -> object:
         encoded = message.access.SerializeToString()
         heard = familiar.hear(encoded, lambda: request, allow_partial=False)
-        return authorize.decide_unless_standing(snapshot, heard.question(snapshot, "local", "request", b""), now)
+        return authorize.decide_unless_standing(snapshot, heard.question(snapshot, "local", b"", b""), now)
 
     answered = authorize.Answer(decision, decided.decision_id, written)
 

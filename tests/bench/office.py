@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ CEL = {
 }
 
 
+NEW_THING = b"########"
+"""Stands in the id of a thing for what each request has of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Who asks. Roles are in the Casbin set, and go along with each question to Cerbos, which takes them so."""
@@ -112,6 +116,14 @@ def people() -> list[Person]:
             {"department": chosen.choice(DEPARTMENTS), "level": chosen.randint(1, SENSITIVITY_MAX)},
         )
         for number in range(PEOPLE)
+    ]
+
+
+def about_new_things(asked: list[list[Asked]]) -> list[list[Asked]]:
+    """Returns the same questions about things whose ids are still to be filled in; no rule asks for an id."""
+    return [
+        [replace(one, thing=replace(one.thing, id=f"{one.thing.id}-{NEW_THING.decode()}")) for one in of_person]
+        for of_person in asked
     ]
 
 

@@ -34,6 +34,7 @@ CERBOS_BINARY = CERBOS / "server"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 30.0
 POLICY_SET = "office"
+CERBOS_NAME, EMPTY = "cerbos", "empty handler"
 EMPTY_REQUEST_BYTES, EMPTY_ANSWER_BYTES = 200, 400
 
 
@@ -139,7 +140,7 @@ def gatebook(folder: Path, workers: int) -> Iterator[Product]:
     service = "/gatebook.v1.AccessService"
     with _running(command, folder, target) as process:
         yield Product(
-            name="gatebook",
+            name="gatebook" if workers == 1 else f"gatebook, {workers} workers",
             process=process,
             target=target,
             one_path=f"{service}/CheckAccess",
@@ -229,7 +230,7 @@ def cerbos(folder: Path) -> Iterator[Product]:
     path = "/cerbos.svc.v1.CerbosService/CheckResources"
     with _running(command, folder, target, CERBOS_NO_TELEMETRY="1") as process:
         yield Product(
-            name="cerbos",
+            name=CERBOS_NAME,
             process=process,
             target=target,
             one_path=path,
@@ -279,7 +280,7 @@ def empty(folder: Path) -> Iterator[Product]:
     command = [sys.executable, "-m", "tests.bench.empty_server", target, str(EMPTY_ANSWER_BYTES)]
     with _running(command, folder, target) as process:
         yield Product(
-            name="empty handler",
+            name=EMPTY,
             process=process,
             target=target,
             one_path="/bench.Bench/Empty",

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.bench import h2
-from tests.bench.office import Asked
+from tests.bench.office import NEW_THING, Asked
 from tests.bench.products import Product, UnansweredError
 
 LATE_SECONDS = 10.0
+ONCE_SECONDS_MAX = 120.0
 SEED = 7
 
 Ask = Callable[[Asked], Awaitable[bool]]
@@ -52,9 +53,15 @@ class Sent:
 class Wire:
     """Requests of one product as bytes, over connections of its own."""
 
-    def __init__(self, product: Product, questions: Sequence[Sequence[Asked]], *, batches: bool) -> None:
-        """Encodes the questions: each list as one batch, or one by one in a mixed order."""
+    def __init__(
+        self, product: Product, questions: Sequence[Sequence[Asked]], *, batches: bool, new: bool = False
+    ) -> None:
+        """Encodes the questions: each list as one batch, or one by one in a mixed order.
+
+        Where they are to be `new` (see `office.about_new_things`), no two requests are about the same things.
+        """
         self.product = product
+        self._new = new
         self._read = product.read_many if batches else product.read_one
         self._path = product.many_path if batches else product.one_path
         if batches:
@@ -90,7 +97,9 @@ class Wire:
             self._answers.append((sent, answer))
             answered(len(sent.expected))
 
-        connection.call(sent.framed, keep)
+        # As long as before, so that all that is framed stays as it is.
+        framed = sent.framed.replace(NEW_THING, b"%08x" % self._next) if self._new else sent.framed
+        connection.call(framed, keep)
 
     def verify(self) -> None:
         """Reads every answer since the last time; each must be the known one."""
@@ -120,7 +129,7 @@ async def once(wire: Wire, in_flight: int) -> None:
 
     for _ in range(in_flight):
         begin()
-    await asyncio.wait_for(done, LATE_SECONDS)
+    await asyncio.wait_for(done, ONCE_SECONDS_MAX)
     wire.verify()
 
 
@@ -174,18 +183,18 @@ async def application(ask: Ask, questions: Sequence[Asked], tasks: int, seconds:
     return measured
 
 
-async def open_loop(begin: Callable[[Callable[[], None]], None], rate: float, seconds: float) -> Measured:
-    """Begins questions at a rate, whether or not earlier ones are answered; `begin` gets what to call then."""
+async def open_loop(begin: Callable[[Callable[[int], None]], None], rate: float, seconds: float) -> Measured:
+    """Begins calls at a rate, whether or not earlier ones are answered; `begin` gets what takes how many checks."""
     measured = Measured()
     drawn = random.Random(SEED)
     began = time.perf_counter()
     asked = 0
     due = began
 
-    def at(due: float) -> Callable[[], None]:
-        def answered() -> None:
+    def at(due: float) -> Callable[[int], None]:
+        def answered(checks: int) -> None:
             measured.latencies.append(time.perf_counter() - due)
-            measured.checks += 1
+            measured.checks += checks
 
         return answered
 
@@ -197,35 +206,27 @@ async def open_loop(begin: Callable[[Callable[[], None]], None], rate: float, se
             due += drawn.expovariate(rate)
     measured.spent_seconds = time.perf_counter() - began
     late = time.perf_counter() + LATE_SECONDS
-    while measured.checks < asked:
+    while len(measured.latencies) < asked:
         if time.perf_counter() > late:
-            raise UnansweredError(f"{asked - measured.checks} questions were not answered within {LATE_SECONDS:g} s")
+            left = asked - len(measured.latencies)
+            raise UnansweredError(f"{left} calls were not answered within {LATE_SECONDS:g} s")
         await asyncio.sleep(0.01)
     return measured
 
 
-def begin_on_wire(wire: Wire) -> Callable[[Callable[[], None]], None]:
-    """Returns how an open loop begins a request."""
-
-    def begin(answered: Callable[[], None]) -> None:
-        wire.ask(lambda _checks: answered())
-
-    return begin
-
-
 def begin_in_application(
     ask: Ask, questions: Sequence[Asked], wrong: list[Asked]
-) -> Callable[[Callable[[], None]], None]:
+) -> Callable[[Callable[[int], None]], None]:
     """Returns how an open loop begins a task of an application; what is answered wrongly goes to `wrong`."""
     asked = iter(range(10**9))
     running: set[asyncio.Task[None]] = set()
 
-    async def one(question: Asked, answered: Callable[[], None]) -> None:
+    async def one(question: Asked, answered: Callable[[int], None]) -> None:
         if await ask(question) != question.allowed:
             wrong.append(question)
-        answered()
+        answered(1)
 
-    def begin(answered: Callable[[], None]) -> None:
+    def begin(answered: Callable[[int], None]) -> None:
         question = questions[next(asked) % len(questions)]
         task = asyncio.get_running_loop().create_task(one(question, answered))
         running.add(task)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.property.test_engine_telemetry import DATASETS, NAMES, PURPOSES, ROLES, SET, VALUES
 
+from gatebook.audit.asked import named
 from gatebook.authorize import decide, decide_unless_standing, question_of
 from gatebook.compiler import remembered
 from gatebook.compiler.remembered import Remembered
@@ -80,7 +81,7 @@ class Used:
     def decided(self, snapshot: Snapshot, request: AccessRequest, caller: str, now: datetime) -> Decision:
         """Returns the decision, made the way that requests on the wire go."""
         heard = self.familiar.hear(repr(request).encode(), lambda: request, allow_partial=request.allow_partial)
-        question = heard.question(snapshot, caller, "request-1", b"")
+        question = heard.question(snapshot, caller, named("request-1"), b"")
         assert question_of(snapshot, request, caller=caller, caller_request_id="request-1").asked == question.asked
         return decide_unless_standing(snapshot, question, now)
 
@@ -120,7 +121,7 @@ def test_a_decision_stands_as_long_as_its_notice(request: AccessRequest, seconds
     for second in seconds:
         now = turn + timedelta(seconds=second)
         heard = familiar.hear(b"", lambda: request, allow_partial=request.allow_partial)
-        question = heard.question(snapshot, "local", "", b"")
+        question = heard.question(snapshot, "local", b"", b"")
 
         assert decided(fresh(), request, "local", now) == decide_unless_standing(snapshot, question, now)
 
