@@ -62,7 +62,7 @@ test-long: $(READY) ## run the tests that take minutes each; with strace install
 	else echo 'the sweep over all file calls is left out: install strace'; fi
 
 .PHONY: test-system
-test-system: $(READY) build/envoy/.ready build/spark/.ready build/trino/.ready build/fsck/.ready build/npm-proofs/.ready ## run the tests that need Debian packages or root
+test-system: $(READY) build/envoy/.ready build/spark/.ready build/trino/.ready build/fsck/.ready build/npm-proofs/.ready $(PROTO_READY) ## run the tests that need Debian packages or root
 	@if [ -z "$$(find tests/system -name 'test_*.py' 2>/dev/null)" ]; then \
 	  echo 'tests/system holds no test: nothing to run'; \
 	else $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not long' tests/system; fi

@@ -8,6 +8,8 @@ Owns what is done for each kind of command. All run in bash, with these exceptio
     make TARGET      is not run: the target must exist (it makes environments, or is a test run of its own)
     source .venv     is not run: the environment of the tests is that environment already
     export           holds for every command and program that follows
+    go, npm, node, protoc, and what they build in `bin/`, are not run but where `outside` says that they are there:
+                     `make test` needs only Python, and tests/system follows the same documents
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ _ANSWERING = re.compile(r" http .*listen=(\S+)")
 _SERVING = re.compile(r"(?<!worker) serving .*listen=(\S+)")
 _MAKE = re.compile(r"make( ([a-z-]+))?")
 _EXPORT = re.compile(r"export((?: [A-Z_]+=[\w./:-]+)+)")
+_OUTSIDE = re.compile(r"(?:^|&& )(?:GOBIN=\S+ )?(?:go|npm|node|protoc|bin/[a-z]+) ")
 _ACTIVATE = "source .venv/bin/activate"
 
 
@@ -56,6 +59,10 @@ class Session:
     http: tuple[str, str] | None = None
     """Where the document says that HTTP is answered, and where it is."""
 
+    outside: bool = False
+    """Whether programs that do not come with Python are there."""
+    seconds: int = TIMEOUT_SECONDS
+    """How long a command may take."""
     witnesses: dict[str, tuple[str, subprocess.Popen[str]]] = field(default_factory=dict)
     """By the addresses that the document says witnesses have: those that they have, and their processes."""
 
@@ -66,6 +73,13 @@ class Session:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         terminal = {"PATH": path, "COLUMNS": str(COLUMNS), "GATEBOOK_LOG": "text", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
         self.environment = {**kept, **terminal, "XDG_STATE_HOME": str(self.folder.parent / "state")}
+
+    def leaves_out(self, command: str) -> bool:
+        """Tells whether a command needs what is not there."""
+        left_out = not self.outside and _OUTSIDE.search(command) is not None
+        if left_out:
+            print(f"not run: `{command}`: it needs more than Python; tests/system runs it")  # noqa: T201  # as above
+        return left_out
 
     def run(self, command: str) -> tuple[str, int]:
         """Runs a command; returns what it printed and how it ended."""
@@ -152,7 +166,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=self.seconds,
             check=False,
         )
         return self._as_shown(done.stdout), done.returncode

@@ -3,7 +3,7 @@
 Owns the notation of the documents (docs/README.md, "How these pages are kept true"):
 
 1. a fence is `console`, `python`, `output` (what the program above it prints), data (`yaml`, `csv`, `ini`, `json`,
-   `proto`), `mermaid`, or `text` for what is no command; nothing else;
+   `proto`, and programs in `go` and `js`), `mermaid`, or `text` for what is no command; nothing else;
 2. in a console, `$ ` begins a command, a backslash at its end continues it, and what follows is all that it
    prints, if anything is shown;
 3. `...` stands for anything within a line, and alone on a line for any lines; `# exits 1` says how a command ends;
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
-DATA = frozenset({"yaml", "json", "csv", "ini", "proto"})
+DATA = frozenset({"yaml", "json", "csv", "ini", "proto", "go", "js"})
 LANGUAGES = DATA | {"console", "python", "output", "mermaid", "text"}
 
 _FENCE = re.compile(r"( {0,3})(`{3,}|~{3,}) *([^`]*)")
