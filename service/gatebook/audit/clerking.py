@@ -27,6 +27,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from gatebook.audit.catching_up import CatchingUp
 from gatebook.audit.clerk_words import (
     Answer,
     Begin,
@@ -118,6 +119,7 @@ class Clerking:
         self._wanted = 0
         self._asked = 0  # of the clerk at work, so that no orders pile up before it
         self._misses = 0
+        self._catching_up = CatchingUp()
         self._trouble: Told | None = None  # the last reason why nothing could be indexed
         self._heard = 0.0  # when something was last heard of the clerk, or it was given something to do
         self._tiling = False  # whether tiles are waited for
@@ -215,6 +217,8 @@ class Clerking:
         with self._changed:
             misses = self._misses
         self.follow(size)
+        with self._changed:
+            self._catching_up.require_near(self._indexed, size)
         with self._changed:
             self._changed.wait_for(
                 lambda: self._indexed >= size or self._misses > misses or self._closing, COVER_SECONDS_MAX
@@ -348,4 +352,5 @@ class Clerking:
         before, self._indexed = self._indexed, size
         self._trouble = answer.trouble
         self._misses += answer.trouble is not None
+        self._catching_up.note(size, self._wanted)
         return size > before

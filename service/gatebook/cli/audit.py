@@ -10,7 +10,7 @@ from rich.console import Console
 from gatebook.cli.audit_checkpoint import checkpoint
 from gatebook.cli.audit_export import export, verify_export
 from gatebook.cli.audit_filter import filter_options, origin_option
-from gatebook.cli.audit_index import index
+from gatebook.cli.audit_index import index, rebuild_index
 from gatebook.cli.audit_pages import NEWEST_FIRST, OLDEST_FIRST, json_line, pages
 from gatebook.cli.audit_text import COLUMNS, facts, row
 from gatebook.cli.audit_verify import verify
@@ -223,6 +223,7 @@ def books(*, target: str, as_json: bool) -> None:
 
 audit.add_command(export)
 audit.add_command(index)
+audit.add_command(rebuild_index)
 audit.add_command(verify)
 audit.add_command(verify_export)
 audit.add_command(verify_query)

@@ -1,17 +1,26 @@
-"""`gatebook audit index`: keeps an index of a book in PostgreSQL, and asks it."""
+"""`gatebook audit index` and `rebuild-index`: keep indexes of a book, in PostgreSQL and in its data directory."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from gatebook.audit.catching_up import SAY_SECONDS
+from gatebook.audit.checkpoints import Checkpoints
+from gatebook.audit.clerk import Published
 from gatebook.audit.copied import CopiedBook
+from gatebook.audit.index import COMMIT_ENTRIES_MAX, Index
+from gatebook.audit.lock import DirectoryLock
+from gatebook.audit.opening import Layout
 from gatebook.audit.people import People
-from gatebook.audit.postgres import COMMIT_ENTRIES_MAX, PostgresIndex
+from gatebook.audit.postgres import PostgresIndex
+from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.verify_copy import Copy
 from gatebook.cli.audit_verify import told_progress
 from gatebook.cli.audit_verify_query import people_of
@@ -57,6 +66,69 @@ def index(*, address: str, copy: Path, vkey: str, follow: bool) -> None:
     except GatebookError as error:
         fail(error.message, COULD_NOT_ASK)
     click.echo(f"{size} entries of {key.name} are indexed")
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--anew", is_flag=True, help="Begin anew, also where there is an index that fits.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: how far it is, every few seconds.")
+def rebuild_index(*, data: Path, anew: bool, as_json: bool) -> None:
+    """Build the index of the data directory DATA, whose server is stopped, or go on with it.
+
+    A server does the same by itself at its start, beside the checks; until it is done, lists say how far it is.
+    """
+    layout = Layout(data)
+    if not layout.key.exists():
+        fail(f"there is no book in `{data}`", COULD_NOT_ASK)
+    try:
+        lock = DirectoryLock(layout.lock)
+        try:
+            size = rebuilt(layout, anew=anew, as_json=as_json)
+        finally:
+            lock.release()
+    except GatebookError as error:
+        fail(error.message, COULD_NOT_ASK)
+    if as_json:
+        click.echo(json.dumps({"indexed": size, "of": size, "done": True}))
+    else:
+        click.echo(f"{size} entries are indexed")
+
+
+def rebuilt(layout: Layout, *, anew: bool, as_json: bool) -> int:
+    """Builds the index of a data directory, as far as the book is published; returns how many entries it covers."""
+    if anew:
+        for file in layout.data.glob("index.db*"):
+            file.unlink()
+    checkpoint = Checkpoints(layout.checkpoints).newest()
+    people = People.open(layout.data, read_only=True)
+    try:
+        book = Published(TileFolder(layout.book), checkpoint.size)
+        index = Index.open(
+            layout.data / "index.db", book, people, VerifierKey.parse(layout.vkey.read_text("utf-8")).name
+        )
+        try:
+            with told_progress(quiet=as_json) as stage:
+                progress = stage("entries")
+                said = time.monotonic()
+                while index.size < checkpoint.size:
+                    index.catch_up(book, min(checkpoint.size, index.size + COMMIT_ENTRIES_MAX))
+                    progress(index.size, checkpoint.size)
+                    if time.monotonic() >= said + SAY_SECONDS and (as_json or not sys.stderr.isatty()):
+                        said = time.monotonic()
+                        say(index.size, checkpoint.size, as_json=as_json)
+            return index.size
+        finally:
+            index.close()
+    finally:
+        people.close()
+
+
+def say(indexed: int, of: int, *, as_json: bool) -> None:
+    """Says how far it is where there is no terminal."""
+    if as_json:
+        click.echo(json.dumps({"indexed": indexed, "of": of, "done": False}))
+    else:
+        click.echo(f"{indexed} of {of} entries are indexed", err=True)
 
 
 def covered(
