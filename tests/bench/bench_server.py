@@ -1,7 +1,8 @@
 """Checks per second and latency of the real server, with the book on disk and on a memory file system.
 
 The server runs as `gatebook serve` in a process of its own; the load shares the machine with it. A
-round asks in every way at every place in turn, so that a slow moment of the machine hits all alike.
+round asks in every way at every place in turn, so that a slow moment of the machine hits all alike. A last table says
+what durability costs: how much later answers come where the book is synced to a disk, and not to memory.
 """
 
 from __future__ import annotations
@@ -34,14 +35,21 @@ class Found:
     seconds: list[float] = field(default_factory=list)
     server_cpu_us: list[float] = field(default_factory=list)
 
+    @property
+    def rate(self) -> float:
+        """Returns the checks per second."""
+        return statistics.median(self.rates)
+
+    def milliseconds(self, part: float) -> float:
+        """Returns the latency that this part of the checks does not exceed."""
+        return sorted(self.seconds)[int(len(self.seconds) * part)] * 1_000
+
     def row(self) -> list[str]:
         """Returns the figures as text: rate, p50, p99 and the server's processor time per check."""
-        ordered = sorted(self.seconds)
-        median, late = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
         return [
-            f"{statistics.median(self.rates):,.0f}",
-            f"{median * 1_000:.2f}",
-            f"{late * 1_000:.2f}",
+            f"{self.rate:,.0f}",
+            f"{self.milliseconds(0.5):.2f}",
+            f"{self.milliseconds(0.99):.2f}",
             f"{statistics.median(self.server_cpu_us):,.0f}",
         ]
 
@@ -79,6 +87,16 @@ async def measure(
     return found
 
 
+def cost_of_durability(found: dict[tuple[str, str], Found]) -> list[list[str]]:
+    """Returns for each way of asking what a book on disk adds to one in memory, where nothing has to be synced."""
+    rows = []
+    for way in dict.fromkeys(way for _, way in found):
+        disk, memory = found["disk", way], found["memory", way]
+        added = [disk.milliseconds(part) - memory.milliseconds(part) for part in (0.5, 0.99)]
+        rows.append([way, f"{disk.rate:,.0f}", f"{memory.rate:,.0f}", *(f"{each:+.2f}" for each in added)])
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,6 +115,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for place in folders:
         rows = [[way, *kept.row()] for (where, way), kept in found.items() if where == place]
         show(title.format(place=f"book on {place}"), header, rows, module)
+    if "memory" not in folders:
+        print("what durability costs is not measured: there is no memory file system")  # noqa: T201  # a benchmark prints
+        return
+    header = ["way of asking", "durable decisions/s", "in memory", "added p50 ms", "added p99 ms"]
+    show(
+        "What durability costs: the same checks, in turns, on disk and in memory",
+        header,
+        cost_of_durability(found),
+        module,
+    )
 
 
 if __name__ == "__main__":
