@@ -25,6 +25,7 @@ from gatebook.audit.keyfile import derive_key, open_key
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
 from gatebook.audit.recorder import Recorder
+from gatebook.audit.succession import ACTIVATING
 from gatebook.audit.writer import BookWriter
 from gatebook.config import Config, home_of
 from gatebook.errors import BookRefusedError, VerificationError
@@ -35,8 +36,6 @@ from gatebook.search import Searching
 from gatebook.tlog.keys import SigningKey
 from gatebook.v1 import entry_pb2
 from gatebook.values import Revision
-
-ACTIVATING = (entry_pb2.POLICY_STEP_ACTIVATED, entry_pb2.POLICY_STEP_DIRECTORY_ACTIVATED)
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -92,6 +91,10 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         stack.callback(people.close)
         reader = stack.enter_context(open_reader(home, book, people, witnesses))
         end = find_end(book)
+        if end.closed:
+            raise BookRefusedError(
+                f"the book `{book.origin}` is closed, and its successor is not here: restore it from a backup"
+            )
         writer = BookWriter(book)
         writer.start()
         stack.push_async_callback(writer.close)

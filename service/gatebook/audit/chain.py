@@ -35,7 +35,9 @@ class BookEnd(msgspec.Struct, frozen=True):
     last_entry_time: datetime
     control_link: int
     clean: bool
-    """Whether the book is empty or ends with a stop of the service."""
+    """Whether the book is empty or ends with a stop of the service, or as it began in place of another."""
+    closed: bool = False
+    """Whether the book is closed: nothing may follow its last entry."""
 
 
 def find_end(book: Entries) -> BookEnd:
@@ -50,12 +52,28 @@ def find_end(book: Entries) -> BookEnd:
     index = size - 1
     last = decode(book.read(index, size)[0], index)
     link = size if is_control(last) else _checked_link(last, index)
-    clean = last.system.event == entry_pb2.SYSTEM_EVENT_STOPPED
-    return BookEnd(size, from_timestamp(last.entry_time), link, clean)
+    clean = last.system.event == entry_pb2.SYSTEM_EVENT_STOPPED or begins_only(last)
+    closed = last.system.event == entry_pb2.SYSTEM_EVENT_CLOSED
+    return BookEnd(size, from_timestamp(last.entry_time), link, clean, closed)
+
+
+def begins_only(last: entry_pb2.AuditEntry) -> bool:
+    """Tells whether the last entry is one of those with which a successor begins, before it is first served."""
+    return last.system.event == entry_pb2.SYSTEM_EVENT_SUCCEEDED or bool(last.carried.origin)
 
 
 def control_chain(book: Entries) -> Iterator[tuple[int, entry_pb2.AuditEntry]]:
-    """Yields the policy and control entries with their indexes, the newest first.
+    """Yields the policy and control entries with their indexes, the newest first; of what is restated, what it says.
+
+    Raises:
+        BookCorruptError: a link leads to an entry of another kind, or not backwards.
+    """
+    for index, entry in control_links(book):
+        yield index, decode(entry.carried.entry_bytes, index) if entry.HasField("carried") else entry
+
+
+def control_links(book: Entries) -> Iterator[tuple[int, entry_pb2.AuditEntry]]:
+    """Yields the policy and control entries with their indexes, the newest first, as they stand there.
 
     Raises:
         BookCorruptError: a link leads to an entry of another kind, or not backwards.

@@ -16,6 +16,8 @@ from gatebook.audit.files import Files
 from gatebook.errors import BookRefusedError
 
 HOLD_FILE = "restored.json"
+ROTATION_FILE = "rotation.json"
+"""Is there from before the first until after the last step of closing a book; see `rotation`."""
 _BYTES_MAX = 65_536
 
 
@@ -67,11 +69,15 @@ def remove_hold(data: Path, files: Files) -> None:
 
 
 def require_released(data: Path) -> None:
-    """Refuses a data directory that a backup was restored to and that nobody released.
+    """Refuses a data directory that a backup was restored to and that nobody released, or whose book is being closed.
 
     Raises:
         BookRefusedError: it is marked.
     """
+    if (data / ROTATION_FILE).exists():
+        raise BookRefusedError(
+            f"a rotation of keys of `{data}` did not end: run `gatebook keys rotate --data {data}` again, which ends it"
+        )
     hold = read_hold(data)
     if hold is None:
         return

@@ -80,8 +80,10 @@ def sign(key: SigningKey, size: int, root: bytes, time_ns: int) -> Signed:
     return Signed(checkpoint, key.sign_note(checkpoint.text()).format(), time_ns)
 
 
-def create_book(layout: Layout, origin: str, time_ns: int, files: Files, limits: BookLimits) -> None:
-    """Makes a new, empty book where there is none, or only a half-made one.
+def create_book(
+    layout: Layout, origin: str, time_ns: int, files: Files, limits: BookLimits, key: SigningKey | None = None
+) -> None:
+    """Makes a new, empty book where there is none, or only a half-made one; with its key, where that is made already.
 
     Raises:
         BookRefusedError: there is a book, but not its key.
@@ -94,7 +96,7 @@ def create_book(layout: Layout, origin: str, time_ns: int, files: Files, limits:
     for stale in layout.wal.iterdir():
         files.remove(stale)
     try:
-        key = SigningKey.generate(origin)
+        key = key or SigningKey.generate(origin)
     except VerificationError as err:
         raise BookRefusedError(f"`{origin}` cannot be the origin of a book: {err}") from err
     first = sign(key, 0, EMPTY_ROOT, time_ns)
@@ -129,18 +131,35 @@ def check_book(
         OSError: the published checkpoint could not be brought up to date.
     """
     key = read_signing_key(layout.key, origin)
-    stored = Checkpoints(layout.checkpoints).newest()
-    checkpoint = _open(stored.note, key.verifier, layout.checkpoints.name)
-    if (checkpoint.size, checkpoint.root) != (stored.size, stored.root):
-        raise BookRefusedError(f"`{layout.checkpoints.name}` contradicts itself: restore the book from a backup")
+    stored = _stored(layout, key.verifier)
     behind = (stored.time_ns - time_ns) / _NANOSECONDS
     if behind > limits.clock_tolerance_seconds:
         raise BookRefusedError(f"the clock is {behind:.0f} s behind the last checkpoint: set it right")
-    _check_published(layout, key.verifier, checkpoint)
+    _check_published(layout, key.verifier, stored.checkpoint)
     files.make_directories(layout.temporary)
     _replace_if_other(layout.vkey, f"{key.verifier}\n".encode(), layout, files)
     _replace_if_other(layout.checkpoint, stored.note, layout, files)
-    return key, Signed(checkpoint, stored.note, stored.time_ns)
+    return key, stored
+
+
+def check_signed(layout: Layout, key: VerifierKey) -> Signed:
+    """Returns the newest checkpoint of a book that nobody signs for any more, once what is published agrees with it.
+
+    Raises:
+        BookRefusedError: database and published checkpoint do not agree.
+        BookCorruptError: the published tiles are not what was signed.
+    """
+    stored = _stored(layout, key)
+    _check_published(layout, key, stored.checkpoint)
+    return stored
+
+
+def _stored(layout: Layout, key: VerifierKey) -> Signed:
+    stored = Checkpoints(layout.checkpoints).newest()
+    checkpoint = _open(stored.note, key, layout.checkpoints.name)
+    if (checkpoint.size, checkpoint.root) != (stored.size, stored.root):
+        raise BookRefusedError(f"`{layout.checkpoints.name}` contradicts itself: restore the book from a backup")
+    return Signed(checkpoint, stored.note, stored.time_ns)
 
 
 def _check_published(layout: Layout, key: VerifierKey, newest: Checkpoint) -> None:

@@ -153,6 +153,8 @@ def release(restored: Restored) -> Restored:
     book = Book.open(restored.data, origin=restored.origin, create=False)
     try:
         end = find_end(book)
+        if end.closed:
+            raise BookRefusedError("the book in the backup is closed: restore the backup of its successor")
         stamp = Stamp.of(max(datetime.now(UTC), end.last_entry_time), "gatebook", end.control_link)
         event = entry_pb2.SYSTEM_EVENT_RESTORED
         book.append_group([encode_system(event, stamp, version=__version__, recovered_size=end.size)])

@@ -101,8 +101,19 @@ def read(entry: entry_pb2.ReadEntry) -> str:
 def system(entry: entry_pb2.SystemEntry) -> tuple[str, str]:
     """Returns what happened to the service."""
     event = short(entry_pb2.SystemEvent, entry.event, "SYSTEM_EVENT_").lower().replace("_", " ")
+    other = entry.succession
+    if entry.event == entry_pb2.SYSTEM_EVENT_CLOSED:
+        return event, f"goes on as {other.verifier_key}{stated(other)}"
+    if entry.event == entry_pb2.SYSTEM_EVENT_SUCCEEDED:
+        lost = ", whose key was lost" if other.key_lost else ""
+        return event, f"{other.verifier_key} at {other.size} entries{lost}{stated(other)}"
     unclean = ", after a stop that was not clean" if entry.unclean else ""
     return event, f"gatebook {entry.version}, {entry.recovered_size} entries found{unclean}"
+
+
+def stated(succession: entry_pb2.Succession) -> str:
+    """Returns why a book was closed, as it was stated."""
+    return f": {succession.reason}" if succession.reason else ""
 
 
 def facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, str]]:

@@ -9,12 +9,16 @@ import click
 from gatebook.audit.keyfile import read_key
 from gatebook.cli.certificates import DAYS_MAX, make_certificates
 from gatebook.cli.output import NO, errors_told, fail
+from gatebook.cli.rotate import rotate
 from gatebook.engine.mask_keys import derive_mask_key, mask_key_id
 
 
 @click.group()
 def keys() -> None:
     """Look after keys, on the machine that holds them."""
+
+
+keys.add_command(rotate)
 
 
 @keys.command("export")

@@ -173,6 +173,7 @@ class AuditEntry(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
     SYSTEM_FIELD_NUMBER: _builtins.int
+    CARRIED_FIELD_NUMBER: _builtins.int
     salt: _builtins.bytes
     """16 random bytes, so that the leaf hash of a guessed entry cannot be recognised."""
     kind: Global___EntryKind.ValueType
@@ -207,6 +208,10 @@ class AuditEntry(_message.Message):
     def system(self) -> Global___SystemEntry:
         """A start or stop of the service."""
 
+    @_builtins.property
+    def carried(self) -> Global___CarriedEntry:
+        """A control entry of a prefix that is about to be pruned, or of the book before this one, restated."""
+
     def __init__(
         self,
         *,
@@ -220,12 +225,13 @@ class AuditEntry(_message.Message):
         policy: Global___PolicyEntry | None = ...,
         read: Global___ReadEntry | None = ...,
         system: Global___SystemEntry | None = ...,
+        carried: Global___CarriedEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "decision", b"decision", "entry_time", b"entry_time", "policy", b"policy", "read", b"read", "system", b"system"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "carried", b"carried", "decision", b"decision", "entry_time", b"entry_time", "policy", b"policy", "read", b"read", "system", b"system"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "caller", b"caller", "control_link", b"control_link", "decision", b"decision", "entry_time", b"entry_time", "kind", b"kind", "policy", b"policy", "read", b"read", "salt", b"salt", "sealed", b"sealed", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "caller", b"caller", "carried", b"carried", "control_link", b"control_link", "decision", b"decision", "entry_time", b"entry_time", "kind", b"kind", "policy", b"policy", "read", b"read", "salt", b"salt", "sealed", b"sealed", "system", b"system"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["decision", "policy", "read", "system"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["decision", "policy", "read", "system", "carried"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -745,3 +751,33 @@ class SystemEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SystemEntry: _TypeAlias = SystemEntry  # noqa: Y015
+
+@_typing.final
+class CarriedEntry(_message.Message):
+    """A control entry of a prefix that is about to be pruned, restated: its exact bytes, which hash to the leaf at its index."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ENTRY_BYTES_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The index of the entry."""
+    entry_bytes: _builtins.bytes
+    """The exact bytes of the entry."""
+    origin: _builtins.str
+    """The origin of the book that it is from; empty means this one."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        entry_bytes: _builtins.bytes = ...,
+        origin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_bytes", b"entry_bytes", "index", b"index", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarriedEntry: _TypeAlias = CarriedEntry  # noqa: Y015
