@@ -201,7 +201,7 @@ class Rotation:
                 self._set_aside(folder)
             self._create(mark)
         final = self._bear(mark, folder)
-        self._end(mark, folder)
+        self._end(folder)
         return Rotated(old=mark.predecessor, new=mark.successor, size=final.checkpoint.size, folder=folder)
 
     def _old_key(self, *, key_lost: bool) -> VerifierKey:
@@ -293,11 +293,10 @@ class Rotation:
         if len(entries) > limits.group_entries_max or group_bytes(entries) > limits.group_bytes_max:
             raise LimitExceededError(f"{len(entries)} entries to begin a book with do not fit one group")
 
-    def _end(self, mark: Mark, folder: Path) -> None:
-        """Removes the old key, the log whose entries are all published, and the mark."""
+    def _end(self, folder: Path) -> None:
+        """Removes the old key and the mark."""
         place = self._place
-        old = [] if mark.key_lost else sorted((folder / "wal").glob("*"))
-        for path in (folder / "keys" / "book.key", place.next_key, *old, place.mark):
+        for path in (folder / "keys" / "book.key", place.next_key, place.mark):
             if path.exists():
                 self._files.remove(path)
                 self._files.sync_directory(path.parent)

@@ -198,18 +198,22 @@ def require_birth(birth: entry_pb2.Succession) -> VerifierKey:
     return key
 
 
-def require_carried(book: Entries, older: Entries, origin: str) -> int:
+def require_carried(book: Entries, older: Entries, birth: entry_pb2.Succession) -> int:
     """Requires that what a successor restates of its direct predecessor stands there; returns how many entries it is.
+
+    What was beyond the last checkpoint of a predecessor whose key was lost is on the successor's word alone.
 
     Raises:
         VerificationError: an entry is not one of the predecessor; its `index` is that in the successor.
     """
     count = 0
     for index, told in _carried_entries(book):
-        if told.origin != origin:
+        if told.origin != birth.origin:
             continue  # of a book before that one, which vouched for it
+        if birth.key_lost and older.size <= told.index < birth.unsigned_size:
+            continue
         if not told.index < older.size or older.read(told.index, told.index + 1) != [told.entry_bytes]:
-            raise VerificationError(f"entry {index} restates what is not entry {told.index} of `{origin}`", index)
+            raise VerificationError(f"entry {index} restates what is not entry {told.index} of `{birth.origin}`", index)
         count += 1
     return count
 

@@ -6,7 +6,8 @@
 2. times never go backwards;
 3. every control link names the newest policy or control entry before it;
 4. where the store of people is at hand, every pseudonym is in it, and what is sealed opens: keys that
-   were deleted to hide a reader are noticed.
+   were deleted to hide a reader are noticed;
+5. nothing follows the entry that closes the book, and none but the first says which book this one succeeds.
 
 Entries are read in ranges, by several processes where there are some. So what a range says is a value, an
 `EntryPart`, and `EntryJoin` takes the parts in order and decides what none of them can know alone.
@@ -27,6 +28,7 @@ from gatebook.errors import BookCorruptError, VerificationError
 from gatebook.v1 import entry_pb2
 
 ENTRIES_AT_ONCE = 256
+AFTER_CLOSURE = "follows the one that closed the book"
 _KINDS = frozenset(entry_pb2.EntryKind.values()) - {entry_pb2.ENTRY_KIND_UNSPECIFIED}
 
 
@@ -62,6 +64,8 @@ class EntryPart(msgspec.Struct, frozen=True):
     missing: Mapping[bytes, int]
     """Pseudonyms that are not in the store, and the first entry that has each."""
     fault: Fault | None
+    closed: bool = False
+    """Whether the last entry closes the book."""
 
 
 def verify_entries(
@@ -95,6 +99,7 @@ class EntryVerifier:
         self._kinds: Counter[entry_pb2.EntryKind.ValueType] = Counter()
         self._pseudonyms: set[bytes] = set()
         self._missing: dict[bytes, int] = {}
+        self._closed = False
         self._fault: Fault | None = None
 
     def add(self, entries: list[bytes]) -> None:
@@ -121,6 +126,7 @@ class EntryVerifier:
             pseudonyms=frozenset(self._pseudonyms),
             missing=self._missing,
             fault=self._fault,
+            closed=self._closed,
         )
 
     def _check(self, raw: bytes) -> None:
@@ -136,8 +142,13 @@ class EntryVerifier:
             raise BookCorruptError(f"entry {index} does not name the newest control entry before it")
         if kind not in _KINDS:
             raise BookCorruptError(f"entry {index} is of kind {kind}, which this version does not know")
+        if self._closed:
+            raise BookCorruptError(f"entry {index} {AFTER_CLOSURE}")
+        if index and entry.system.event == entry_pb2.SYSTEM_EVENT_SUCCEEDED:
+            raise BookCorruptError(f"entry {index} says that the book begins with it")
         for sealed in entry.sealed:
             self._check_sealed(sealed, index)
+        self._closed = entry.system.event == entry_pb2.SYSTEM_EVENT_CLOSED
         self._time = time
         self._link = index + 1 if is_control(entry) else link
         self._kinds[kind] += 1
@@ -168,6 +179,7 @@ class EntryJoin:
         self._time = self._link = 0
         self._kinds: Counter[entry_pb2.EntryKind.ValueType] = Counter()
         self._pseudonyms: set[bytes] = set()
+        self._closed = False
         self._fault: Fault | None = None
 
     def add(self, part: EntryPart) -> None:
@@ -176,6 +188,7 @@ class EntryJoin:
             return
         self._fault = self._first_fault(part)
         self._known, self._time, self._link = True, part.last_time, part.link
+        self._closed = part.closed
         self._kinds.update(part.kinds)
         self._pseudonyms |= part.pseudonyms
 
@@ -194,6 +207,8 @@ class EntryJoin:
     def _first_fault(self, part: EntryPart) -> Fault | None:
         found = [] if part.fault is None else [part.fault]
         index = part.first_index
+        if part.count and self._closed:
+            found.append(Fault(index, f"entry {index} {AFTER_CLOSURE}"))
         if part.count and self._known:
             if part.first_time < self._time:
                 found.append(Fault(index, f"entry {index} is earlier than the one before it"))

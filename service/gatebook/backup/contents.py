@@ -30,7 +30,7 @@ LIST_BYTES_MAX = 320 * FILES_MAX
 _FIRST_LINE = "gatebook/backup/v1"
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._/-]{1,300})")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
-_TOP = frozenset({"book", "wal", "keys", "revisions", "directory", "people.db", "checkpoints.db"})
+_TOP = frozenset({"book", "wal", "keys", "revisions", "directory", "people.db", "checkpoints.db", "closed"})
 _WITH_KEYS, _WITHOUT_KEYS = "with keys", "without keys"
 
 

@@ -17,6 +17,7 @@ from gatebook import __version__
 from gatebook.audit.checkpoints import Checkpoints
 from gatebook.audit.files import Files
 from gatebook.audit.opening import Layout
+from gatebook.audit.rotation import CLOSED
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.backup.contents import LIST_FILE, NOTE_FILE, Statement, encode_list, sign_statement
 from gatebook.backup.tail import Tail, take_tail
@@ -72,6 +73,13 @@ class Copying:
             self._folder(target / folder)
             for path in _plain_files(source / folder):
                 self._put(target / path.relative_to(source), path.read_bytes(), 0o600)
+
+    def closed_books(self) -> None:
+        """Copies the books that this one succeeds: whole, since nothing changes in them any more, and without a key."""
+        source = self.source.data
+        for path in _plain_files(source / CLOSED):
+            if path.parent.name != "keys":
+                self._put(self.target.data / path.relative_to(source), path.read_bytes(), 0o600)
 
     def _people(self, source: Path, target: Path) -> None:
         """Copies the store of people as it is at one moment."""

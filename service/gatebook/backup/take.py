@@ -33,7 +33,7 @@ from gatebook.revisions.store import RevisionStore
 from gatebook.tlog.keys import SigningKey
 
 ARCHIVE_SUFFIX = ".tar"
-_COPIED = frozenset({"book", "wal", "checkpoints.db", "people.db", "keys", "revisions", "directory"})
+_COPIED = frozenset({"book", "wal", "checkpoints.db", "people.db", "keys", "revisions", "directory", "closed"})
 _KNOWN = _COPIED | {"book.lock", "book.new", "index.db", "lost+found", "workers"}
 _DERIVED_SUFFIXES = ("-wal", "-shm", "-journal")
 
@@ -93,6 +93,7 @@ def take_backup(data: Path, target: Path, *, keys: bool, progress: Progress, fil
         tail = copy.tail(key, work / "scratch")
         if keys:
             copy.all_that_entries_name()
+        copy.closed_books()
         copy.tiles(tail, progress("copying"))
         _verify(copy.target, key, tail, progress("verifying"), keys=keys)
         if keys and is_first(data):

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gatebook.audit.verify import Report, verify_book
+from gatebook.audit.verify_chain import Chain, Link, verify_chain
 from gatebook.audit.verify_copy import Copy
 from gatebook.audit.verify_entries import EntryReport
 from gatebook.cli.memory import Memory, memory_of, memory_options, policy_of, read_key_text, witness_options
@@ -45,6 +46,13 @@ JOBS_MAX = 256
     "run reads all.",
 )
 @click.option(
+    "--predecessor",
+    "predecessors",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A copy of a book that this one succeeds; may be repeated. Those in `closed` beside the book are found.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1, JOBS_MAX), help="How many processes verify at once; else one for each core."
 )
 @json_option
@@ -59,6 +67,7 @@ def verify(  # noqa: PLR0913  # each is an option
     witness_policy: Path | None,
     receipts: Path | None,
     since: Path | None,
+    predecessors: tuple[Path, ...],
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -79,6 +88,7 @@ def verify(  # noqa: PLR0913  # each is an option
         witnesses = policy_of(key, witness_keys, witnesses_needed, witness_policy)
         promised = read_receipts(receipts) if receipts is not None else []
         verified = Memory(since, asked=True)
+        processes = jobs or len(os.sched_getaffinity(0))
         remembered, before = memory.notes(), verified.notes()
         with told_progress(quiet=as_json) as stage:
             report = verify_book(
@@ -90,9 +100,10 @@ def verify(  # noqa: PLR0913  # each is an option
                 wal=copy.wal,
                 since=before[0] if before else None,
                 meaning=copy.meaning(key.name),
-                jobs=jobs or len(os.sched_getaffinity(0)),
+                jobs=processes,
                 progress=stage("entries"),
             )
+            chain = verify_chain(copy, key, report, predecessors, processes)
         warning = memory.put(report.note, remembered) or verified.put(report.note, before)
     except VerificationError as error:
         told_failure(error, as_json=as_json)
@@ -104,7 +115,7 @@ def verify(  # noqa: PLR0913  # each is an option
         others = sorted(str(book.parent) for book in path.glob("workers/*/book"))
         if warning:
             report = dataclasses.replace(report, warnings=(*report.warnings, warning))
-        told_success(report, others, as_json=as_json)
+        told_success(report, chain, others, as_json=as_json)
 
 
 def read_receipts(path: Path) -> list[Receipt]:
@@ -152,7 +163,7 @@ def told_failure(error: VerificationError | BookCorruptError, *, as_json: bool) 
     fail(f"NOT VERIFIED: {error.message}{where}", NO)
 
 
-def told_success(report: Report, others: Sequence[str], *, as_json: bool) -> None:
+def told_success(report: Report, chain: Chain, others: Sequence[str], *, as_json: bool) -> None:
     """Says what was verified, and what was not; `others` are the books of further workers."""
     entries = report.entries or EntryReport({}, 0)
     if as_json:
@@ -173,13 +184,15 @@ def told_success(report: Report, others: Sequence[str], *, as_json: bool) -> Non
             "unsigned_entries": report.unsigned_entries,
             "warnings": report.warnings,
             "other_books": others,
+            "predecessors": [link_fields(link) for link in chain.predecessors],
+            "successor": None if chain.successor is None else chain.successor.verifier_key,
         }
         click.echo(json.dumps(fields, indent=2))
         return
     console = stdout()
     console.print("[bold green]VERIFIED[/]", end=" ")
     console.print(f"{report.size} entries of {report.origin}", markup=False, soft_wrap=True)
-    for name, told in facts(report, entries):
+    for name, told in (*facts(report, entries), *chain_facts(chain)):
         console.print(f"  {name:12} {told}", markup=False, soft_wrap=True)
     for other in others:
         console.print(
@@ -187,6 +200,32 @@ def told_success(report: Report, others: Sequence[str], *, as_json: bool) -> Non
         )
     for warning in report.warnings:
         console.print(f"  note         {warning}", markup=False, soft_wrap=True)
+
+
+def link_fields(link: Link) -> dict[str, object]:
+    """Returns what JSON says of a predecessor."""
+    return {
+        "origin": link.origin,
+        "verifier_key": link.verifier_key,
+        "size": link.size,
+        "key_lost": link.key_lost,
+        "verified": link.book is not None,
+    }
+
+
+def chain_facts(chain: Chain) -> Iterator[tuple[str, str]]:
+    """Yields what the book succeeds, and what succeeds it."""
+    for link in chain.predecessors:
+        lost = ", whose key was lost: what no checkpoint covered is not vouched for" if link.key_lost else ""
+        if link.book is None:
+            yield (
+                "not checked",
+                f"{link.origin}, {link.size} entries, which this book succeeds: name it with --predecessor",
+            )
+        else:
+            yield "succeeds", f"{link.origin}, verified to its last of {link.size} entries{lost}"
+    if chain.successor is not None:
+        yield "closed", f"and goes on as {chain.successor.verifier_key}"
 
 
 def facts(report: Report, entries: EntryReport) -> Sequence[tuple[str, str]]:

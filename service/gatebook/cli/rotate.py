@@ -10,6 +10,7 @@ import click
 
 from gatebook.audit.rotation import Rotated, Rotation
 from gatebook.cli.output import COULD_NOT_ASK, errors_told, fail, json_option
+from gatebook.errors import InvalidRequestError
 from gatebook.service import known_origin, origin_of
 
 _GENERATION = re.compile(r"(?P<origin>.+)/(?P<number>[1-9][0-9]{0,8})")
@@ -58,6 +59,8 @@ def rotate_all(data: Path, origin: str, reason: str, *, key_lost: bool) -> list[
     origin = begun.new.name if begun else origin or successor_origin(old_origin(data, key_lost=key_lost))
     origins = {home: origin if home == data else origin_of(origin, int(home.name)) for home in homes}
     lost = {home: key_lost and not (home / "keys" / "book.key").exists() for home in homes}
+    if key_lost and begun is None and not any(lost.values()):
+        raise InvalidRequestError("key-lost", f"`{data / 'keys' / 'book.key'}` is there: close the book with it")
     for home, rotation in rotations.items():
         rotation.require_possible(origins[home], reason, key_lost=lost[home])
     marks = {
