@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gatebook.tlog.keys import SigningKey
+from gatebook.audit.signing_elsewhere import BookKey
 from gatebook.tlog.receipt import Receipt
 
 
-def sign_receipt(key: SigningKey, index: int, leaf_hash: bytes, time_ns: int, entry: bytes = b"") -> Receipt:
+def sign_receipt(key: BookKey, index: int, leaf_hash: bytes, time_ns: int, entry: bytes = b"") -> Receipt:
     """Returns a signed receipt for an entry that is durable at an index.
 
     The signature convicts a book that later lacks the entry. Whoever calls this has waited for the

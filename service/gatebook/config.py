@@ -155,6 +155,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How many of them must have; None means all."""
     witness_policy: Path | None = None
     """A file in the form of C2SP tlog-policy that says so instead."""
+    signer: Path | None = None
+    """The socket of a program that holds the book's key; None where it is in the data directory, or the book knows."""
     dev: bool = False
     reset_gatebook: bool = False
     log_json: bool = True

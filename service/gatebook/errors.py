@@ -253,6 +253,10 @@ class ClerkSilentError(ClerkAwayError):
     """It was ended, since it had something to do and nothing was heard of it."""
 
 
+class SignerAwayError(BookUnavailableError):
+    """The program that signs for the book does not, or not rightly; it is asked again."""
+
+
 class BookRefusedError(GatebookError):
     """The book must not be served: locked, rolled back, of another origin or key, or corrupt."""
 

@@ -25,6 +25,7 @@ from gatebook.audit.keyfile import derive_key, open_key
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
 from gatebook.audit.recorder import Recorder
+from gatebook.audit.signing_elsewhere import BookKey, parse_book_key
 from gatebook.audit.succession import ACTIVATING
 from gatebook.audit.writer import BookWriter
 from gatebook.config import Config, home_of
@@ -33,7 +34,6 @@ from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.publish import Publishing
 from gatebook.revisions.store import RevisionStore
 from gatebook.search import Searching
-from gatebook.tlog.keys import SigningKey
 from gatebook.v1 import entry_pb2
 from gatebook.values import Revision
 
@@ -55,7 +55,7 @@ class Service(msgspec.Struct, frozen=True):
         return self.book.origin
 
     @property
-    def key(self) -> SigningKey:
+    def key(self) -> BookKey:
         """Returns the signing key of the book."""
         return self.book.key
 
@@ -84,7 +84,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
     require_released(data)
     require_released(home)
     async with contextlib.AsyncExitStack() as stack:
-        book = Book.open(home, origin=origin_of(origin, config.worker))
+        book = Book.open(home, origin=origin_of(origin, config.worker), signer=config.signer)
         stack.callback(book.close)
         is_new = book.size == 0
         people = People.open(home, create=is_new)
@@ -137,7 +137,7 @@ def known_origin(data: Path) -> str:
     """
     path = data / "keys" / "book.key"
     try:
-        return SigningKey.parse(path.read_text(encoding="utf-8")).name
+        return parse_book_key(path.read_text(encoding="utf-8")).name
     except FileNotFoundError:
         return ""
     except (UnicodeDecodeError, VerificationError) as err:

@@ -109,7 +109,7 @@ def decisions_of(answer: bytes) -> list[types_pb2.Decision]:
 async def measure(service: Service, config: Config, rounds: int) -> list[list[str]]:
     """Returns the rows of the table."""
     edge = Edge(Door(config.limits, Authority(service.revisions, dev=config.dev)))
-    receipts = Receipts(service.origin, service.key, service.reader.prover, config.limits)
+    receipts = Receipts(service.key, service.reader.prover, config.limits)
     checking = Checking(service.revisions, service.recorder, receipts, edge, config.limits)
     found: dict[tuple[str, str], list[float]] = {}
     numbers = itertools.count()

@@ -28,7 +28,7 @@ from gatebook.engine.snapshot import Snapshot
 from gatebook.familiar import Familiar
 from gatebook.rpc import decode
 from gatebook.rpc.answers import Answers, check_response
-from gatebook.rpc.receipts import full_receipt
+from gatebook.rpc.receipts import receipt_text, unsigned_receipt
 from gatebook.server import publish_folders
 from gatebook.service import open_service
 from gatebook.tlog.merkle import leaf_hash
@@ -78,8 +78,11 @@ def steps_of(policy_set: str, snapshot: Snapshot, people: People, books: Mapping
     answered = authorize.Answer(decision, decided.decision_id, written)
 
     def answer(level: int) -> bytes:
-        full = level == types_pb2.RECEIPT_LEVEL_FULL
-        return check_response(answers.decision(answered, full_receipt(ORIGIN, key, written) if full else None))
+        if level != types_pb2.RECEIPT_LEVEL_FULL:
+            return check_response(answers.decision(answered))
+        receipt = unsigned_receipt(ORIGIN, written)
+        receipt.signature = key.sign(receipt_text(receipt))
+        return check_response(answers.decision(answered, receipt))
 
     steps: dict[str, Step] = {
         "parse the request": lambda: pb.CheckAccessRequest.FromString(raw),

@@ -16,18 +16,9 @@ from gatebook.audit.recorder import Written
 from gatebook.authorize import Answer
 from gatebook.rpc import answers, encode
 from gatebook.rpc.answers import Answers
-from gatebook.rpc.receipts import basic_receipt, full_receipt
+from gatebook.rpc.receipts import basic_receipt, unsigned_receipt
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import types_pb2
-
-
-class Key:
-    """A key whose signature anybody can tell."""
-
-    def sign(self, text: bytes) -> bytes:
-        """Returns the text."""
-        return b"signed:" + text
-
 
 WRITTEN = st.builds(
     Written,
@@ -85,7 +76,7 @@ def test_a_decision_reads_back_as_the_message_it_stands_for(
     """Whatever a decision holds, and whatever was encoded before it, its bytes are those of its message."""
     writing = Answers(ORIGIN)
     for answer in (*answered, *answered):
-        receipt = full_receipt(ORIGIN, Key(), answer.written) if full else None
+        receipt = unsigned_receipt(ORIGIN, answer.written) if full else None
         found = types_pb2.Decision.FromString(writing.decision(answer, receipt))
 
         assert as_message(answer, receipt) == found

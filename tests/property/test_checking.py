@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.audit_samples import ORIGIN
-from tests.property.test_answers import Key, as_message
+from tests.property.test_answers import as_message
 from tests.property.test_engine_telemetry import DATASETS, SET
 from tests.property.test_recall import NOW, SNAPSHOT, SUBJECTS
 
@@ -43,6 +43,7 @@ from gatebook.rpc import decode
 from gatebook.rpc.checking import Checking
 from gatebook.rpc.edge import Call, Edge
 from gatebook.rpc.receipts import Receipts
+from gatebook.tlog.keys import SigningKey
 from gatebook.v1 import access_service_pb2 as pb
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import Revision
@@ -142,7 +143,7 @@ class Server:
         """Begins with the first revision of each set."""
         self.book = Book()
         self.active = Revisions(cast("Any", None), b"")
-        receipts = Receipts(ORIGIN, Key(), cast("Prover", None), LIMITS)  # basic ones need no proof
+        receipts = Receipts(SigningKey.generate(ORIGIN), cast("Prover", None), LIMITS)  # basic ones need no proof
         self.checking = Checking(self.active, cast("Recorder", self.book), receipts, cast("Edge", Open()), LIMITS)
         for snapshot in SNAPSHOTS:
             self.publish(snapshot)

@@ -27,6 +27,7 @@ from gatebook.audit.lock import DirectoryLock
 from gatebook.audit.opening import Layout, check_book, create_book
 from gatebook.audit.recovery import Recovery, recover
 from gatebook.audit.segment import HEADER_BYTES, group_bytes
+from gatebook.audit.signing_elsewhere import BookKey, SignerKey, elsewhere
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.wal import RetiredError, Wal
 from gatebook.errors import (
@@ -37,7 +38,6 @@ from gatebook.errors import (
     EntryNotFoundError,
     LimitExceededError,
 )
-from gatebook.tlog.keys import SigningKey
 from gatebook.tlog.merkle import Frontier, leaf_hash
 from gatebook.tlog.tiles import ENTRY_BYTES_MAX
 
@@ -63,7 +63,7 @@ class Opened:
     """What a start found: the parts that an open book is made of."""
 
     lock: DirectoryLock
-    key: SigningKey
+    key: BookKey
     signed: Signed
     wal: Wal
     frontier: Frontier
@@ -98,11 +98,12 @@ class Book:
         *,
         origin: str,
         create: bool = True,
+        signer: Path | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         limits: BookLimits | None = None,
         files: Files | None = None,
     ) -> Self:
-        """Opens the book in a data directory, or makes a new one where there is none.
+        """Opens the book in a data directory, or makes a new one where there is none; `signer` holds its key.
 
         Raises:
             BookRefusedError: the book must not be served. Nothing of it was changed.
@@ -121,8 +122,11 @@ class Book:
                     files.settle(data_dir.absolute().parent)
                 files.settle(data_dir, layout.key.parent, layout.book, layout.wal)
                 if not layout.key.exists():
-                    create_book(layout, origin, clock_ns(), files, limits)
+                    made = None if signer is None else SignerKey.asked(signer, origin)
+                    create_book(layout, origin, clock_ns(), files, limits, made)
                 key, signed = check_book(layout, origin, clock_ns(), files, limits)
+                if signer is not None:
+                    key = elsewhere(key, signer)
                 size = signed.checkpoint.size
                 tiles = TileFolder(layout.book)
                 recovered = recover(layout.wal, signed.checkpoint, lambda at: tiles.frontier(at, size), files, limits)

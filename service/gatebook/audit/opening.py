@@ -16,6 +16,7 @@ from gatebook.audit.limits import BookLimits
 from gatebook.audit.recovery import begin
 from gatebook.audit.segment import HEADER_BYTES, blank
 from gatebook.audit.signer import read_signing_key, write_signing_key
+from gatebook.audit.signing_elsewhere import BookKey
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.errors import BookCorruptError, BookRefusedError, VerificationError
 from gatebook.tlog.checkpoint import Checkpoint
@@ -74,14 +75,14 @@ class Layout:
         return self.data / "book.new"
 
 
-def sign(key: SigningKey, size: int, root: bytes, time_ns: int) -> Signed:
+def sign(key: BookKey, size: int, root: bytes, time_ns: int) -> Signed:
     """Returns a signed checkpoint. The caller vouches for size and root."""
     checkpoint = Checkpoint(key.name, size, root)
     return Signed(checkpoint, key.sign_note(checkpoint.text()).format(), time_ns)
 
 
 def create_book(
-    layout: Layout, origin: str, time_ns: int, files: Files, limits: BookLimits, key: SigningKey | None = None
+    layout: Layout, origin: str, time_ns: int, files: Files, limits: BookLimits, key: BookKey | None = None
 ) -> None:
     """Makes a new, empty book where there is none, or only a half-made one; with its key, where that is made already.
 
@@ -120,9 +121,7 @@ def _require_nothing_to_lose(layout: Layout) -> None:
             raise lost
 
 
-def check_book(
-    layout: Layout, origin: str, time_ns: int, files: Files, limits: BookLimits
-) -> tuple[SigningKey, Signed]:
+def check_book(layout: Layout, origin: str, time_ns: int, files: Files, limits: BookLimits) -> tuple[BookKey, Signed]:
     """Returns the key and the newest checkpoint, once key, database, clock and published tiles agree.
 
     Raises:

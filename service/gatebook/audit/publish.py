@@ -11,9 +11,10 @@ Owns the way from the write-ahead log to a signed checkpoint, in this order and 
 6. tell the listeners, and let go of segments that it covers.
 
 The first two steps are done here or by the book's clerk (`clerking`). Where space, memory or file
-descriptors are short, or clerks end one after the other, the book stops being written until publishing works
-again, which is tried each second: every file is then written and synced anew. After a failed sync, or
-where disk and memory differ, it stops for good; that is logged, and the process ends or waits to be ended.
+descriptors are short, clerks end one after the other, or nobody has signed for a minute, the book stops being
+written until publishing works again, which is tried each second: every file is then written and synced anew.
+After a failed sync, or where disk and memory differ, it stops for good; that is logged, and the process ends
+or waits to be ended.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+
+import structlog
 
 from gatebook.audit.book import Book, Head
 from gatebook.audit.checkpoints import Signed
@@ -38,6 +41,7 @@ from gatebook.errors import (
     ClerkAwayError,
     ClerkSilentError,
     GatebookError,
+    SignerAwayError,
 )
 
 Listener = Callable[[int, int], None]
@@ -49,6 +53,8 @@ _PRIMARY = 0xFF
 """The part of an SQLite error code that is its kind; the rest is its detail."""
 HASTENED_SECONDS = 0.1
 """How soon after a publication the next one begins that somebody waits for."""
+UNSIGNED_SECONDS_MAX = 60.0
+"""How long entries are written though nobody signs for them."""
 AWAY_MAX = 5
 """How often in a row who writes the tiles may be away before nothing more is written that nobody publishes."""
 
@@ -72,6 +78,7 @@ class Publisher:
         self._on_failure = on_failure
         self._write_tiles = write_tiles or self._write_here
         self._away = 0
+        self._unsigned_since = 0.0
         self._listeners: list[Listener] = []
         self._turn = threading.Lock()
         self._newest = book.signed  # as stored; ahead of the book's own until it is announced
@@ -119,6 +126,9 @@ class Publisher:
             except (BookCorruptError, BookRefusedError) as err:
                 self._fail(err.message)
                 raise
+            except SignerAwayError as err:
+                self._note_unsigned(err)
+                raise
             except ClerkAwayError as err:
                 self._away += AWAY_MAX if isinstance(err, ClerkSilentError) else 1  # which took long enough
                 if self._away >= AWAY_MAX:
@@ -130,7 +140,21 @@ class Publisher:
                 code = getattr(err, "sqlite_errorcode", 0)
                 raise self._trouble(str(err), passing=code & _PRIMARY in _SHORT_IN_SQLITE) from err
             self._away = 0
+            self._note_signed()
             return self._newest
+
+    def _note_unsigned(self, error: SignerAwayError) -> None:
+        """Lets entries be written while nothing is signed, for a while."""
+        if not self._unsigned_since:
+            self._unsigned_since = time.monotonic()
+            structlog.get_logger("gatebook.audit").warning("signer away", error=error.message)
+        if time.monotonic() - self._unsigned_since > UNSIGNED_SECONDS_MAX:
+            raise self._trouble(error.message, passing=True) from error
+
+    def _note_signed(self) -> None:
+        if self._unsigned_since:
+            self._unsigned_since = 0.0
+            structlog.get_logger("gatebook.audit").info("signer back")
 
     def show_cosigned(self, signed: Signed) -> None:
         """Shows the newest checkpoint with the cosignatures of witnesses; an older one is let be.

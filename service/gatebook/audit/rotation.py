@@ -36,6 +36,7 @@ from gatebook.audit.publish import Publisher
 from gatebook.audit.recovery import Replay
 from gatebook.audit.segment import group_bytes
 from gatebook.audit.signer import read_secret, write_signing_key
+from gatebook.audit.signing_elsewhere import SignerKey, parse_book_key
 from gatebook.audit.succession import (
     REASON_BYTES_MAX,
     birth,
@@ -169,12 +170,12 @@ class Rotation:
         finally:
             book.close()
 
-    def begin(self, origin: str, reason: str, *, key_lost: bool = False) -> Mark:
-        """Makes the new key and then the mark, unless that was done before; returns what was begun."""
+    def begin(self, origin: str, reason: str, *, key_lost: bool = False, signer: Path | None = None) -> Mark:
+        """Makes the new key, or asks a signer for it, and then the mark; returns what is or was begun."""
         place, files = self._place, self._files
         if (mark := read_mark(place)) is not None:
             return mark
-        key = SigningKey.generate(origin)
+        key = SigningKey.generate(origin) if signer is None else SignerKey.asked(signer, origin)
         write_signing_key(place.next_key, key, files)
         old = self._old_key(key_lost=key_lost)
         mark = Mark(predecessor=str(old), successor=str(key.verifier), reason=reason, key_lost=key_lost)
@@ -258,7 +259,7 @@ class Rotation:
             raise BookRefusedError(
                 f"`{place.next_key}` is not the key that the closed book names: restore it from a backup"
             )
-        key = SigningKey.parse(read_secret(place.next_key))
+        key = parse_book_key(read_secret(place.next_key))
         lock = DirectoryLock(place.layout.lock)
         try:
             time_ns = int(self._clock().timestamp() * 1_000_000_000)
@@ -375,6 +376,6 @@ def key_in(path: Path) -> VerifierKey | None:
     if not path.exists():
         return None
     try:
-        return SigningKey.parse(read_secret(path)).verifier
+        return parse_book_key(read_secret(path)).verifier
     except VerificationError as err:
         raise BookRefusedError(f"`{path}` holds no signing key: restore it from a backup") from err

@@ -9,21 +9,21 @@ import os
 from pathlib import Path
 
 from gatebook.audit.files import Files
+from gatebook.audit.signing_elsewhere import BookKey, parse_book_key
 from gatebook.errors import BookRefusedError, VerificationError
 from gatebook.tlog.cosignature import WitnessSigningKey
-from gatebook.tlog.keys import SigningKey
 
 _KEY_FILE_BYTES_MAX = 4_096
 
 
-def read_signing_key(path: Path, origin: str) -> SigningKey:
-    """Returns the signing key of the book with this origin.
+def read_signing_key(path: Path, origin: str) -> BookKey:
+    """Returns the signing key of the book with this origin, or who holds it.
 
     Raises:
         BookRefusedError: the file may be read by others, cannot be read, or holds no key of this book.
     """
     try:
-        key = SigningKey.parse(read_secret(path))
+        key = parse_book_key(read_secret(path))
     except VerificationError as err:
         raise BookRefusedError(f"`{path}` holds no signing key: restore it from a backup") from err
     if key.name != origin:
@@ -49,7 +49,7 @@ def read_secret(path: Path) -> str:
     return text.decode("utf-8", "replace")
 
 
-def write_signing_key(path: Path, key: SigningKey | WitnessSigningKey, files: Files) -> None:
+def write_signing_key(path: Path, key: BookKey | WitnessSigningKey, files: Files) -> None:
     """Puts the key in its file, durably and readable by its owner alone.
 
     Raises:

@@ -17,9 +17,10 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from gatebook.audit.signing_elsewhere import BookKey
 from gatebook.errors import VerificationError
 from gatebook.tlog import base64
-from gatebook.tlog.keys import SigningKey, VerifierKey
+from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.note import parse_note
 from gatebook.tlog.tiles import parse_path
 
@@ -57,7 +58,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(f"{line}\n" for line in lines)
 
 
-def sign_statement(statement: Statement, key: SigningKey) -> bytes:
+def sign_statement(statement: Statement, key: BookKey) -> bytes:
     """Returns the note of a backup."""
     return key.sign_note(statement.text()).format()
 

@@ -18,11 +18,11 @@ from gatebook.audit.checkpoints import Checkpoints
 from gatebook.audit.files import Files
 from gatebook.audit.opening import Layout
 from gatebook.audit.rotation import CLOSED
+from gatebook.audit.signing_elsewhere import BookKey
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.backup.contents import LIST_FILE, NOTE_FILE, Statement, encode_list, sign_statement
 from gatebook.backup.tail import Tail, take_tail
 from gatebook.errors import BookUnavailableError
-from gatebook.tlog.keys import SigningKey
 from gatebook.tlog.tiles import ENTRIES, Tile, encode_bundle, new_tiles
 
 KEYS = ("book.key", "people.key")
@@ -49,7 +49,7 @@ class Copying:
         self._folders: set[Path] = set()
         self._folder(target.data)
 
-    def tail(self, key: SigningKey, scratch: Path) -> Tail:
+    def tail(self, key: BookKey, scratch: Path) -> Tail:
         """Copies the end of the book."""
         target = self.target
         self._folder(target.wal)
@@ -105,7 +105,7 @@ class Copying:
             self._put(self.target.book / tile.path, _content(found, tile, size), 0o644, listed=False)
             progress(number, len(wanted))
 
-    def finish(self, tail: Tail, key: SigningKey, *, keys: bool) -> None:
+    def finish(self, tail: Tail, key: BookKey, *, keys: bool) -> None:
         """Says what is in it, last of all, and makes the names durable."""
         if keys:
             Checkpoints(self.target.checkpoints).create(tail.signed)

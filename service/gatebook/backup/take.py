@@ -24,13 +24,13 @@ import msgspec
 from gatebook.audit.files import Files
 from gatebook.audit.hold import require_released
 from gatebook.audit.opening import Layout
+from gatebook.audit.signing_elsewhere import BookKey, parse_book_key
 from gatebook.audit.verify import verify_book
 from gatebook.backup.archive import write_archive
 from gatebook.backup.copying import Copying, is_first
 from gatebook.backup.tail import Tail
 from gatebook.errors import BookRefusedError, InvalidRequestError, VerificationError
 from gatebook.revisions.store import RevisionStore
-from gatebook.tlog.keys import SigningKey
 
 ARCHIVE_SUFFIX = ".tar"
 _COPIED = frozenset({"book", "wal", "checkpoints.db", "people.db", "keys", "revisions", "directory", "closed"})
@@ -127,12 +127,12 @@ def _require_free(data: Path, target: Path) -> Path:
     return target
 
 
-def _signing_key(layout: Layout) -> SigningKey:
+def _signing_key(layout: Layout) -> BookKey:
     """Returns the key of the book, which signs the note of the backup."""
     if not layout.key.is_file() or not layout.checkpoints.is_file():
         raise InvalidRequestError("data", f"there is no book in `{layout.data}`: name the data directory of a service")
     try:
-        return SigningKey.parse(layout.key.read_text(encoding="utf-8"))
+        return parse_book_key(layout.key.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, VerificationError) as err:
         raise BookRefusedError(f"`{layout.key}` holds no signing key: restore it from a backup") from err
 
@@ -148,12 +148,12 @@ def _temporary(target: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _verify(copy: Layout, key: SigningKey, tail: Tail, progress: Callable[[int, int], None], *, keys: bool) -> None:
+def _verify(copy: Layout, key: BookKey, tail: Tail, progress: Callable[[int, int], None], *, keys: bool) -> None:
     report = verify_book(copy.book, key.verifier, wal=copy.wal, progress=progress)
     if report.size + report.unsigned_entries != tail.size:
         found = report.size + report.unsigned_entries
         raise VerificationError(f"the copy ends at {found} and the book at {tail.size}", found)
-    if keys and SigningKey.parse(copy.key.read_text(encoding="utf-8")).verifier != key.verifier:
+    if keys and parse_book_key(copy.key.read_text(encoding="utf-8")).verifier != key.verifier:
         raise VerificationError("the signing key was exchanged while it was copied")
 
 

@@ -13,6 +13,7 @@ from gatebook.cli.output import COULD_NOT_ASK, errors_told, fail, json_option
 from gatebook.errors import InvalidRequestError
 from gatebook.service import known_origin, origin_of
 
+SOCKET = click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True)
 _GENERATION = re.compile(r"(?P<origin>.+)/(?P<number>[1-9][0-9]{0,8})")
 
 
@@ -25,8 +26,11 @@ _GENERATION = re.compile(r"(?P<origin>.+)/(?P<number>[1-9][0-9]{0,8})")
 @click.option(
     "--key-lost", is_flag=True, help="The old key is lost: begin a successor of a book that nobody can close."
 )
+@click.option("--signer", type=SOCKET, help="The socket of a program that holds the new key, and signs with it.")
 @json_option
-def rotate(*, data: Path, origin: str, reason: str, key_lost: bool, as_json: bool) -> None:
+def rotate(
+    *, data: Path, origin: str, reason: str, key_lost: bool, signer: Path | None, as_json: bool
+) -> None:  # each is an option
     """Close the book in a data directory and open its successor, under a new origin and a new key.
 
     For a service that is stopped. The old book, with those of further workers, is closed by an entry that names its
@@ -35,7 +39,7 @@ def rotate(*, data: Path, origin: str, reason: str, key_lost: bool, as_json: boo
     """
     with errors_told():
         try:
-            rotated = rotate_all(data, origin, reason, key_lost=key_lost)
+            rotated = rotate_all(data, origin, reason, key_lost=key_lost, signer=signer)
         except OSError as error:
             fail(f"cannot write in `{data}`: {error.strerror}; run it again", COULD_NOT_ASK)
     if as_json:
@@ -48,7 +52,7 @@ def rotate(*, data: Path, origin: str, reason: str, key_lost: bool, as_json: boo
         click.echo(f"opened  {each.new}")
 
 
-def rotate_all(data: Path, origin: str, reason: str, *, key_lost: bool) -> list[Rotated]:
+def rotate_all(data: Path, origin: str, reason: str, *, key_lost: bool, signer: Path | None) -> list[Rotated]:
     """Rotates the books of all workers, that of the first one last; returns them, the first one first.
 
     The mark of the first one is there from before anything else is begun until all is done.
@@ -64,7 +68,7 @@ def rotate_all(data: Path, origin: str, reason: str, *, key_lost: bool) -> list[
     for home, rotation in rotations.items():
         rotation.require_possible(origins[home], reason, key_lost=lost[home])
     marks = {
-        home: rotation.begin(origins[home], reason, key_lost=lost[home])
+        home: rotation.begin(origins[home], reason, key_lost=lost[home], signer=signer)
         for home, rotation in rotations.items()
         if home == data or not is_done(home, origins[home])
     }

@@ -61,6 +61,11 @@ A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--http-url", default="", metavar="URL", help="How callers reach --http, for its metadata.")
 @click.option("--origin", default="", help="The origin of a new book, such as `gatebook.example.org/audit`.")
 @click.option(
+    "--signer",
+    type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
+    help="The socket of a program that holds the key of a new book, and signs with it.",
+)
+@click.option(
     "--witness", multiple=True, metavar="URL=KEY|FILE", help="Have a witness cosign checkpoints; may be repeated."
 )
 @click.option(

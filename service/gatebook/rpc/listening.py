@@ -137,7 +137,7 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     One of several workers answers for the books of all, and one that follows passes on what concerns policy sets.
     """
     limits = config.limits
-    receipts = Receipts(service.origin, service.key, service.reader.prover, limits)
+    receipts = Receipts(service.key, service.reader.prover, limits)
     checking = Checking(service.revisions, service.recorder, receipts, edge, limits)
     envoy = EnvoyServicer(service.revisions, service.recorder, receipts, edge, limits)
     audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)

@@ -10,37 +10,42 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
 
 from gatebook.audit.entry import nanoseconds, to_timestamp
 from gatebook.audit.proving import Prover
 from gatebook.audit.recorder import Written
+from gatebook.audit.signing_elsewhere import BookKey
 from gatebook.authorize import Answer
 from gatebook.config import Limits
-from gatebook.errors import GatebookError, InvalidRequestError, ReceiptPendingError
+from gatebook.errors import (
+    GatebookError,
+    InvalidRequestError,
+    ReceiptPendingError,
+    SignerAwayError,
+    SignerUnavailableError,
+)
+from gatebook.tlog.keys import SigningKey
 from gatebook.tlog.receipt import Receipt
 from gatebook.v1 import types_pb2
 
 SENDING_SECONDS = 0.1
 """How long before the deadline of a call it is told what did not come, so that it still hears it."""
+SIGNING = ThreadPoolExecutor(4, thread_name_prefix="signing")
+"""Threads that wait for another program to sign; none is started where the key is here."""
 BASIC = frozenset({types_pb2.RECEIPT_LEVEL_UNSPECIFIED, types_pb2.RECEIPT_LEVEL_BASIC})
 _PROVED = frozenset({types_pb2.RECEIPT_LEVEL_PROOF, types_pb2.RECEIPT_LEVEL_WITNESSED})
-
-
-class Signs(Protocol):
-    """The book's key."""
-
-    def sign(self, text: bytes) -> bytes: ...  # noqa: D102  # an Ed25519 signature of the text
 
 
 class Receipts:
     """Writes receipts for entries that are durably in the book."""
 
-    def __init__(self, origin: str, key: Signs, prover: Prover, limits: Limits) -> None:
-        """Takes the origin of the book and its key, what proves entries, and the limits."""
-        self.origin = origin
+    def __init__(self, key: BookKey, prover: Prover, limits: Limits) -> None:
+        """Takes the book's key, what proves entries, and the limits."""
+        self.origin = key.name
         self._key = key
         self._prover = prover
         self._limits = limits
@@ -85,12 +90,18 @@ class Receipts:
             level: What is asked for; see `require`.
             until: When the deadline of the call passes, by the monotonic clock.
         """
-        receipts = [full_receipt(self.origin, self._key, answer.written) for answer in answers]
-        if level not in _PROVED:
-            return list(receipts)
         wait_seconds = self._limits.receipt_seconds
         if until is not None:
             wait_seconds = min(wait_seconds, until - SENDING_SECONDS - time.monotonic())
+        receipts = [unsigned_receipt(self.origin, answer.written) for answer in answers]
+        try:
+            await self._sign(receipts, wait_seconds)
+        except SignerAwayError as err:
+            return [self._unsigned(answer, err.message) for answer in answers]
+        except TimeoutError:
+            return [self._unsigned(answer, "the signer has too much to do") for answer in answers]
+        if level not in _PROVED:
+            return list(receipts)
         witnessed = level == types_pb2.RECEIPT_LEVEL_WITNESSED
         try:
             indexes = [answer.written.index for answer in answers]
@@ -101,6 +112,21 @@ class Receipts:
             receipt.proof.hashes.extend(proof.hashes)
             receipt.proof.checkpoint = proof.checkpoint.decode()
         return list(receipts)
+
+    async def _sign(self, receipts: Sequence[types_pb2.Receipt], wait_seconds: float) -> None:
+        """Signs receipts, or has them signed away from the event loop where somebody else does it."""
+        texts = [receipt_text(receipt) for receipt in receipts]
+        if isinstance(self._key, SigningKey):
+            signatures = [self._key.sign(text) for text in texts]
+        else:
+            async with asyncio.timeout(wait_seconds):
+                signatures = await asyncio.get_running_loop().run_in_executor(SIGNING, self._key.sign_all, texts)
+        for receipt, signature in zip(receipts, signatures, strict=True):
+            receipt.signature = signature
+
+    def _unsigned(self, answer: Answer, cause: str) -> SignerUnavailableError:
+        message = f"the decision is entry {answer.written.index} of the book, and nobody signs its receipt: {cause}"
+        return SignerUnavailableError(message, **self._place(answer))
 
     def _pending(self, answer: Answer, wait_seconds: float, *, witnessed: bool) -> ReceiptPendingError:
         what = "cosigned by enough witnesses" if witnessed else "published"
@@ -130,10 +156,13 @@ def basic_receipt(origin: str, written: Written) -> types_pb2.Receipt:
     )
 
 
-def full_receipt(origin: str, key: Signs, written: Written) -> types_pb2.Receipt:
-    """Returns also the entry's exact bytes, and a signature that convicts a book that later lacks it."""
+def unsigned_receipt(origin: str, written: Written) -> types_pb2.Receipt:
+    """Returns also the entry's exact bytes, and as yet no signature."""
     receipt = basic_receipt(origin, written)
-    promised = Receipt(origin, written.index, written.leaf_hash, nanoseconds(receipt.entry_time))
     receipt.entry_bytes = written.entry_bytes
-    receipt.signature = key.sign(promised.text())
     return receipt
+
+
+def receipt_text(receipt: types_pb2.Receipt) -> bytes:
+    """Returns the text whose signature convicts a book that later lacks the entry."""
+    return Receipt(receipt.origin, receipt.index, receipt.leaf_hash, nanoseconds(receipt.entry_time)).text()

@@ -79,7 +79,7 @@ def inner_server(service: Service, door: Door, config: Config, sockets: Path) ->
     audit = AuditServicer(service.reader, service.recorder, edge)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     if not config.worker:
-        receipts = Receipts(service.origin, service.key, service.reader.prover, config.limits)
+        receipts = Receipts(service.key, service.reader.prover, config.limits)
         policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, config.limits)
         feed = WorkerServicer(service.revisions, service.publishing.followers, edge.draining)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)

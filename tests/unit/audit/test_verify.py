@@ -12,6 +12,7 @@ from tests.books import UnsyncedFiles, key_of, open_book, publisher
 from tests.receipts import sign_receipt
 
 from gatebook.audit.opening import sign
+from gatebook.audit.signing_elsewhere import BookKey
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.tile_writer import TileWriter
 from gatebook.audit.verify import NO_WITNESS, verify_book
@@ -30,12 +31,12 @@ class Copied:
     """A copied book, what its owner could sign, and the checkpoints that somebody remembers."""
 
     book: Path
-    key: SigningKey
+    key: BookKey
     remembered: dict[int, bytes]
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SigningKey, dict[int, bytes]]:
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BookKey, dict[int, bytes]]:
     """A book of 800 entries, signed at three sizes."""
     data = tmp_path_factory.mktemp("original")
     book = open_book(data, files=UnsyncedFiles())
@@ -49,7 +50,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SigningKey
 
 
 @pytest.fixture
-def copied(original: tuple[Path, SigningKey, dict[int, bytes]], tmp_path: Path) -> Copied:
+def copied(original: tuple[Path, BookKey, dict[int, bytes]], tmp_path: Path) -> Copied:
     """A copy that a test may change."""
     data, key, remembered = original
     shutil.copytree(data / "book", tmp_path / "book")
