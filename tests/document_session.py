@@ -2,7 +2,7 @@
 
 Owns what is done for each kind of command. All run in bash, with these exceptions, each with its reason:
 
-    gatebook serve   runs beside the commands that follow, until the next one or the end of the document;
+    gatebook serve   runs beside the commands that follow, until the next one, `^C` or the end of the document;
                      its ports are any free ones, and the ports that the document names lead there
     gatebook witness serve   runs likewise, until the end of the document
     make TARGET      is not run: the target must exist (it makes environments, or is a test run of its own)
@@ -97,6 +97,9 @@ class Session:
             return self._witness(command)
         if _SERVE.match(command):
             return self._serve(command)
+        if command == "^C":
+            self.stop_server()
+            return "", 0
         return self._finish(["bash", "-euo", "pipefail", "-c", self._redirected(command)])
 
     def run_python(self, program: str) -> tuple[str, int]:
