@@ -81,7 +81,8 @@ def _snippet(document: Path, line: int, title: str, body: str) -> Snippet:
     key, _, path = attribute.partition("=")
     if language not in LANGUAGES:
         raise ValueError(f"{document}:{line}: `{language}` is not one of {', '.join(sorted(LANGUAGES))}")
-    if (language in DATA) != (key in {"file", "from"} and bool(path)):
+    is_program = language == "python" and key == "file"  # to be run by a command below
+    if (language in DATA or is_program) != (key in {"file", "from"} and bool(path)):
         raise ValueError(f"{document}:{line}: `{title}`: data, and only data, says `file=PATH` or `from=PATH`")
     made, taken_from = (path, "") if key == "file" else ("", path)
     return Snippet(document, line, language, body, made, taken_from)

@@ -48,7 +48,7 @@ def follow(document: Path, session: Session) -> None:
         match snippet.language:
             case "console":
                 follow_console(snippet, session)
-            case "python":
+            case "python" if not snippet.made:
                 printed, code = session.run_python(snippet.body)
                 assert code == 0, f"{snippet.place}: the program ends with {code}:\n{printed}"
                 program = (snippet, printed)
