@@ -133,9 +133,7 @@ def elsewhere(key: BookKey, path: Path) -> SignerKey:
         BookRefusedError: the key is in the file.
     """
     if isinstance(key, SigningKey):
-        message = (
-            f"`{key.name}` has its key in its data directory: rotate it with `gatebook keys rotate --signer`"
-        )
+        message = f"`{key.name}` has its key in its data directory: rotate it with `gatebook keys rotate --signer`"
         raise BookRefusedError(message)
     return SignerKey(key.verifier, path)
 
