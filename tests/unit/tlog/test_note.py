@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from gatebook.backup.contents import Statement
 from gatebook.errors import VerificationError
-from gatebook.tlog.checkpoint import Checkpoint, parse_checkpoint
+from gatebook.tlog.checkpoint import SIZE_MAX, Checkpoint, parse_checkpoint
 from gatebook.tlog.keys import SigningKey, VerifierKey
 from gatebook.tlog.merkle import leaf_hash, node_hash, verify_consistency, verify_inclusion
 from gatebook.tlog.note import Note, Signature, parse_note
@@ -120,6 +121,26 @@ def test_a_receipt_verifies() -> None:
     verify_receipt(receipt, KEY.verifier)
     whole = Receipt(KEY.name, 7, receipt.leaf_hash, receipt.time_ns, b"entry", KEY.sign(receipt.text()))
     verify_receipt(whole, KEY.verifier)
+
+
+@pytest.mark.parametrize("origin", ["example.com/log", "0", "7", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="])
+@pytest.mark.parametrize("index", [0, 7, SIZE_MAX])
+def test_what_else_the_key_signs_is_no_checkpoint(origin: str, index: int) -> None:
+    """No receipt and no note of a backup can be read as a checkpoint, whatever the origin: one key signs all three."""
+    receipt = Receipt(origin, index, leaf_hash(b"entry"), index, b"").text().decode()
+    backup = Statement(
+        origin=origin,
+        size=index,
+        root=leaf_hash(b""),
+        files_hash="ab" * 32,
+        keys=True,
+        time="2026-01-01T00:00:00Z",
+        version="1",
+    ).text()
+    for text in (receipt, backup):
+        assert text.startswith("gatebook/")
+        with pytest.raises(VerificationError):
+            parse_checkpoint(text)
 
 
 def run(vector: dict[str, Any]) -> None:
