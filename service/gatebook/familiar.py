@@ -42,7 +42,7 @@ BYTES_EACH = 28
 class Heard(msgspec.Struct, eq=False):
     """A request that was read, whether it came before, and what followed `under` a snapshot, by caller.
 
-    Its one owner is the memo. `under` is the memo of the snapshot, which stands for it without keeping it.
+    Its one owner is the memo. `under` is the mark of the snapshot, which stands for it and keeps nothing of it.
     """
 
     asked: Asked
@@ -54,8 +54,8 @@ class Heard(msgspec.Struct, eq=False):
         """Makes a question of the request, as a call of this `name` sends it; see `question_about` and `sent`."""
         if not self.again:
             return question_about(snapshot, sent(self.asked, name, trace_id), caller)
-        if self.under is not snapshot.recall or len(self.questions) > CALLERS_MAX:
-            self.under, self.questions = snapshot.recall, {}
+        if self.under is not snapshot.recall.mark or len(self.questions) > CALLERS_MAX:
+            self.under, self.questions = snapshot.recall.mark, {}
         question = self.questions.get(caller)
         if question is None:
             about = question_about(snapshot, self.asked, caller)

@@ -7,8 +7,12 @@ that threads may share it: the worst that two of them can do is to forget early.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+FRAGMENT_BYTES = 512
+"""What an encoded object takes beside its bytes, roughly: its place, and that of the object."""
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
@@ -48,26 +52,68 @@ class Generations(Generic[Key, Item]):
         self._young_size += size
         self._young[key] = (item, size)
 
+    def drop(self, key: Key) -> None:
+        """Forgets an item, if it is held."""
+        young = self._young.pop(key, None)
+        if young is not None:
+            self._young_size -= young[1]
+        self._old.pop(key, None)
+
     def turn(self) -> None:
         """Forgets what was not used since the last turn."""
         self._old, self._young, self._young_size = self._young, {}, 0
 
 
+class _Held(weakref.ref[Thing]):
+    """An object that is not kept, and under which key it was held."""
+
+    __slots__ = ("key",)
+
+    key: int
+
+
 class ByIdentity(Generic[Thing, Item]):
-    """Remembers what was made of an object, by which object it is, and keeps the object for as long."""
+    """Remembers what was made of objects, by which object it is, for as long as somebody else keeps the object.
 
-    def __init__(self, make: Callable[[Thing], Item], size_max: int, size: Callable[[Item], int] = lambda _: 1) -> None:
-        """Takes what makes an item of an object, and the largest size of all items together."""
-        self._make = make
-        self._size = size
-        # INVARIANT: an object stays alive as long as its id is a key, so that no other object has this id.
-        self._made: Generations[int, tuple[Thing, Item]] = Generations(size_max)
+    So what was made of an old revision goes with it, and does not wait until the memo is full.
+    """
 
-    def __call__(self, thing: Thing) -> Item:
-        """Returns what is made of the object."""
+    def __init__(self, size_max: int) -> None:
+        """Takes the largest size of all items together."""
+        self._made: Generations[int, tuple[_Held[Thing], Item]] = Generations(size_max)
+
+    def __len__(self) -> int:
+        """Returns the number of items at hand."""
+        return len(self._made)
+
+    def get(self, thing: Thing) -> Item | None:
+        """Returns what was made of this very object, or None where it was forgotten or never known."""
         held = self._made.get(id(thing))
-        if held is None:
-            made = self._make(thing)
-            self._made.put(id(thing), (thing, made), self._size(made))
-            return made
-        return held[1]
+        # INVARIANT: another object may get the id of one that is gone, and never what was made of that.
+        return held[1] if held is not None and held[0]() is thing else None
+
+    def put(self, thing: Thing, item: Item, size: int) -> None:
+        """Remembers what was made of an object."""
+        held = _Held(thing, self._gone)  # type: ignore[arg-type]  # it is called with what it was given to
+        held.key = id(thing)
+        self._made.put(held.key, (held, item), size)
+
+    def _gone(self, held: _Held[Thing]) -> None:
+        self._made.drop(held.key)
+
+
+class Fragments(Generic[Thing]):
+    """Remembers how objects are encoded; see `ByIdentity`."""
+
+    def __init__(self, encode: Callable[[Thing], bytes], bytes_max: int) -> None:
+        """Takes what encodes an object, and what all that is remembered may take, roughly."""
+        self._encode = encode
+        self._encoded: ByIdentity[Thing, bytes] = ByIdentity(bytes_max)
+
+    def __call__(self, thing: Thing) -> bytes:
+        """Returns the object, encoded."""
+        encoded = self._encoded.get(thing)
+        if encoded is None:
+            encoded = self._encode(thing)
+            self._encoded.put(thing, encoded, FRAGMENT_BYTES + len(encoded))
+        return encoded

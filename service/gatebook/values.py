@@ -265,7 +265,7 @@ class NearRule(msgspec.Struct, frozen=True):
     lacked: tuple[str, ...]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, weakref=True):
     """What the gate found: all of a decision that depends on no moment, and on no words of the request.
 
     Many decisions share one, so that what is made of it need not be made again.

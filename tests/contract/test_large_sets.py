@@ -309,6 +309,41 @@ async def test_memory_is_flat_after_many_publishes(tmp_path: Path) -> None:
     assert max(blocks[2:]) - max(blocks[:2]) < one_revision / 10
 
 
+async def test_what_was_answered_goes_with_its_revision(tmp_path: Path) -> None:
+    """However often a set is published, only of the newest revisions is remembered what was asked and answered."""
+    config = Config(policies=(POLICIES / "basic",), data=tmp_path / "data", listen="127.0.0.1:0", dev=True)
+    small = 500
+    blocks: list[int] = []
+    items = [
+        access_service_pb2.CheckItem(
+            access=types_pb2.AccessRequest(
+                subject=types_pb2.Subject(id=f"user{user}"),
+                action=types_pb2.Action(name="read"),
+                resource=types_pb2.Resource(id=f"data{user // 100}"),
+            )
+        )
+        for user in range(small - small // 10)
+    ]
+    request = access_service_pb2.BatchCheckAccessRequest(policy_set="large", items=items)
+    async with open_service(config) as service, asyncio.timeout(WAIT_SECONDS):
+        await publish_folders(service, config)
+        async with (
+            listening(service, open_door(service, config), config) as port,
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ):
+            for number in range(1, MANY_PUBLISHES + 1):
+                await service.publishing.publish(large(number, count=small), "large", THE_SERVICE)
+                stub = AccessServiceStub(channel)
+                answer = [await stub.BatchCheckAccess(request) for _ in range(3)][-1]  # what came twice is remembered
+                assert {it.decision.policy_revision.number for it in answer.results} == {number}
+                assert {it.decision.effect for it in answer.results} == {types_pb2.EFFECT_ALLOW}
+                gc.collect()
+                blocks.append(sys.getallocatedblocks())
+
+    # Each revision that stayed would keep more than ten blocks of each of its answers.
+    assert max(blocks[3:]) - max(blocks[:3]) < 4 * len(items)
+
+
 async def test_a_draft_that_is_being_judged_holds_up_no_stop(tmp_path: Path) -> None:
     """Who stops a service ends what it judges aside: the publish fails, and nothing of it is active."""
     config = Config(policies=(POLICIES / "basic",), data=tmp_path / "data", dev=True)

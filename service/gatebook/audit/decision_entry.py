@@ -35,7 +35,7 @@ from gatebook.audit.people import PSEUDONYM_BYTES, STRANGER, Person, PersonId
 from gatebook.audit.sealing import seal
 from gatebook.audit.wire import SIZES, delimited, head, tag, varint
 from gatebook.errors import LimitExceededError
-from gatebook.generations import ByIdentity, Generations
+from gatebook.generations import Fragments, Generations
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import (
     AccessRequest,
@@ -112,6 +112,11 @@ def clear_of(decided: Decided) -> Clear:
         _repeated.put(id(repeats), (repeats, clear), REPEATED_BYTES + len(clear.fields))
         return clear
     return held[1]
+
+
+def forget_old_decisions() -> None:
+    """Forgets what stood in clear of decisions that were not repeated since this was called before."""
+    _repeated.turn()
 
 
 def _clear(decided: Decided) -> Clear:
@@ -216,8 +221,8 @@ def _fields_without_columns(outcome: Outcome) -> bytes:
 
 
 # Many decisions share an outcome, so that each is encoded once.
-_with_columns = ByIdentity(_fields_with_columns, OUTCOMES_BYTES_MAX, len)
-_without_columns = ByIdentity(_fields_without_columns, OUTCOMES_BYTES_MAX, len)
+_with_columns = Fragments(_fields_with_columns, OUTCOMES_BYTES_MAX)
+_without_columns = Fragments(_fields_without_columns, OUTCOMES_BYTES_MAX)
 # INVARIANT: a decision stays alive as long as its id is a key, so that no other decision has this id.
 _repeated: Generations[int, tuple[Decision, Clear]] = Generations(REPEATED_BYTES_MAX)
 

@@ -26,6 +26,8 @@ class Recall:
 
     def __init__(self) -> None:
         """Begins empty."""
+        self.mark = object()
+        """Stands for the snapshot where something is remembered of it by whoever must not keep it."""
         # INVARIANT: whatever stands in a key by its id is held in the item, so that the id is nobody else's.
         self._obliged: Generations[tuple[object, ...], tuple[Any, Obliged]] = Generations(COLUMNS_MAX)
         self._outcomes: Generations[tuple[object, ...], tuple[Any, Outcome]] = Generations(COLUMNS_MAX)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from gatebook.audit.decision_entry import forget_old_decisions
 from gatebook.engine.snapshot import Snapshot, build_snapshot
 from gatebook.errors import (
     ControlFeedLostError,
@@ -79,6 +80,7 @@ class Revisions:
     def swap(self, state: State) -> None:
         """Replaces the state. What was active and is no more is freed once it is read no more."""
         before, self.state = self.state, state
+        forget_old_decisions()
         for name, snapshot in before.snapshots.items():
             if snapshot is not state.snapshots.get(name) and is_large(snapshot):
                 task = asyncio.create_task(retire(snapshot))

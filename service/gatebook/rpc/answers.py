@@ -13,7 +13,7 @@ from datetime import datetime
 from gatebook.audit.entry import encode_time
 from gatebook.audit.wire import SIZES, delimited, dense, head, tag, text
 from gatebook.authorize import Answer
-from gatebook.generations import ByIdentity
+from gatebook.generations import Fragments
 from gatebook.rpc import encode
 from gatebook.tlog.merkle import HASH_BYTES
 from gatebook.v1 import access_service_pb2 as pb
@@ -60,8 +60,8 @@ class Answers:
     def __init__(self, origin: str) -> None:
         """Takes the origin of the book."""
         self._origin = origin
-        self._outcome = ByIdentity(_encode_outcome, FRAGMENTS_BYTES_MAX, len)
-        self._outcome_of_row = ByIdentity(_encode_outcome_of_row, FRAGMENTS_BYTES_MAX, len)
+        self._outcome = Fragments(_encode_outcome, FRAGMENTS_BYTES_MAX)
+        self._outcome_of_row = Fragments(_encode_outcome_of_row, FRAGMENTS_BYTES_MAX)
         # What the answer before had, since those of a group have it in common.
         self._times_of: tuple[datetime | None, datetime | None] = (None, None)
         self._times = b""
