@@ -94,7 +94,7 @@ class ByIdentity(Generic[Thing, Item]):
 
     def put(self, thing: Thing, item: Item, size: int) -> None:
         """Remembers what was made of an object."""
-        held = _Held(thing, self._gone)  # type: ignore[arg-type]  # it is called with what it was given to
+        held = _Held(thing, self._gone)
         held.key = id(thing)
         self._made.put(held.key, (held, item), size)
 

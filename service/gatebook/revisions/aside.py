@@ -3,7 +3,8 @@
 Owns that process: `python -m gatebook.revisions.aside` reads one draft and writes one report. Rules:
 
 1. it does what `validate` does, with the same code, and is told all that it needs: no file, no environment;
-2. it gives way to whoever answers calls, and its memory goes with it;
+2. it gives way to whoever answers calls, and its memory goes with it. It has only what nobody else wants of the
+   processors; where that is next to nothing another is begun in its place, which has a small share of them;
 3. without a whole report nothing is known of the draft, and so nothing is published.
 
 What it accepts the server only reads and compiles, in steps (see `pacing`).
@@ -12,12 +13,14 @@ What it accepts the server only reads and compiles, in steps (see `pacing`).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
@@ -32,7 +35,11 @@ ASIDE_BYTES = 256 * 1024
 """A smaller set is judged in no time worth a process."""
 ASIDE_SUBJECTS = 20_000
 SECONDS_MAX = 600.0
-NICENESS = 19
+LOOK_SECONDS = 2.0
+SHARE_LEAST = 0.2
+"""The share of a processor below which a process that has only what nobody else wants is given up."""
+NICENESS = 10
+"""Leaves it a tenth of what a process of common priority gets, where both want the same processor (nice(2))."""
 RETRY_SECONDS = 5.0
 COMMAND = (sys.executable, "-P", "-m", "gatebook.revisions.aside")
 
@@ -90,7 +97,7 @@ class Aside:
         """
         task = Task(dict(files), name, None if directory is None else dict(directory), now)
         try:
-            code, said, complaint = self._run(msgspec.msgpack.encode(task))
+            code, said, complaint = self._judge(msgspec.msgpack.encode(task))
         except (OSError, subprocess.TimeoutExpired) as err:
             raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
         if code and self._closed:
@@ -112,35 +119,87 @@ class Aside:
             readable=report.readable,
         )
 
-    def _run(self, task: bytes) -> tuple[int, bytes, bytes]:
-        """Runs one process; returns its exit code and what it wrote."""
+    def _judge(self, task: bytes) -> tuple[int, bytes, bytes]:
+        # Without a privilege no process is ever given more again, and where no processor is idle it gets nothing at
+        # all: a publish that revokes rights must come through all the same.
+        for only_idle in (True, False):
+            said = self._run(task, only_idle=only_idle)
+            if said is not None:
+                return said
+        raise AssertionError("the second is not given up")
+
+    def _run(self, task: bytes, *, only_idle: bool) -> tuple[int, bytes, bytes] | None:
+        """Runs one process; returns its exit code and what it wrote, or None where it was given up."""
         pipe = subprocess.PIPE
         with subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe) as process:  # noqa: S603  # this program
+            give_way(process.pid, only_idle=only_idle)
             with self._lock:
                 self._running.add(process)
                 if self._closed:
                     process.kill()
+            watch = Watch(process, SHARE_LEAST if only_idle else 0.0)
             try:
                 said, complaint = process.communicate(task, timeout=SECONDS_MAX)
             finally:
                 process.kill()
+                watch.end()
                 with self._lock:
                     self._running.discard(process)
-            return process.returncode, said, complaint
+            return None if watch.gave_up else (process.returncode, said, complaint)
 
 
-def give_way() -> None:
-    """Lets every other process go first, as far as the system lets this one say so."""
+class Watch:
+    """Ends a process as soon as it gets less than its share of a processor, in a thread of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], share_least: float) -> None:
+        """Begins to watch."""
+        self.gave_up = False
+        self._process = process
+        self._least = share_least * LOOK_SECONDS
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="aside-watch", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Watches no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        spent = 0.0
+        while not self._over.wait(LOOK_SECONDS):
+            before, spent = spent, processor_seconds(self._process.pid)
+            if spent - before < self._least:
+                self.gave_up = True
+                self._process.kill()
+                return
+
+
+def processor_seconds(process: int) -> float:
+    """Returns how much processor time a process has used, where the system tells."""
+    try:
+        told = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return math.inf
+    user, system = told.rpartition(")")[2].split()[11:13]  # proc(5): the 14th and 15th field; the second is a name
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def give_way(process: int, *, only_idle: bool) -> None:
+    """Lets every other process go before one, as far as the system lets this one say so.
+
+    A process of the lowest priority keeps its processor for some milliseconds though another wakes up meanwhile; one
+    that is `only_idle` is interrupted at once.
+    """
     with contextlib.suppress(OSError):
-        if hasattr(os, "SCHED_BATCH"):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(process, os.SCHED_IDLE if only_idle else os.SCHED_BATCH, os.sched_param(0))
     with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+        os.setpriority(os.PRIO_PROCESS, process, NICENESS)
 
 
 def main() -> None:
     """Reads a draft from standard input, and writes the report to standard output."""
-    give_way()
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
     found = validate(task.files, task.name, directory_files=task.directory, now=task.now)
     report = Report(found.name, found.digest, found.findings, found.test_failures, found.tests_run, found.readable)
