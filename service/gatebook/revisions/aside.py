@@ -4,7 +4,7 @@ Owns that process: `python -m gatebook.revisions.aside` reads one draft and writ
 
 1. it does what `validate` does, with the same code, and is told all that it needs: no file, no environment;
 2. it gives way to whoever answers calls, and its memory goes with it. It has only what nobody else wants of the
-   processors; where that is next to nothing another is begun in its place, which has a small share of them;
+   processors; where that is next to nothing another is begun in its place, which has a third of a common share;
 3. without a whole report nothing is known of the draft, and so nothing is published.
 
 What it accepts the server only reads and compiles, in steps (see `pacing`).
@@ -38,8 +38,8 @@ SECONDS_MAX = 600.0
 LOOK_SECONDS = 2.0
 SHARE_LEAST = 0.2
 """The share of a processor below which a process that has only what nobody else wants is given up."""
-NICENESS = 10
-"""Leaves it a tenth of what a process of common priority gets, where both want the same processor (nice(2))."""
+NICENESS = 5
+"""Leaves it a third of what a process of common priority gets, where both want the same processor (nice(2))."""
 RETRY_SECONDS = 5.0
 COMMAND = (sys.executable, "-P", "-m", "gatebook.revisions.aside")
 
