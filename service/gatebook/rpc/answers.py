@@ -43,7 +43,7 @@ def check_response(decision: bytes, explanation: bytes | None = None) -> bytes:
 
 def result(correlation_id: str, decision: bytes) -> bytes:
     """Returns one of the `results` of a batch or a message of a stream, with its decision."""
-    named = text(_CORRELATION_ID, correlation_id)
+    named = _correlation(correlation_id)
     size = SIZES[len(decision)]
     length = len(named) + len(_RESULT_DECISION) + len(size) + len(decision)
     return b"".join((_RESULTS, SIZES[length], named, _RESULT_DECISION, size, decision))
@@ -62,9 +62,9 @@ class Answers:
         self._origin = origin
         self._outcome = Fragments(_encode_outcome, FRAGMENTS_BYTES_MAX)
         self._outcome_of_row = Fragments(_encode_outcome_of_row, FRAGMENTS_BYTES_MAX)
-        # What the answer before had, since those of a group have it in common.
-        self._times_of: tuple[datetime | None, datetime | None] = (None, None)
-        self._times = b""
+        # What the answers before had, since those of a group have it in common: allows and denials of one time.
+        self._decide_time: datetime | None = None
+        self._times: dict[datetime | None, bytes] = {}
         self._entry_time: datetime | None = None
         self._receipt_head = b""
 
@@ -80,10 +80,11 @@ class Answers:
             index = _INDEX + dense(written.index) if written.index else b""
             receipt = b"".join((self._receipt_head, index, _LEAF_HASH_HEAD, written.leaf_hash))
         id_ = answer.decision_id.encode()
-        decided, expires = self._times_of
-        if decision.decide_time is not decided or decision.expires_time is not expires:
-            self._times_of = (decision.decide_time, decision.expires_time)
-            self._times = _times(decision.decide_time, decision.expires_time)
+        if decision.decide_time is not self._decide_time:
+            self._decide_time, self._times = decision.decide_time, {}
+        times = self._times.get(decision.expires_time)
+        if times is None:
+            times = self._times[decision.expires_time] = _times(decision.decide_time, decision.expires_time)
         return b"".join(
             (
                 _DECISION_ID,
@@ -93,7 +94,7 @@ class Answers:
                 _RECEIPT,
                 SIZES[len(receipt)],
                 receipt,
-                self._times,
+                times,
             )
         )
 
@@ -116,6 +117,11 @@ def _times(decide_time: datetime, expires_time: datetime | None) -> bytes:
 
 def _receipt_head(origin: str, entry_time: datetime) -> bytes:
     return _origin(origin) + delimited(_ENTRY_TIME, encode_time(entry_time))
+
+
+@functools.lru_cache(maxsize=1_024)
+def _correlation(correlation_id: str) -> bytes:
+    return text(_CORRELATION_ID, correlation_id)
 
 
 @functools.lru_cache(maxsize=8)
