@@ -33,7 +33,7 @@ import structlog
 from gatebook.audit.cosigning import witnesses_of
 from gatebook.config import Config
 from gatebook.door.authentication import authentication_of
-from gatebook.errors import GatebookError, ListenError
+from gatebook.errors import BookUnavailableError, GatebookError, ListenError
 from gatebook.log import configure_log, flush_log
 
 START_SECONDS_MAX = 600.0
@@ -44,6 +44,8 @@ END_SECONDS = 5.0
 RESTARTS_MAX = 5
 RESTARTS_SECONDS = 60.0
 FAILED = 1
+NOT_NOW = 3
+"""The exit code where the book cannot be opened for what may pass, such as a full disk: start again."""
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -97,7 +99,7 @@ def work(config: Config, ready: Connection, parent: Connection) -> None:
                 "finding", file=finding.file, line=finding.line, column=finding.column, message=finding.message
             )
         flush_log()
-        sys.exit(FAILED)
+        sys.exit(NOT_NOW if isinstance(error, BookUnavailableError) else FAILED)
 
 
 def supervise(config: Config) -> int:

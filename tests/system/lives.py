@@ -105,6 +105,22 @@ class Lives:
         trace = data.with_suffix(".trace").read_text("utf-8", "replace")
         return Ended(code, trace, error.read_text("utf-8") if error.exists() else "")
 
+    def live_whole(self, data: Path, *options: str) -> Ended:
+        """Lets a book live with all calls of all of its processes traced, in the order in which they ended."""
+        child = int(self._say(f"{data}"))
+        until = time.monotonic() + SECONDS_MAX
+        children = Path(f"/proc/{child}/task/{child}/children")
+        while not (nursery := children.read_text("ascii").split()):
+            assert time.monotonic() < until, "no nursery of clerks began"
+            time.sleep(0.002)
+        strace = self._trace(data, child, "-f", *options, "-p", nursery[0])
+        assert strace.stderr is not None
+        while "attached" not in strace.stderr.readline():
+            pass
+        code = int(self._say("go"))
+        strace.wait(SECONDS_MAX)
+        return Ended(code, data.with_suffix(".trace").read_text("latin-1"), "")
+
     def _trace(self, data: Path, process: int, *options: str) -> subprocess.Popen[str]:
         command = ["strace", "-o", str(data.with_suffix(".trace")), *options, "-p", str(process)]
         strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

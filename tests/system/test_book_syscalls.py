@@ -24,6 +24,7 @@ from gatebook.audit.book import Book
 from gatebook.audit.chain import find_end
 from gatebook.audit.clerk import sole_writer
 from gatebook.audit.entry import Stamp, encode_system
+from gatebook.audit.people import People
 from gatebook.errors import GatebookError
 from gatebook.tlog.receipt import Receipt, verify_receipt
 from gatebook.v1 import entry_pb2
@@ -179,6 +180,7 @@ def require_nothing_lost(data: Path, before: list[bytes]) -> None:
             stack.enter_context(sole_writer(data / "book.new"))
         book = Book.open(data, origin=ORIGIN, limits=LIMITS)
         stack.callback(book.close)
+        People.open(data, create=book.size == 0).close()
         entries = book.read(0, book.size)
         assert before == entries[: len(before)]
         for index, leaf, time_ns, signature in told:

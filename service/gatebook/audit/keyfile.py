@@ -77,11 +77,7 @@ def open_key(path: Path, *, create: bool, files: Files | None = None) -> bytes:
 
 def sync_directory(path: Path) -> None:
     """Makes the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Files().sync_directory(path)
 
 
 def derive_key(key: bytes, purpose: str) -> bytes:

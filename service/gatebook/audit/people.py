@@ -107,9 +107,9 @@ class People:
             BookRefusedError: the store or its key is missing, unsafe, another one, or not readable.
         """
         path, key_path, files = data / "people.db", data / "keys" / "people.key", files or Files()
-        if not (read_only or create) and not (path.is_file() and path.stat().st_size):
-            raise BookRefusedError(f"`{path}` is lost: restore it and `keys/people.key` from one backup")
         try:
+            if not (read_only or create) and not (path.is_file() and path.stat().st_size):
+                raise BookRefusedError(f"`{path}` is lost: restore it and `keys/people.key` from one backup")
             known = read_only or not create or path.exists() or key_path.exists()
             master = read_key(key_path) if known else create_key(key_path, files)
             if not read_only:
@@ -117,7 +117,9 @@ class People:
                 files.settle(path, path.with_name(f"{path.name}-wal"))
             people = cls(_connect(path, files, read_only=read_only), master, cached_max=cached_max)
             people._require_stranger(read_only=read_only)
-        except (OSError, sqlite3.Error) as err:
+        except (OSError, sqlite3.OperationalError) as err:  # which may pass, as with a full disk
+            raise BookUnavailableError(f"cannot open the people store `{path}`: {err}") from err
+        except (sqlite3.Error, UnicodeDecodeError) as err:
             raise BookRefusedError(f"cannot open the people store `{path}`: {err}") from err
         return people
 

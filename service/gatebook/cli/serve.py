@@ -10,7 +10,7 @@ import click
 
 from gatebook.cli.output import USAGE, fail
 from gatebook.config import DEFAULT_LISTEN, WORKERS_MAX, Config, setting
-from gatebook.errors import GatebookError, InvalidRequestError
+from gatebook.errors import BookUnavailableError, GatebookError, InvalidRequestError
 
 A_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -94,7 +94,7 @@ def serve(*, log: str, **settings: Any) -> None:  # noqa: ANN401  # click knows 
     """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
     # The other commands start faster without the server.
     from gatebook.server import run  # noqa: PLC0415
-    from gatebook.workers import supervise  # noqa: PLC0415
+    from gatebook.workers import NOT_NOW, supervise  # noqa: PLC0415
 
     as_json = log == "json" or (log == "auto" and not sys.stderr.isatty() and setting("log") != "text")
     config = Config(**settings, log_json=as_json)
@@ -102,6 +102,8 @@ def serve(*, log: str, **settings: Any) -> None:  # noqa: ANN401  # click knows 
         sys.exit(run(config) if config.workers == 1 else supervise(config))
     except InvalidRequestError as error:
         fail(error.message, USAGE)
+    except BookUnavailableError as error:
+        fail(error.message, NOT_NOW)
     except GatebookError as error:
         for finding in getattr(error, "findings", ()):
             click.echo(f"{finding.file}:{finding.line}:{finding.column}: {finding.message}", err=True)
