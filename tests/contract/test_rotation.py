@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.books import ORIGIN, key_of
 from tests.serving import POLICIES, gatebook, serving
+from tests.witnesses import witnessing
 
 from gatebook.audit.book import Book
 from gatebook.audit.chain import find_end
@@ -17,7 +18,7 @@ from gatebook.audit.publish import Publisher
 from gatebook.cli.rotate import successor_origin
 from gatebook.v1 import entry_pb2
 from gatebook_client import connect_blocking
-from gatebook_client.verify import VerificationError, verify_receipt_proof
+from gatebook_client.verify import VerificationError, verify_checkpoint, verify_receipt_proof
 
 SERVED = ([POLICIES / "basic"], "--origin", ORIGIN)
 QUESTION = ("alice", "read", "report:weekly")
@@ -235,3 +236,21 @@ def test_a_lost_key_has_a_successor_that_says_so(tmp_path: Path) -> None:
     assert str(old) == told["old"]
     assert code == 0, said
     assert "whose key was lost" in said
+
+
+def test_witnesses_cosign_a_closure(tmp_path: Path) -> None:
+    """A witness that is asked cosigns the final checkpoint, which the successor then names with the cosignature."""
+    data = tmp_path / "data"
+    served_once(data, "--origin", ORIGIN)
+    with witnessing(tmp_path / "w1", "--origin", str(key_of(data))) as witness:
+        key = str(witness.key)
+        told = rotate(data, "--witness", f"http://{witness.address}={key}")
+    folder = Path(told["folder"])
+    code, said = verify(folder, told["old"], "--witness", key)
+    with serving(data) as server, connect_blocking(server.target) as client:
+        birth = client.entry(0).entry.system.succession
+
+    assert ["witness.test/w1"] == list(told["cosigned"])
+    assert code == 0, said
+    assert f"witnessed    up to {told['size']} by witness.test/w1" in said
+    assert int(told["size"]) == verify_checkpoint(birth.checkpoint, told["old"], witnesses=[key]).size

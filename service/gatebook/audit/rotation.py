@@ -27,6 +27,7 @@ import msgspec
 from gatebook.audit.book import Book
 from gatebook.audit.chain import Entries, find_end
 from gatebook.audit.checkpoints import Signed
+from gatebook.audit.cosigning import Collector
 from gatebook.audit.files import Files
 from gatebook.audit.hold import ROTATION_FILE, read_hold
 from gatebook.audit.limits import BookLimits
@@ -48,7 +49,9 @@ from gatebook.audit.succession import (
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.errors import BookRefusedError, InvalidRequestError, LimitExceededError, VerificationError
 from gatebook.tlog.keys import SigningKey, VerifierKey
-from gatebook.tlog.note import require_key_name
+from gatebook.tlog.note import parse_note, require_key_name
+from gatebook.tlog.policy import WitnessPolicy
+from gatebook.tlog.proof import open_checkpoint
 
 CLOSED = "closed"
 NEXT_KEY = "book.next.key"
@@ -89,6 +92,8 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     """The final size of the closed book."""
     folder: Path
     """Where the closed book is."""
+    cosigned: tuple[str, ...] = ()
+    """Which of the witnesses that were asked cosigned its closure."""
 
 
 class Place:
@@ -116,8 +121,10 @@ class Rotation:
         files: Files | None = None,
         limits: BookLimits | None = None,
         clock: Clock = lambda: datetime.now(UTC),
+        witnesses: WitnessPolicy | None = None,
     ) -> None:
-        """Takes the directory of the book, which must not be served."""
+        """Takes the directory of the book, which must not be served, and who is asked to cosign its closure."""
+        self._witnesses = witnesses
         self._place = Place(home)
         self._files = files or Files()
         self._limits = limits or BookLimits()
@@ -203,7 +210,14 @@ class Rotation:
             self._create(mark)
         final = self._bear(mark, folder)
         self._end(folder)
-        return Rotated(old=mark.predecessor, new=mark.successor, size=final.checkpoint.size, folder=folder)
+        cosigned = () if self._witnesses is None else self._witnesses.cosigners(parse_note(final.note))
+        return Rotated(
+            old=mark.predecessor,
+            new=mark.successor,
+            size=final.checkpoint.size,
+            folder=folder,
+            cosigned=tuple(each.name for each in cosigned),
+        )
 
     def _old_key(self, *, key_lost: bool) -> VerifierKey:
         layout = self._place.layout
@@ -229,7 +243,11 @@ class Rotation:
             if not end.closed:
                 time = max(self._clock(), end.last_entry_time)
                 book.append_group([closure(mark.new, mark.reason, time, end.control_link)])
-            publish(book)
+            publisher = publish(book)
+            if self._witnesses is not None and self._witnesses.witnesses:
+                collector = Collector(book, publisher, self._witnesses)
+                collector.start()
+                collector.close()  # waits for a while
         finally:
             book.close()
 
@@ -323,6 +341,9 @@ class LostBook:
         """
         layout = Layout(data)
         signed = check_signed(layout, key)
+        shown = layout.checkpoint.read_bytes()
+        if open_checkpoint(shown, key) == signed.checkpoint:
+            signed = Signed(signed.checkpoint, shown, signed.time_ns)  # with cosignatures
         tiles, size = TileFolder(layout.book), signed.checkpoint.size
         if not tail:
             return cls(tiles, signed, (), signed.checkpoint.root)
@@ -343,13 +364,15 @@ class LostBook:
         return [*published, *self._tail[max(0, start - size) : max(0, end - size)]]
 
 
-def publish(book: Book) -> None:
-    """Publishes all of a book.
+def publish(book: Book) -> Publisher:
+    """Publishes all of a book; returns its publisher.
 
     Raises:
         BookUnavailableError: it cannot be published now.
     """
-    Publisher(book, on_failure=lambda: None).publish_now()
+    publisher = Publisher(book, on_failure=lambda: None)
+    publisher.publish_now()
+    return publisher
 
 
 def read_mark(place: Place) -> Mark | None:

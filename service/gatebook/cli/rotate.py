@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from gatebook.audit.cosigning import witnesses_of
 from gatebook.audit.rotation import Rotated, Rotation
 from gatebook.cli.output import COULD_NOT_ASK, errors_told, fail, json_option
 from gatebook.errors import InvalidRequestError
 from gatebook.service import known_origin, origin_of
+from gatebook.tlog.policy import WitnessPolicy
 
 SOCKET = click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True)
 _GENERATION = re.compile(r"(?P<origin>.+)/(?P<number>[1-9][0-9]{0,8})")
@@ -27,9 +29,19 @@ _GENERATION = re.compile(r"(?P<origin>.+)/(?P<number>[1-9][0-9]{0,8})")
     "--key-lost", is_flag=True, help="The old key is lost: begin a successor of a book that nobody can close."
 )
 @click.option("--signer", type=SOCKET, help="The socket of a program that holds the new key, and signs with it.")
+@click.option(
+    "--witness", multiple=True, metavar="URL=KEY|FILE", help="Have a witness cosign the closure; may be repeated."
+)
 @json_option
 def rotate(
-    *, data: Path, origin: str, reason: str, key_lost: bool, signer: Path | None, as_json: bool
+    *,
+    data: Path,
+    origin: str,
+    reason: str,
+    key_lost: bool,
+    signer: Path | None,
+    witness: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # each is an option
     """Close the book in a data directory and open its successor, under a new origin and a new key.
 
@@ -39,26 +51,34 @@ def rotate(
     """
     with errors_told():
         try:
-            rotated = rotate_all(data, origin, reason, key_lost=key_lost, signer=signer)
+            witnesses = witnesses_of(witness, None, None)
+            rotated = rotate_all(data, origin, reason, key_lost=key_lost, signer=signer, witnesses=witnesses)
         except OSError as error:
             fail(f"cannot write in `{data}`: {error.strerror}; run it again", COULD_NOT_ASK)
     if as_json:
-        books = [{"old": r.old, "new": r.new, "size": r.size, "folder": str(r.folder)} for r in rotated]
+        books = [
+            {"old": r.old, "new": r.new, "size": r.size, "folder": str(r.folder), "cosigned": r.cosigned}
+            for r in rotated
+        ]
         click.echo(json.dumps({"rotated": books}, indent=2))
         return
     for each in rotated:
         click.echo(f"closed  {each.old}")
         click.echo(f"        {each.size} entries, in {each.folder}")
+        if witness:
+            click.echo(f"        cosigned by {', '.join(each.cosigned) or 'nobody: no witness answered in time'}")
         click.echo(f"opened  {each.new}")
 
 
-def rotate_all(data: Path, origin: str, reason: str, *, key_lost: bool, signer: Path | None) -> list[Rotated]:
+def rotate_all(  # each is an option
+    data: Path, origin: str, reason: str, *, key_lost: bool, signer: Path | None, witnesses: WitnessPolicy
+) -> list[Rotated]:
     """Rotates the books of all workers, that of the first one last; returns them, the first one first.
 
     The mark of the first one is there from before anything else is begun until all is done.
     """
     homes = [data, *sorted(path.parent.parent for path in data.glob("workers/*/book/vkey"))]
-    rotations = {home: Rotation(home) for home in homes}
+    rotations = {home: Rotation(home, witnesses=witnesses) for home in homes}
     begun = rotations[data].begun()
     origin = begun.new.name if begun else origin or successor_origin(old_origin(data, key_lost=key_lost))
     origins = {home: origin if home == data else origin_of(origin, int(home.name)) for home in homes}
