@@ -18,7 +18,14 @@ from gatebook.audit.publish import Publisher
 from gatebook.cli.rotate import successor_origin
 from gatebook.v1 import entry_pb2
 from gatebook_client import connect_blocking
-from gatebook_client.verify import VerificationError, verify_checkpoint, verify_receipt_proof
+from gatebook_client.errors import GatebookClientError
+from gatebook_client.verify import (
+    VerificationError,
+    verify_checkpoint,
+    verify_consistency,
+    verify_inclusion,
+    verify_receipt_proof,
+)
 
 SERVED = ([POLICIES / "basic"], "--origin", ORIGIN)
 QUESTION = ("alice", "read", "report:weekly")
@@ -236,6 +243,31 @@ def test_a_lost_key_has_a_successor_that_says_so(tmp_path: Path) -> None:
     assert str(old) == told["old"]
     assert code == 0, said
     assert "whose key was lost" in said
+
+
+def test_a_closed_book_still_proves_its_receipts(tmp_path: Path) -> None:
+    """Whoever holds a receipt of a closed book gets its proof from the service, and its final checkpoint."""
+    data = tmp_path / "data"
+    with serving(data, *SERVED) as server, connect_blocking(server.target) as client:
+        receipt = client.check(*QUESTION).raw.receipt
+        kept = client.checkpoint(refresh=True).checkpoint
+    told = rotate(data)
+    with serving(data) as server, connect_blocking(server.target) as client:
+        proof = client.inclusion_proof(receipt.index, origin=ORIGIN)
+        final = client.checkpoint(origin=ORIGIN)
+        old_size = verify_checkpoint(kept, told["old"]).size
+        grown = verify_consistency(kept, client.consistency_proof(old_size, origin=ORIGIN), told["old"])
+        written = gatebook("audit", "proof", str(receipt.index), "--origin", ORIGIN, "--target", server.target)
+        with pytest.raises(GatebookClientError) as unknown:
+            client.checkpoint(origin="nobody.test/book")
+        with pytest.raises(GatebookClientError) as beyond:
+            client.inclusion_proof(int(told["size"]), origin=ORIGIN)
+
+    assert int(told["size"]) == final.size == grown.size
+    assert told["old"] == final.verifier_key
+    verify_inclusion(receipt.leaf_hash, receipt.index, proof, told["old"])
+    assert written.stdout.startswith("c2sp.org/tlog-proof@v1"), written.stderr
+    assert ("INVALID_REQUEST", "ENTRY_NOT_FOUND") == (unknown.value.reason, beyond.value.reason)
 
 
 def test_witnesses_cosign_a_closure(tmp_path: Path) -> None:

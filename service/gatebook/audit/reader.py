@@ -26,6 +26,7 @@ from gatebook.audit.book import Book
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.clerk_words import Begin
 from gatebook.audit.clerking import Clerking
+from gatebook.audit.closed import ClosedBook, find_closed
 from gatebook.audit.cosigning import Collector
 from gatebook.audit.entry import ReadEvent
 from gatebook.audit.people import People, Person
@@ -169,6 +170,10 @@ class BookReader:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._grown.wait(), timeout_seconds)
         return max(size, self.indexed_size)
+
+    async def find_closed(self, origin: str) -> ClosedBook | None:
+        """Returns the closed book with an origin, if this one has succeeded it."""
+        return await self._work(find_closed, self.book.layout.data, origin)
 
     async def prove(self, prove: Callable[[int, int], T], first: int, second: int) -> T:
         """Computes a proof of the book on a thread."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from gatebook.audit.checkpoints import Signed
+from gatebook.audit.closed import ClosedBook
 from gatebook.audit.reader import BookReader
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.sight import EVERYTHING, Sight
 from gatebook.errors import InvalidRequestError
-from gatebook.rpc.edge import Edge, ServicerContext, require_valid
+from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceServicer
 
@@ -40,6 +41,20 @@ class AuditServicer(AuditServiceServicer):
                 books=[pb.Book(origin=book.origin, verifier_key=str(book.key.verifier), size=size)]
             )
         raise AssertionError  # the block above returns or aborts
+
+    async def _closed(self, origin: str) -> ClosedBook | None:
+        """Returns the closed book that a call names, or None where it names the one that is written.
+
+        Raises:
+            InvalidRequestError: there is no such book.
+        """
+        book = self._reader.book
+        if origin in ("", book.origin):
+            return None
+        found = await self._reader.find_closed(origin)
+        if found is None:
+            self._require_origin(origin)
+        return found
 
     def _require_origin(self, origin: str) -> None:
         """Refuses a call that names another book.
@@ -123,8 +138,12 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetCheckpointResponse:
         """Returns the newest signed checkpoint."""
         async with self._edge.call("GetCheckpoint", context) as call:
-            self._require_origin(request.origin)
+            closed = await self._closed(request.origin)
             await self._reader.record(self._recorder, call.method, call.caller.id)
+            if closed is not None:
+                note = closed.signed.note.decode()
+                final = closed.signed.checkpoint.size
+                return pb.GetCheckpointResponse(checkpoint=note, verifier_key=str(closed.key), size=final)
             signed = await self._reader.fresh() if request.refresh else self._reader.book.signed
             witnessed = self._reader.witnessed
             return pb.GetCheckpointResponse(
@@ -140,7 +159,9 @@ class AuditServicer(AuditServiceServicer):
     ) -> pb.GetInclusionProofResponse:
         """Proves that an entry is in the tree of a size."""
         async with self._edge.call("GetInclusionProof", context) as call:
-            self._require_origin(request.origin)
+            closed = await self._closed(request.origin)
+            if closed is not None:
+                return await self._proved(call, closed, request)
             signed = self._reader.book.signed
             if request.index >= signed.checkpoint.size or not request.size:
                 signed = await self._reader.fresh()
@@ -157,12 +178,31 @@ class AuditServicer(AuditServiceServicer):
             )
         raise AssertionError  # the block above returns or aborts
 
+    async def _proved(
+        self, call: Call, closed: ClosedBook, request: pb.GetInclusionProofRequest
+    ) -> pb.GetInclusionProofResponse:
+        """Proves that an entry is in a closed book."""
+        size = request.size or closed.signed.checkpoint.size
+        leaf, hashes = await self._reader.prove(closed.inclusion, request.index, size)
+        await self._reader.record(self._recorder, call.method, call.caller.id)
+        return pb.GetInclusionProofResponse(
+            index=request.index, size=size, leaf_hash=leaf, hashes=hashes, checkpoint=note_of(size, closed.signed)
+        )
+
     async def GetConsistencyProof(  # noqa: N802  # as above
         self, request: pb.GetConsistencyProofRequest, context: ServicerContext
     ) -> pb.GetConsistencyProofResponse:
         """Proves that the tree of one size is a prefix of that of another."""
         async with self._edge.call("GetConsistencyProof", context) as call:
-            self._require_origin(request.origin)
+            closed = await self._closed(request.origin)
+            if closed is not None:
+                size = request.new_size or closed.signed.checkpoint.size
+                hashes = await self._reader.prove(closed.consistency, request.old_size, size)
+                await self._reader.record(self._recorder, call.method, call.caller.id)
+                note = note_of(size, closed.signed)
+                return pb.GetConsistencyProofResponse(
+                    old_size=request.old_size, new_size=size, hashes=hashes, checkpoint=note
+                )
             signed = await self._reader.fresh()
             size = request.new_size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.consistency_proof, request.old_size, size)
