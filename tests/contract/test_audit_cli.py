@@ -23,8 +23,10 @@ from gatebook.tlog.keys import SigningKey, VerifierKey
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.tlog.proof import verify_proof
 from gatebook.v1 import access_service_pb2 as access
+from gatebook.v1 import audit_service_pb2 as audit
 from gatebook.v1 import types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
+from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 
 ASKED = 12
 YES, NO, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
@@ -300,3 +302,33 @@ def test_verify_with_another_key(copied: Path) -> None:
     done = run("audit", "verify", str(copied), "--vkey", str(SigningKey.generate("other.test/book").verifier))
 
     assert done.exit_code == NO
+
+
+def test_what_was_just_acknowledged_is_in_every_answer_that_it_matches(server: RunningServer) -> None:
+    """A list that ends at a time or an index, and a look by id, have what was acknowledged the moment before."""
+    with server.channel() as channel:
+        checks, audits = AccessServiceStub(channel), AuditServiceStub(channel)
+        for number in range(5):
+            question = types_pb2.AccessRequest(
+                subject=types_pb2.Subject(type="user", id="hasty"),
+                action=types_pb2.Action(name="read"),
+                resource=types_pb2.Resource(id=f"thing-{number}"),
+            )
+            decided = checks.CheckAccess(
+                access.CheckAccessRequest(access=question, receipt_level=types_pb2.RECEIPT_LEVEL_FULL)
+            ).decision
+            after = decided.receipt.entry_time.ToNanoseconds() + 1
+            soon, later = audit.EntryFilter(subject_id="hasty"), audit.EntryFilter(subject_id="hasty")
+            soon.end_time.FromNanoseconds(after)
+            later.end_index = decided.receipt.index + 1
+            found = [
+                [record.index for record in audits.ListEntries(audit.ListEntriesRequest(filter=wanted)).entries]
+                for wanted in (soon, later, soon, later)
+            ]
+
+            by_id = audits.GetEntry(audit.GetEntryRequest(decision_id=decided.decision_id))
+
+            assert by_id.record.index == decided.receipt.index
+            assert [found[0]] * 4 == found
+            assert len(found[0]) == number + 1
+            assert found[0][0] == decided.receipt.index

@@ -2,8 +2,8 @@
 
 Owns what every such read has in common. Rules:
 
-1. what was acknowledged before the call is published and indexed first, so that the answer covers it
-   and every row of it can be proved against a signed checkpoint;
+1. what was acknowledged before the call, and may concern it, is published and indexed first, so that the answer
+   covers it and every row of it can be proved against a signed checkpoint;
 2. a read is an entry before it is answered; its filter, which may name people, is sealed;
 3. the work of a read is done on threads of its own, so that checks are not held up, and of the reads that
    wait for one there are not more than a limit.
@@ -28,7 +28,7 @@ from gatebook.audit.clerk_words import Begin
 from gatebook.audit.clerking import Clerking
 from gatebook.audit.closed import ClosedBook, find_closed
 from gatebook.audit.cosigning import Collector
-from gatebook.audit.entry import ReadEvent
+from gatebook.audit.entry import ReadEvent, decode, nanoseconds
 from gatebook.audit.people import People, Person
 from gatebook.audit.proving import Prover
 from gatebook.audit.publish import Publisher
@@ -96,6 +96,28 @@ class BookReader:
             OverloadedError: too many reads wait.
         """
         return await self._work(self._fresh)
+
+    async def covering(self, asked: audit_service_pb2.EntryFilter) -> Signed:
+        """Returns a checkpoint that covers every acknowledged entry that a filter can match; publishes only if it must.
+
+        Raises:
+            BookUnavailableError: it cannot be published.
+            OverloadedError: too many reads wait.
+        """
+        signed = self.book.signed
+        return signed if await self._work(self._settled, asked, signed.checkpoint.size) else await self.fresh()
+
+    def _settled(self, asked: audit_service_pb2.EntryFilter, size: int) -> bool:
+        """Tells whether nothing from `size` on, which is published, can match a filter."""
+        if self._clerking.indexed_size < size:
+            return False
+        if asked.end_index:
+            return bool(asked.end_index <= size)
+        if not size or not asked.HasField("end_time"):
+            return False
+        # INVARIANT: entry times never go backwards within a book.
+        newest = decode(self.book.read(size - 1, size)[0], size - 1)
+        return nanoseconds(newest.entry_time) >= nanoseconds(asked.end_time)
 
     def _fresh(self) -> Signed:
         wanted = self.book.size

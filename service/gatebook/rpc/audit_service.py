@@ -9,7 +9,7 @@ from gatebook.audit.closed import ClosedBook
 from gatebook.audit.reader import BookReader
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.sight import EVERYTHING, Sight
-from gatebook.errors import InvalidRequestError
+from gatebook.errors import BookUnavailableError, EntryNotFoundError, InvalidRequestError
 from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceServicer
@@ -72,7 +72,8 @@ class AuditServicer(AuditServiceServicer):
         async with self._edge.call("ListEntries", context) as call:
             self._require_origin(request.origin)
             # A further page covers what the first one did, which is published and indexed.
-            signed = self._reader.book.signed if request.page_token else await self._reader.fresh()
+            further = bool(request.page_token)
+            signed = self._reader.book.signed if further else await self._reader.covering(request.filter)
             page = await self._reader.page(request, signed.checkpoint.size, self._edge.sight(call), call.caller.id)
             await self._reader.record(
                 self._recorder, call.method, call.caller.id, records=page.records, asked=request.filter
@@ -89,19 +90,23 @@ class AuditServicer(AuditServiceServicer):
         """Returns one entry by index or by decision id."""
         async with self._edge.call("GetEntry", context) as call:
             self._require_origin(request.origin)
-            selector = request.WhichOneof("selector")
-            size = self._reader.book.signed.checkpoint.size
-            if selector != "index" or request.index >= size:
-                size = (await self._reader.fresh()).checkpoint.size
-            if selector is None:
+            if request.WhichOneof("selector") is None:
                 raise InvalidRequestError("selector", "name an index or a decision id")
-            if selector == "index":
-                record = await self._reader.entry(request.index, size, self._edge.sight(call))
-            else:
-                record = await self._reader.decision(request.decision_id, size, self._edge.sight(call))
+            sight = self._edge.sight(call)
+            try:
+                record = await self._entry(request, self._reader.book.signed.checkpoint.size, sight)
+            except (EntryNotFoundError, BookUnavailableError):
+                # It may be acknowledged and not yet published, or not yet indexed.
+                record = await self._entry(request, (await self._reader.fresh()).checkpoint.size, sight)
             await self._reader.record(self._recorder, call.method, call.caller.id, records=[record])
             return pb.GetEntryResponse(record=record)
         raise AssertionError  # the block above returns or aborts
+
+    async def _entry(self, request: pb.GetEntryRequest, size: int, sight: Sight) -> pb.EntryRecord:
+        """Returns the entry that is named, of those before a size."""
+        if request.WhichOneof("selector") == "index":
+            return await self._reader.entry(request.index, size, sight)
+        return await self._reader.decision(request.decision_id, size, sight)
 
     async def TailEntries(  # noqa: N802  # as above
         self, request: pb.TailEntriesRequest, context: ServicerContext
