@@ -200,7 +200,15 @@ def test_books_of_workers_are_closed_together(tmp_path: Path) -> None:
     data = tmp_path / "data"
     served_once(data, "--origin", ORIGIN, "--workers", "2")
     done = json.loads(gatebook("keys", "rotate", "--data", str(data), "--json", check=True).stdout)["rotated"]
-    served_once(data, "--workers", "2", policies=False)
+    with serving(data, [], "--workers", "2") as server, connect_blocking(server.target) as client:
+        assert client.check(*QUESTION).allowed
+        finals = [client.checkpoint(origin=f"{ORIGIN}{beneath}") for beneath in ("", "/worker/1")]
+        proof = client.inclusion_proof(0, origin=f"{ORIGIN}/worker/1")
+        with pytest.raises(GatebookClientError, match="name one of the books"):
+            client.checkpoint(origin="nobody.test/book")
+    for each, final in zip(done, finals, strict=True):
+        assert (each["old"], each["size"]) == (final.verifier_key, final.size)
+    verify_inclusion(proof.leaf_hash, 0, proof, done[1]["old"])
 
     assert [f"{ORIGIN}/2", f"{ORIGIN}/2/worker/1"] == [name_in(each["new"]) for each in done]
     for home, each in zip((data, data / "workers" / "1"), done, strict=True):

@@ -210,8 +210,8 @@ class AuditBooks(AuditServiceServicer):
     ) -> pb.GetCheckpointResponse:
         """Returns the newest signed checkpoint of a book, of the first worker's unless one is named."""
         async with self._edge.call("GetCheckpoint", context) as call:
-            origin = self._named(request.origin) if request.origin else next(iter(self._stubs))
-            return await self._ask(call, origin, "GetCheckpoint", request, pb.GetCheckpointResponse)
+            origin = request.origin or next(iter(self._stubs))
+            return await self._prove(call, origin, "GetCheckpoint", request, pb.GetCheckpointResponse)
         raise AssertionError  # the block above returns or aborts
 
     async def GetInclusionProof(  # noqa: N802  # as above
@@ -219,9 +219,7 @@ class AuditBooks(AuditServiceServicer):
     ) -> pb.GetInclusionProofResponse:
         """Proves that an entry is in the tree of a book."""
         async with self._edge.call("GetInclusionProof", context) as call:
-            return await self._ask(
-                call, self._named(request.origin), "GetInclusionProof", request, pb.GetInclusionProofResponse
-            )
+            return await self._prove(call, request.origin, "GetInclusionProof", request, pb.GetInclusionProofResponse)
         raise AssertionError  # the block above returns or aborts
 
     async def GetConsistencyProof(  # noqa: N802  # as above
@@ -229,8 +227,8 @@ class AuditBooks(AuditServiceServicer):
     ) -> pb.GetConsistencyProofResponse:
         """Proves that the tree of one size of a book is a prefix of that of another."""
         async with self._edge.call("GetConsistencyProof", context) as call:
-            return await self._ask(
-                call, self._named(request.origin), "GetConsistencyProof", request, pb.GetConsistencyProofResponse
+            return await self._prove(
+                call, request.origin, "GetConsistencyProof", request, pb.GetConsistencyProofResponse
             )
         raise AssertionError  # the block above returns or aborts
 
@@ -239,6 +237,18 @@ class AuditBooks(AuditServiceServicer):
             return origin
         books = ", ".join(f"`{known}`" for known in self._stubs)
         raise InvalidRequestError("origin", f"name one of the books: {books}")
+
+    async def _prove(self, call: Call, origin: str, method: str, request: Message, kind: type[Answer]) -> Answer:
+        """Asks the worker of a book, or of a closed one, which only the worker of its successor knows."""
+        if origin in self._stubs or not origin:
+            return await self._ask(call, self._named(origin), method, request, kind)
+        for known in self._stubs:
+            try:
+                return await self._ask(call, known, method, request, kind)
+            except GatebookError as error:
+                if error.reason != InvalidRequestError.reason:
+                    raise
+        return await self._ask(call, self._named(origin), method, request, kind)
 
     async def _ask(self, call: Call, origin: str, method: str, request: Message, kind: type[Answer]) -> Answer:
         try:
