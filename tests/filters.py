@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from datetime import timedelta
@@ -21,7 +22,7 @@ from tests.audit_samples import (
 from gatebook.audit.book import Book
 from gatebook.audit.decision_entry import encode_decision
 from gatebook.audit.entry import PolicyEvent, ReadEvent, Stamp, encode_policy, encode_read, encode_system, to_timestamp
-from gatebook.audit.people import People
+from gatebook.audit.people import People, PersonId
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.v1.audit_service_pb2 import EntryFilter, EntryRecord
 from gatebook.values import ColumnOutcome, Effect, Entity, Reason, Revision
@@ -45,7 +46,10 @@ def some_entry(chance: random.Random, people: People, number: int, link: int, st
         event = PolicyEvent(step=entry_pb2.POLICY_STEP_ACTIVATED, revision=chance.choice(REVISIONS))
         return encode_policy(event, stamp)
     if kind < 0.1:
-        return encode_read(ReadEvent(method="GetEntry", people=(people.stranger,)), stamp, ORIGIN)
+        named = PersonId("user", chance.choice(IDS))
+        filter_json = json.dumps({"subject_id": named.id}).encode()
+        read = ReadEvent(method="ListEntries", filter_json=filter_json, people=(people.ensure([named])[named],))
+        return encode_read(chance.choice([ReadEvent(method="GetEntry"), read]), stamp, ORIGIN)
     if kind < 0.12:
         return encode_system(entry_pb2.SYSTEM_EVENT_STARTED, stamp, version="1")
     known = frozenset(name for name in EVERYTHING_KNOWN if chance.random() < 0.8)
@@ -87,6 +91,8 @@ def matches(record: EntryRecord, wanted: EntryFilter) -> bool:
     """Tells whether an entry matches: the meaning of a filter, in the words of its fields."""
     entry, decided_entry = record.entry, record.entry.decision
     ids = {record.request.subject.id, record.request.actor.id}
+    named = ((record.row_json, "id"), (record.filter_json, "subject_id"))
+    ids |= {json.loads(text)[name] for text, name in named if text}
     digests = {decided_entry.policy_revision.digest, entry.policy.revision.digest}
     purpose, time = decided_entry.purpose, entry.entry_time.ToNanoseconds()
     return all(

@@ -157,6 +157,7 @@ class ScriptedAudit(audit_grpc.AuditServiceServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no script for {type(request).__name__}")
 
     GetEntry = GetCheckpoint = GetInclusionProof = GetConsistencyProof = ListBooks = _missing
+    EraseSubject = PruneEntries = _missing
     TailEntries: Any = _missing
 
 

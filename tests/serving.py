@@ -70,10 +70,12 @@ class LoggedProcess:
 class RunningServer(LoggedProcess):
     """A server process on a port of its own."""
 
-    def __init__(self, data: Path, *arguments: str, files_max: int = 0) -> None:
+    def __init__(
+        self, data: Path, *arguments: str, files_max: int = 0, program: Sequence[str] = ("-m", "gatebook")
+    ) -> None:
         """Starts the command, which may open so many files (0: as many as this process), and waits until it listens."""
         self.data = data
-        command = [sys.executable, "-m", "gatebook", "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
+        command = [sys.executable, *program, "serve", "--data", str(data), "--listen", "127.0.0.1:0"]
         if files_max:
             command = ["bash", "-c", f'ulimit -n {files_max} && exec "$@"', "bash", *command]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEBOOK_")}

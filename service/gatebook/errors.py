@@ -156,6 +156,28 @@ class EntryNotFoundError(GatebookError):
     reason = "ENTRY_NOT_FOUND"
 
 
+class EntryPrunedError(EntryNotFoundError):
+    """The entry was there; under a written policy it is not kept any more."""
+
+    reason = "ENTRY_PRUNED"
+
+
+class PersonNotFoundError(GatebookError):
+    """No store of keys knows the person."""
+
+    reason = "PERSON_NOT_FOUND"
+
+    def __init__(self) -> None:
+        """Takes nothing: the id is not repeated."""
+        super().__init__("nobody with this id is in the key store, so there is nothing to erase: check the id")
+
+
+class RetentionRefusedError(GatebookError):
+    """The written policy does not permit pruning what was asked for. Nothing was changed."""
+
+    reason = "RETENTION_REFUSED"
+
+
 class InvalidPageTokenError(GatebookError):
     """A page token is malformed or belongs to another filter."""
 

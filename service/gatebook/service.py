@@ -18,9 +18,11 @@ import msgspec
 from gatebook import __version__
 from gatebook.audit.book import Book
 from gatebook.audit.chain import control_chain, find_end
+from gatebook.audit.control_state import control_state
 from gatebook.audit.cosigning import witnesses_of
 from gatebook.audit.entry import from_timestamp
 from gatebook.audit.hold import require_released
+from gatebook.audit.keeping import Keeping, keeping_of
 from gatebook.audit.keyfile import derive_key, open_key
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
@@ -48,6 +50,7 @@ class Service(msgspec.Struct, frozen=True):
     publishing: Publishing
     reader: BookReader
     searching: Searching
+    keeping: Keeping
 
     @property
     def origin(self) -> str:
@@ -89,6 +92,8 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         is_new = book.size == 0
         people = People.open(home, create=is_new)
         stack.callback(people.close)
+        state = control_state(control_chain(book))
+        book.mark_first(state.first_index)
         reader = stack.enter_context(open_reader(home, book, people, witnesses))
         end = find_end(book)
         if end.closed:
@@ -108,11 +113,13 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
             Publishing(revisions, recorder),
             Searching(recorder, derive_key(mask_master, "search/page-token/v1")),
         )
-        service = Service(book, writer, recorder, revisions, publishing, reader, searching)
+        keeping = keeping_of(book, reader, recorder, people)
+        service = Service(book, writer, recorder, revisions, publishing, reader, searching, keeping)
         event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
         await recorder.record_system(event, version=__version__, recovered_size=end.size, unclean=not end.clean)
         try:
-            yield service
+            async with keeping.open(state, book.size):
+                yield service
         finally:
             publishing.close()
             if not book.trouble:

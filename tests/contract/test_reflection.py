@@ -21,6 +21,7 @@ ACCESS = {
     "resource": {"id": "report:weekly"},
 }
 PLANS = "PlanAccess"
+TWO = {"requested_by": "kim", "approved_by": "lee", "reason": "ticket 1"}
 REQUESTS: dict[str, dict[str, Any]] = {
     "CheckAccess": {"access": ACCESS, "explain": True},
     "BatchCheckAccess": {"items": [{"access": ACCESS}]},
@@ -42,6 +43,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "ListBooks": {},
     "GetInclusionProof": {"index": 0},
     "GetConsistencyProof": {"old_size": 1},
+    "EraseSubject": {**TWO, "subject_id": "ann", "validate_only": True},
+    "PruneEntries": {**TWO, "keep_days": 1, "policy": "a2VlcF9kYXlzID0gMQ==", "validate_only": True},
 }
 
 

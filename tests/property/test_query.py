@@ -155,10 +155,13 @@ def test_every_field_of_the_filter_is_claimed(field: str) -> None:
     assert len(FIELDS) == len(EntryFilter.DESCRIPTOR.fields)
 
 
+MENTIONED = ("INTEGER PRIMARY KEY (rowid=?)", "LIST SUBQUERY", "PRIMARY KEY (block=? AND word=?)")
+
+
 @pytest.mark.parametrize(
     ("fields", "plans"),
     [
-        ({"subject_id": "ana.silva"}, {"entries_by_subject", "entries_by_actor"}),
+        ({"subject_id": "ana.silva"}, {"entries_by_subject", "entries_by_actor", *MENTIONED}),
         ({"resource_id": "mci.prompts"}, {"entries_by_resource"}),
         ({"resource_id": "mci.prompts", "effect": types_pb2.EFFECT_DENY}, {"entries_by_resource"}),
         ({"decision_id": "x"}, {"entries_by_decision"}),

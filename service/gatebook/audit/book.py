@@ -36,10 +36,11 @@ from gatebook.errors import (
     BookRefusedError,
     BookUnavailableError,
     EntryNotFoundError,
+    EntryPrunedError,
     LimitExceededError,
 )
 from gatebook.tlog.merkle import Frontier, leaf_hash
-from gatebook.tlog.tiles import ENTRY_BYTES_MAX
+from gatebook.tlog.tiles import ENTRY_BYTES_MAX, TILE_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Book:
         self._frontier = opened.frontier  # owned by the thread that appends
         self._head = Head(opened.frontier.size, opened.frontier.root())
         self._signed = opened.signed  # replaced by the thread that publishes
+        self._first_index = 0
         self._failure = ""
         self._publish_trouble = ""
         self._closed = False
@@ -153,6 +155,11 @@ class Book:
         return self._head.size
 
     @property
+    def first_index(self) -> int:
+        """The index of the first entry that is kept: those before it are pruned."""
+        return self._first_index
+
+    @property
     def root(self) -> bytes:
         """The root over the durable entries."""
         return self._head.root
@@ -214,13 +221,14 @@ class Book:
         """Returns the bytes of the durable entries from `start` to before `end`, each checked.
 
         Raises:
-            EntryNotFoundError: the book does not reach so far.
+            EntryNotFoundError: the book does not reach so far, or begins later.
             LimitExceededError: these are too many at once.
             BookCorruptError: one is not what was written.
             BookUnavailableError: the book is closed, or cannot be read now.
         """
         if not 0 <= start <= end <= self.size:
             raise EntryNotFoundError(f"the book has no entries {start} to {end}: it ends at {self.size}")
+        self.require_kept(start)
         if end - start > self.limits.read_entries_max:
             raise LimitExceededError(f"a read returns at most {self.limits.read_entries_max} entries")
         entries: list[bytes] = []
@@ -282,6 +290,35 @@ class Book:
             raise EntryNotFoundError(f"no trees of {old_size} and {new_size}: {published} entries are published")
         with _reading():
             return self.tiles.consistency_proof(old_size, new_size, published)
+
+    def leaf_hash(self, index: int) -> bytes:
+        """Returns the leaf hash of a published entry, be it pruned or not.
+
+        Raises:
+            EntryNotFoundError: so many are not published.
+            BookCorruptError: the tile is not there.
+        """
+        published = self._signed.checkpoint.size
+        if not 0 <= index < published:
+            raise EntryNotFoundError(f"no entry {index} is published", index=str(index), size=str(published))
+        return self.tiles.hashes(0, index // TILE_WIDTH, published)[index % TILE_WIDTH]
+
+    def require_kept(self, index: int) -> None:
+        """Requires that an entry is not pruned.
+
+        Raises:
+            EntryPrunedError: it is.
+        """
+        if index < self._first_index:
+            raise EntryPrunedError(
+                f"entry {index} is pruned: the book begins with entry {self._first_index}",
+                index=str(index),
+                first_index=str(self._first_index),
+            )
+
+    def mark_first(self, first_index: int) -> None:
+        """Takes note of where the book begins. For whoever prunes, and for a start."""
+        self._first_index = max(self._first_index, first_index)
 
     def mark_published(self, signed: Signed) -> None:
         """Takes note of a checkpoint that is stored and published. For the publisher."""

@@ -4,6 +4,9 @@ Every entry carries in `control_link` one more than the index of the newest poli
 entry before it. So the last entry leads to all entries that the state of the service is folded
 from, however many decisions lie between. The recorder keeps the links exact: while a policy entry is
 being written no other entry is.
+
+A book that was pruned begins later, as its newest retention entry says. Control entries from before were
+carried forward: each is restated by a later one, which is followed in the place of what it restates.
 """
 
 from __future__ import annotations
@@ -78,15 +81,34 @@ def control_links(book: Entries) -> Iterator[tuple[int, entry_pb2.AuditEntry]]:
     Raises:
         BookCorruptError: a link leads to an entry of another kind, or not backwards.
     """
-    link = find_end(book).control_link
-    while link:
+    return ((index, entry) for index, entry, _ in control_entries(book))
+
+
+def control_entries(book: Entries) -> Iterator[tuple[int, entry_pb2.AuditEntry, bytes]]:
+    """Yields the policy and control entries with their indexes and exact bytes, the newest first.
+
+    Raises:
+        BookCorruptError: a link leads to an entry of another kind, or not backwards.
+    """
+    link, first = find_end(book).control_link, 0
+    carried: dict[int, bytes] = {}
+    while link > first:
         index = link - 1
-        entry = decode(book.read(index, link)[0], index)
+        raw = book.read(index, link)[0]
+        entry = decode(raw, index)
         if not is_control(entry):
             raise BookCorruptError(f"a control link leads to entry {index}, which is no control entry", index)
         # INVARIANT: each link is smaller than the one before, so that the chain ends.
         link = _checked_link(entry, index)
-        yield index, entry
+        if entry.HasField("carried") and not entry.carried.origin:
+            carried.setdefault(entry.carried.index, entry.carried.entry_bytes)
+            continue
+        if entry.retention.step == entry_pb2.RETENTION_STEP_BEGUN:
+            first = max(first, entry.retention.first_index)
+        yield index, entry, raw
+    # What was carried forward comes from before the book's first entry, so it is older than all of these.
+    for index in sorted((i for i in carried if i < first), reverse=True):
+        yield index, decode(carried[index], index), carried[index]
 
 
 def _checked_link(entry: entry_pb2.AuditEntry, index: int) -> int:

@@ -89,6 +89,7 @@ class Clerk:
         self._index: Index | None = None
         self._people: People | None = None
         self._wanted = 0
+        self._first = begin.first_index
         self._answered = time.monotonic()
 
     def work(self) -> None:
@@ -100,7 +101,7 @@ class Clerk:
         with sole_writer(self._layout.temporary):
             try:
                 trouble = self._open()
-                self._answer(Begun(self._size, trouble))
+                self._answer(Begun(self._size, trouble, self._indexed_first))
                 while (order := self._next()) is not None:
                     self._do(order)
             finally:
@@ -113,9 +114,17 @@ class Clerk:
     def _size(self) -> int:
         return self._index.size if self._index is not None else 0
 
+    @property
+    def _indexed_first(self) -> int:
+        return self._index.first if self._index is not None else 0
+
+    @property
+    def _has_work(self) -> bool:
+        return self._wanted > self._size or (self._index is not None and self._index.first < self._first)
+
     def _next(self) -> Order | None:
         """Returns the next order, and indexes until there is one."""
-        while self._wanted > self._size:
+        while self._has_work:
             try:
                 return self._orders.get_nowait()
             except Empty:
@@ -133,22 +142,26 @@ class Clerk:
         elif isinstance(order, Cover):
             self._published.size = max(self._published.size, order.size)
             self._wanted = order.size
-            if self._size >= order.size:
-                self._answer(Covered(self._size, None))
+            self._first = max(self._first, order.first_index)
+            if not self._has_work:
+                self._answer(Covered(self._size, None, self._indexed_first))
 
     def _cover(self) -> None:
         """Indexes as much as one transaction takes; where that fails, nothing more until it is asked for again."""
         trouble = self._open()
         if trouble is None and self._index is not None:
             try:
-                self._index.catch_up(self._published, min(self._wanted, self._size + COMMIT_ENTRIES_MAX))
+                self._index.forget_some(self._first)
+                self._index.catch_up(
+                    self._published, min(max(self._wanted, self._size), self._size + COMMIT_ENTRIES_MAX)
+                )
             except OSError as err:
                 trouble = Told(f"the book cannot be read to index it: {err.strerror}")
             except GatebookError as err:
                 trouble = tell(err)
         if trouble is not None:
-            self._wanted = 0
-        self._answer(Covered(self._size, trouble))
+            self._wanted = self._first = 0
+        self._answer(Covered(self._size, trouble, self._indexed_first))
 
     def _open(self) -> Told | None:
         """Opens the people and the index if they are not open; returns why not."""
@@ -157,7 +170,9 @@ class Clerk:
             try:
                 if self._people is None:
                     self._people = People.open(data, read_only=True, cached_max=PEOPLE_CACHED_MAX)
-                self._index = Index.open(data / "index.db", self._published, self._people, self._begin.origin)
+                self._index = Index.open(
+                    data / "index.db", self._published, self._people, self._begin.origin, self._begin.first_index
+                )
             except GatebookError as err:
                 return tell(err)
         return None

@@ -23,12 +23,16 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
     data: str
     origin: str
     published_size: int
+    first_index: int = 0
+    """Where the book begins."""
 
 
 class Cover(msgspec.Struct, frozen=True, tag=True):
     """The order to index all entries before a size, which are published. There is one answer or several."""
 
     size: int
+    first_index: int = 0
+    """What is before this is pruned and goes out of the index."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -52,6 +56,7 @@ class Begun(msgspec.Struct, frozen=True, tag=True):
 
     indexed_size: int
     trouble: Told | None
+    first_index: int = 0
 
 
 class Tiled(msgspec.Struct, frozen=True, tag=True):
@@ -66,6 +71,8 @@ class Covered(msgspec.Struct, frozen=True, tag=True):
 
     size: int
     trouble: Told | None
+    first_index: int = 0
+    """Where it begins."""
 
 
 class Working(msgspec.Struct, frozen=True, tag=True):

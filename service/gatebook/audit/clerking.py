@@ -117,6 +117,8 @@ class Clerking:
         self._tiled: list[Tiled] = []  # the answer that is waited for, once it is there
         self._indexed = 0
         self._wanted = 0
+        self._first = 0  # where the book begins, as far as the clerk is to be told
+        self._indexed_first = 0  # where the index begins
         self._asked = 0  # of the clerk at work, so that no orders pile up before it
         self._misses = 0
         self._catching_up = CatchingUp()
@@ -230,10 +232,25 @@ class Clerking:
             raise trouble.error()
         raise BookUnavailableError(f"the index covers {self._indexed} entries and not yet {size}: ask again")
 
+    def forget_before(self, first_index: int) -> None:
+        """Has the index forget what is before an index, which is pruned, and waits for it.
+
+        Raises:
+            BookUnavailableError: it has not; the next clerk does it.
+        """
+        with self._changed:
+            misses, self._first = self._misses, max(self._first, first_index)
+            self._ask()
+            self._changed.wait_for(
+                lambda: self._indexed_first >= first_index or self._misses > misses or self._closing, COVER_SECONDS_MAX
+            )
+            if self._indexed_first < first_index:
+                raise BookUnavailableError("the index has not yet forgotten what is pruned: it goes on")
+
     def _ask(self) -> None:
         """Has the clerk index all that is wanted; where there is none, the next one is told."""
         with contextlib.suppress(ClerkAwayError):
-            self._send(Cover(self._wanted))
+            self._send(Cover(self._wanted, self._first))
             self._asked = self._wanted
 
     def _send(self, order: Tiling | Cover) -> None:
@@ -350,6 +367,7 @@ class Clerking:
         """Takes note of how far the index is; returns whether it has grown."""
         size = answer.indexed_size if isinstance(answer, Begun) else answer.size
         before, self._indexed = self._indexed, size
+        self._indexed_first = answer.first_index
         self._trouble = answer.trouble
         self._misses += answer.trouble is not None
         self._catching_up.note(size, self._wanted)

@@ -31,7 +31,7 @@ class Conditions(msgspec.Struct, frozen=True):
     numbers: Mapping[str, Sequence[int]]
     """For columns of the index, the numbers of which one must be there."""
     askers: Sequence[int] | None
-    """The numbers of people of whom one must be subject or actor; None means anyone."""
+    """The numbers of people of whom the entry must concern one; None means anyone."""
     decision: bytes | str
     """The key of the decision, or nothing."""
     any_purpose: bool
@@ -46,7 +46,9 @@ class Conditions(msgspec.Struct, frozen=True):
         """Returns the conditions on columns, but for those `without`, which an index is searched by."""
         found = [f"{name} IN ({listed(numbers)})" for name, numbers in self.numbers.items() if name not in without]
         if self.askers is not None and "subject" not in without:
-            found.append(f"(subject IN ({listed(self.askers)}) OR actor IN ({listed(self.askers)}))")
+            people = listed(self.askers)
+            mentioned = f"EXISTS (SELECT 1 FROM mentions AS m WHERE m.block = entries.block AND m.word IN ({people}) AND m.entry = idx)"  # noqa: E501, S608  # numbers
+            found.append(f"(subject IN ({people}) OR actor IN ({people}) OR {mentioned})")
         return [*found, "purpose IS NOT NULL"] if self.any_purpose else found
 
 

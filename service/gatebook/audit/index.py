@@ -3,7 +3,7 @@
 Owns `<data>/index.db`, which is made from the book alone and may be deleted at any time without
 changing an answer. What it promises:
 
-1. it holds published entries only, without a gap from entry 0 on;
+1. it holds published entries only, without a gap from the first entry on that the book still has;
 2. it holds no personal data: people by pseudonym, strangers by a keyed hash of their id;
 3. a transaction is bounded, and the size that is covered is part of it;
 4. an index of another version, another book, or one that is damaged is built anew.
@@ -33,7 +33,7 @@ from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import entry_pb2
 
 _DECISION = int(entry_pb2.ENTRY_KIND_DECISION)
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 BLOCK_BITS = 16
 """An entry is in block `index >> 16`, each of which is searched by its keys."""
 CHUNK_BITS = 12
@@ -45,11 +45,13 @@ CACHE_KIBIBYTES = 32_768
 """Pages of the index in memory, among them those of a transaction."""
 WAL_PAGES = 4_096
 """After how many pages of 4 KiB the log of the index is folded in, which syncs."""
+FORGOTTEN_AT_ONCE = 20_000
+"""Entries of a pruned prefix that one transaction takes out."""
 NUMBERS_CACHED_MAX = 131_072
 """Of words and column sets, beyond which all are forgotten before the next transaction."""
 
 SCHEMA = """
-CREATE TABLE covered (origin TEXT NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE covered (origin TEXT NOT NULL, size INTEGER NOT NULL, first INTEGER NOT NULL);
 CREATE TABLE words (id INTEGER PRIMARY KEY, word NOT NULL UNIQUE);
 CREATE TABLE column_sets (id INTEGER PRIMARY KEY, columns TEXT NOT NULL UNIQUE);
 CREATE TABLE column_members (column INTEGER, column_set INTEGER, PRIMARY KEY (column, column_set)) WITHOUT ROWID;
@@ -75,6 +77,9 @@ CREATE INDEX entries_by_decision ON entries (block, decision_id) WHERE decision_
 CREATE INDEX entries_by_subject ON entries (block, subject) WHERE subject IS NOT NULL;
 CREATE INDEX entries_by_actor ON entries (block, actor) WHERE actor IS NOT NULL;
 CREATE INDEX entries_by_resource ON entries (block, resource, effect) WHERE resource IS NOT NULL;
+CREATE TABLE mentions (
+    block INTEGER, word INTEGER, entry INTEGER, PRIMARY KEY (block, word, entry)
+) WITHOUT ROWID;
 CREATE TABLE present (
     field INTEGER, value INTEGER, chunk INTEGER, PRIMARY KEY (field, value, chunk)
 ) WITHOUT ROWID;
@@ -121,6 +126,29 @@ def stranger_word(blind: bytes) -> bytes:
     return b"s" + blind
 
 
+def is_person_word(word: Word) -> bool:
+    """Tells whether a word stands for a person who has a pseudonym."""
+    return isinstance(word, bytes) and word[:1] == b"p"
+
+
+def mentioned(entry: entry_pb2.AuditEntry) -> set[bytes]:
+    """Returns the pseudonyms of all whom an entry concerns, but for subject and actor of a decision."""
+    match entry.WhichOneof("body"):
+        case "decision":
+            decision = entry.decision
+            return set(decision.data_subject_pseudonyms) - {decision.subject_pseudonym, decision.actor_pseudonym}
+        case "read":
+            found = {entry.read.subject_pseudonym}
+        case "erasure":
+            erasure = entry.erasure
+            found = {*erasure.pseudonyms, erasure.requested_by_pseudonym, erasure.approved_by_pseudonym}
+        case "retention":
+            found = {entry.retention.requested_by_pseudonym, entry.retention.approved_by_pseudonym}
+        case _:
+            return set()
+    return found - {b""}
+
+
 class Numbers(dict[Word, int | None]):
     """The numbers of words; a word that is not here is looked up, and nothing has none."""
 
@@ -154,26 +182,57 @@ class Index:
         self._numbers = Numbers(lambda word: self._number("words", "word", word)[0])
         self._set_numbers: dict[tuple[str, ...], int | None] = {}
         self._skimming = Skimming(self._of_stamp, self._of_clear)
+        self._mentions: list[tuple[int, int | None, int]] = []  # whom the entries of the transaction concern besides
         self._present: set[tuple[int, int, int]] = set()  # what is known to be present in the chunk at hand
-        self._size: int = connection.execute("SELECT size FROM covered").fetchone()[0]
+        self._size: int
+        self._first: int
+        self._size, self._first = connection.execute("SELECT size, first FROM covered").fetchone()
 
     @classmethod
-    def open(cls, path: Path, book: Entries, people: People, origin: str) -> Self:
-        """Opens the index of a book, or begins a new one where there is none that fits.
+    def open(cls, path: Path, book: Entries, people: People, origin: str, first_index: int = 0) -> Self:
+        """Opens the index of a book, or begins a new one, at the book's first entry, where there is none that fits.
 
         Raises:
             BookUnavailableError: no index can be kept at this path.
         """
         try:
-            connection = _connect_fitting(path, book, origin) or _connect_new(path, origin)
+            connection = _connect_fitting(path, book, origin) or _connect_new(path, origin, first_index)
         except (OSError, sqlite3.Error) as err:
             raise BookUnavailableError(f"no index can be kept in `{path}`: {err}") from err
         return cls(connection, people, origin)
 
     @property
     def size(self) -> int:
-        """Returns how many entries are covered, from entry 0 on."""
+        """Returns before which index all entries are covered, from the first one on."""
         return self._size
+
+    @property
+    def first(self) -> int:
+        """Returns the index of the first entry that is covered."""
+        return self._first
+
+    def forget_some(self, first_index: int) -> None:
+        """Takes out entries before an index, which are pruned, as many as one transaction takes.
+
+        Raises:
+            BookUnavailableError: the index cannot be written.
+        """
+        with self._lock:
+            end = min(first_index, self._size, self._first + FORGOTTEN_AT_ONCE)
+            if end <= self._first:
+                return
+            try:
+                with self._connection:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    blocks = (end >> BLOCK_BITS, end)
+                    self._connection.execute("DELETE FROM mentions WHERE block <= ? AND entry < ?", blocks)
+                    self._connection.execute("DELETE FROM entries WHERE idx < ?", (end,))
+                    if end == first_index:
+                        self._connection.execute("DELETE FROM present WHERE chunk < ?", (end >> CHUNK_BITS,))
+                    self._connection.execute("UPDATE covered SET first = ?", (end,))
+            except sqlite3.Error as err:
+                raise BookUnavailableError(f"the index cannot be written: {err}") from err
+            self._first = end
 
     def catch_up(self, book: HashedEntries, to_size: int) -> None:
         """Covers all entries before `to_size`, which must be published.
@@ -206,6 +265,8 @@ class Index:
                     places = ", ".join("?" * len(rows[0]))
                     self._connection.executemany(f"INSERT INTO entries VALUES ({places})", rows)  # noqa: S608  # only marks
                     self._note_present(rows)
+                    self._connection.executemany("INSERT OR IGNORE INTO mentions VALUES (?, ?, ?)", self._mentions)
+                    self._mentions.clear()
                 self._connection.execute("UPDATE covered SET size = ?", (end,))
         except BaseException:
             self._forget()  # numbers given in this transaction are void
@@ -256,6 +317,8 @@ class Index:
 
     def _row(self, index: int, leaf: bytes, entry: entry_pb2.AuditEntry) -> tuple[Any, ...]:
         numbers = self._numbers
+        block, stranger = index >> BLOCK_BITS, self._stranger
+        self._mentions += [(block, numbers[person_word(one)], index) for one in mentioned(entry) if one != stranger]
         row = (index, leaf, nanoseconds(entry.entry_time), entry.kind, numbers[entry.caller])
         if not entry.HasField("decision"):
             digest = entry.policy.revision.digest
@@ -284,6 +347,7 @@ class Index:
         self._numbers.forget()
         self._set_numbers.clear()
         self._skimming.forget()
+        self._mentions.clear()
         self._present = set()
 
     def _column_set(self, columns: tuple[str, ...]) -> int | None:
@@ -327,22 +391,24 @@ def _fits(connection: sqlite3.Connection, book: Entries, origin: str) -> bool:
     """Tells whether this is an index of this version and of the book, up to an entry that the book has."""
     if connection.execute("PRAGMA user_version").fetchone()[0] != INDEX_VERSION:
         return False
-    [(found, size)] = connection.execute("SELECT origin, size FROM covered").fetchall()
+    [(found, size, first)] = connection.execute("SELECT origin, size, first FROM covered").fetchall()
     newest = connection.execute("SELECT idx, leaf FROM entries ORDER BY idx DESC LIMIT 1").fetchone()
     if found != origin or size > book.size:
         return False
-    expected = (size - 1, leaf_hash(book.read(size - 1, size)[0])) if size else None
+    if newest is None:
+        return bool(size == first)
+    expected = (size - 1, leaf_hash(book.read(size - 1, size)[0]))
     return bool(newest == expected)
 
 
-def _connect_new(path: Path, origin: str) -> sqlite3.Connection:
+def _connect_new(path: Path, origin: str, first_index: int) -> sqlite3.Connection:
     """Begins a new index, in place of what is at this path."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     connection = _connect(path)
     schema = SCHEMA.format(block_bits=BLOCK_BITS)
     connection.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {INDEX_VERSION}; COMMIT;")
-    connection.execute("INSERT INTO covered VALUES (?, 0)", (origin,))
+    connection.execute("INSERT INTO covered VALUES (?, ?, ?)", (origin, first_index, first_index))
     return connection
 
 

@@ -13,6 +13,7 @@ Methods may be called from any thread.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -32,6 +33,12 @@ STATEMENT_SECONDS_MAX = 20.0
 STEPS_BETWEEN_CHECKS = 20_000
 WINDOW_CHUNKS = 512
 """For how many chunks at once it is looked up which of them are worth looking at."""
+
+BLOCK = "@block"
+"""Stands in a condition for the number of the block that is looked at."""
+MENTIONED = f"idx IN (SELECT entry FROM mentions WHERE block = {BLOCK} AND word = {{word:d}})"  # noqa: S608  # numbers
+WHOEVER = audit_service_pb2.EntryFilter(subject_id="*")
+"""Asks for whatever concerns the people whose words go with it."""
 
 Range = tuple[int, int]
 
@@ -122,6 +129,33 @@ class Looking:
             raise BookUnavailableError(f"the index cannot be read: {err}") from err
         return Places(found, 0, 0)
 
+    def first_since(self, since: int, end: int) -> int:
+        """Returns the index of the first entry before `end` that was not made before a time, or `end`.
+
+        Raises:
+            BookUnavailableError: the index cannot be read.
+        """
+        with self._told(), self._lock:
+            start = self._connection().execute("SELECT first FROM covered").fetchone()[0]
+            return self._first_since(since, min(start, end), end)
+
+    def words(self, after: int, limit: int) -> list[tuple[int, Word]]:
+        """Returns the next words that the index knows, with their numbers.
+
+        Raises:
+            BookUnavailableError: the index cannot be read.
+        """
+        query = "SELECT id, word FROM words WHERE id > ? ORDER BY id LIMIT ?"
+        with self._told(), self._lock:
+            return self._connection().execute(query, (after, limit)).fetchall()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as err:
+            raise BookUnavailableError(f"the index cannot be read: {err}") from err
+
     def number(self, word: Word) -> Sequence[int]:
         """Returns the number of a word, or nothing. For who holds the lock."""
         return self._numbers("SELECT id FROM words WHERE word = ?", word)
@@ -154,10 +188,10 @@ class Looking:
 
     def _bounds(self, wanted: audit_service_pb2.EntryFilter, start: int, end: int) -> Range:
         """Returns [start, end), narrowed by the indexes and times of the filter."""
-        covered = self._connection().execute("SELECT size FROM covered").fetchone()[0]
+        covered, first = self._connection().execute("SELECT size, first FROM covered").fetchone()
         if covered < end:
             raise BookUnavailableError(f"the index covers {covered} entries and not yet {end}: ask again")
-        start = max(start, wanted.start_index)
+        start = max(start, wanted.start_index, first)
         end = min(end, wanted.end_index or end)
         if wanted.HasField("start_time"):
             start = self._first_since(nanoseconds(wanted.start_time), start, end)
@@ -209,6 +243,7 @@ class Looking:
             keyed = ("block = ?",) if arm.where else ()
             where = " AND ".join((*keyed, *arm.where, *sought.sql(without=arm.columns), "idx >= ?", "idx < ?"))
             order = "DESC" if newest_first else "ASC"
+            where = where.replace(BLOCK, str(within[0] >> BLOCK_BITS))
             query = f"SELECT idx, leaf FROM entries {arm.source} WHERE {where} ORDER BY idx {order} LIMIT {limit:d}"  # noqa: S608  # names and numbers of our own
             values = (*((within[0] >> BLOCK_BITS,) if keyed else ()), *arm.values, *within)
             found.update(self._connection().execute(query, values).fetchall())
@@ -225,7 +260,7 @@ def _arms(sought: Conditions) -> list[Arm]:
             Arm(f"INDEXED BY entries_by_{role}", (f"{role} = {n:d}",), columns=roles)
             for n in sought.askers
             for role in roles
-        ]
+        ] + [Arm("NOT INDEXED", (MENTIONED.format(word=n),), columns=roles) for n in sought.askers]
     if "resource" in sought.numbers:
         effects = sought.numbers.get("effect") or types_pb2.Effect.values()
         return [

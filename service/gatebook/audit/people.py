@@ -9,7 +9,8 @@ Owns `<data>/people.db` and its master key `<data>/keys/people.key`. What it pro
 4. people whom the directory does not know share one person, the stranger, so that made-up names
    do not fill the store;
 5. where a person's row is gone, so are the key and the meaning of the pseudonym: whatever was
-   sealed for that person stays sealed.
+   sealed for that person stays sealed. Who is erased (see `forgotten`) gets another pseudonym and
+   another key when seen again.
 
 One process writes the store: the one that holds the book. Methods may be called from any thread.
 """
@@ -21,7 +22,7 @@ import hmac
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -30,11 +31,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatebook.audit.files import Files
+from gatebook.audit.forgotten import TABLES, Forgotten
 from gatebook.audit.keyfile import create_key, derive_key, read_key
 from gatebook.errors import BookRefusedError, BookUnavailableError
 from gatebook.generations import Generations
 
-STORE_VERSION = 1
+STORE_VERSION = 2
+"""Version 1 had nobody erased."""
 PSEUDONYM_BYTES = 16
 PEOPLE_CACHED_MAX = 65_536
 NONCE_BYTES = 12
@@ -85,8 +88,13 @@ class People:
         self._blind_key = derive_key(master, "people/blind/v1")
         self._token_key = derive_key(master, "audit/page-token/v1")
         self._wrap = AESGCM(derive_key(master, "people/wrap/v1"))
+        self._cached_max = cached_max
         self._by_id: Generations[PersonId, Person] = Generations(cached_max)
         self._by_pseudonym: Generations[bytes, Person] = Generations(cached_max)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        self.forgotten = Forgotten(connection, self._lock, master, tables=version == STORE_VERSION)
+        self.erasures = 0
+        """How often somebody was erased since this was opened: who was fetched before may be nobody now."""
 
     @classmethod
     def open(
@@ -151,8 +159,9 @@ class People:
         Raises:
             BookUnavailableError: the store cannot be written.
         """
-        wanted = dict.fromkeys(ids)
-        people = {i: p for i in wanted if (p := self._by_id.get(i)) is not None}
+        erasures, wanted = self.erasures, dict.fromkeys(ids)
+        by_id, by_pseudonym = self._by_id, self._by_pseudonym
+        people = {i: p for i in wanted if (p := by_id.get(i)) is not None}
         missing = [i for i in wanted if i not in people]
         if missing:
             try:
@@ -162,26 +171,53 @@ class People:
                 # The commit point: from here on the people exist.
             except sqlite3.Error as err:
                 raise BookUnavailableError(f"the people store cannot be written: {err}") from err
+            if self.erasures != erasures:
+                return self.ensure(wanted)
             for person_id, person in fresh.items():
-                self._by_id.put(person_id, person)
-                self._by_pseudonym.put(person.pseudonym, person)
+                by_id.put(person_id, person)
+                by_pseudonym.put(person.pseudonym, person)
             people |= fresh
         return people
+
+    def make_void(self, pseudonyms: Iterable[bytes]) -> None:
+        """Lets nobody be had any more who is to be erased, and forgets all keys in memory. Any thread may call it."""
+        self.forgotten.void |= frozenset(pseudonyms)
+        self.erasures += 1
+        self._by_id, self._by_pseudonym = Generations(self._cached_max), Generations(self._cached_max)
+
+    def erase(self, pseudonyms: Collection[bytes], tag: bytes, entry: int) -> None:
+        """Deletes whoever was made void; the entry with this index says so.
+
+        Raises:
+            BookUnavailableError: the store cannot be written; they stay void.
+        """
+        self.forgotten.erase(pseudonyms, tag, entry)
+        # Once more: whoever was being unwrapped while they became void may have been remembered.
+        self._by_id, self._by_pseudonym = Generations(self._cached_max), Generations(self._cached_max)
+        self.forgotten.void -= frozenset(pseudonyms)
+
+    def current(self, people: tuple[Person, ...]) -> tuple[Person, ...]:
+        """Returns people that were fetched earlier, with the stranger in the place of who was erased since."""
+        if not self.erasures:
+            return people
+        return tuple(dict.fromkeys(self.by_pseudonym(one.pseudonym) or self._stranger for one in people))
 
     def find(self, subject_id: str) -> tuple[Person, ...]:
         """Returns everyone with this id, of whatever type, in the order of their pseudonyms."""
         query = "SELECT pseudonym, wrapped_key FROM people WHERE blind = ? ORDER BY pseudonym"
-        return tuple(self._unwrap(*row) for row in self._fetch(query, self.blind(subject_id)))
+        rows = self._fetch(query, self.blind(subject_id))
+        return tuple(self._unwrap(*row) for row in rows if row[0] not in self.forgotten.void)
 
     def by_pseudonym(self, pseudonym: bytes) -> Person | None:
         """Returns the person behind a pseudonym, or None where the store has no such row."""
-        person = self._by_pseudonym.get(pseudonym)
+        remembered = self._by_pseudonym  # another one, once somebody is erased meanwhile
+        person = remembered.get(pseudonym)
         if person is None:
             query = "SELECT pseudonym, wrapped_key FROM people WHERE pseudonym = ?"
             for row in self._fetch(query, pseudonym):
                 person = self._unwrap(*row)
-                self._by_pseudonym.put(pseudonym, person)
-        return person
+                remembered.put(pseudonym, person)
+        return None if pseudonym in self.forgotten.void else person
 
     def identify(self, pseudonym: bytes) -> PersonId | None:
         """Returns the type and id behind a pseudonym, or None where the store has no such row."""
@@ -227,6 +263,8 @@ class People:
     def _select_id(self, person_id: PersonId) -> Person | None:
         query = "SELECT pseudonym, wrapped_key FROM people WHERE lookup = ?"
         row = self._connection.execute(query, (self._lookup(person_id),)).fetchone()
+        if row is not None and row[0] in self.forgotten.void:
+            raise BookUnavailableError("the person is being erased: ask again")
         return None if row is None else self._unwrap(*row)
 
     def _insert(self, person_id: PersonId) -> Person:
@@ -258,11 +296,14 @@ def _connect(path: Path, files: Files, *, read_only: bool) -> sqlite3.Connection
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # what is written anew is in no other file meanwhile
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not read_only:
-        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {STORE_VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {TABLES} PRAGMA user_version = {STORE_VERSION}; COMMIT;")
         files.sync_directory(path.parent)
-    elif version != STORE_VERSION:
+    elif version == 1 and not read_only:
+        connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {STORE_VERSION}; COMMIT;")
+    elif version not in (1, STORE_VERSION):
         raise BookRefusedError(f"`{path}` has version {version} and this Gatebook knows {STORE_VERSION}")
     return connection
 

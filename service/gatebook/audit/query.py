@@ -21,15 +21,16 @@ import hashlib
 import hmac
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from gatebook.audit.chain import Entries
 from gatebook.audit.conditions import require_valid
-from gatebook.audit.index import person_word, stranger_word
-from gatebook.audit.looking import STATEMENT_SECONDS_MAX, Looking, Places, Range
+from gatebook.audit.index import is_person_word, person_word, stranger_word
+from gatebook.audit.looking import STATEMENT_SECONDS_MAX, WHOEVER, Looking, Places, Range
 from gatebook.audit.people import People
 from gatebook.audit.record import open_record
 from gatebook.audit.sight import Sight
@@ -52,6 +53,7 @@ OPENED_AT_ONCE = 100
 LOOK_SECONDS = 2.0
 """How long it is looked for the entries of one page, after which it is as short as it is by then."""
 ENTRIES_READ_AT_ONCE = 256
+COUNTED_AT_ONCE = 1_000
 POSITION_BYTES = 8
 TAG_BYTES = 16
 
@@ -64,10 +66,17 @@ class Page(msgspec.Struct, frozen=True):
     size: int
 
 
+class Begun(Entries, Protocol):
+    """A book that may have been pruned."""
+
+    @property
+    def first_index(self) -> int: ...  # noqa: D102  # of the first entry that it still has
+
+
 class Query:
     """Answers queries about one book. Methods may be called from any thread."""
 
-    def __init__(self, path: Path, book: Entries, people: People, origin: str) -> None:
+    def __init__(self, path: Path, book: Begun, people: People, origin: str) -> None:
         """Takes the path of an index that is written elsewhere (`Index.open`)."""
         self._looking = Looking(path)
         self._book = book
@@ -92,10 +101,10 @@ class Query:
         require_valid(request.filter)
         limit = _page_size(request.page_size)
         newest_first = _newest_first(request.order)
-        start, end = 0, size
+        start, end = (begins := self._book.first_index), size
         if request.page_token:
             position, size = self._position(request, caller)
-            start, end = (0, position) if newest_first else (position, size)
+            start, end = (begins, position) if newest_first else (max(begins, position), size)
         shown: list[audit_service_pb2.EntryRecord] = []
         room, opened, wanted = PAGE_BYTES_MAX, 0, limit + 1
         until = time.monotonic() + LOOK_SECONDS
@@ -142,11 +151,60 @@ class Query:
         wanted = audit_service_pb2.EntryFilter(decision_id=decision_id)
         require_valid(wanted)
         until = time.monotonic() + STATEMENT_SECONDS_MAX
-        places = self._places(wanted, (0, size), 1, newest_first=True, until=until) if decision_id else None
+        places = (
+            self._places(wanted, (self._book.first_index, size), 1, newest_first=True, until=until)
+            if decision_id
+            else None
+        )
         for record in self._records(places.rows if places else ()):
             if sight.sees(record):
                 return record
         raise EntryNotFoundError(f"there is no decision `{decision_id}` for you to see", decision_id=decision_id)
+
+    def concerning(self, pseudonyms: Iterable[bytes], size: int) -> int:
+        """Returns how many entries before `size` concern one of these people.
+
+        Raises:
+            BookUnavailableError: the index cannot be read, or does not cover the size.
+            DeadlineExceededError: it takes far too long.
+        """
+        words = [person_word(one) for one in pseudonyms]
+        count, start = 0, self._book.first_index
+        while words and start < size:
+            places = self._looking.places(
+                WHOEVER, words, (start, size), COUNTED_AT_ONCE, newest_first=False, until=_long_from_now()
+            )
+            count += len(places.rows)
+            start = size if places.whole else places.start
+        return count
+
+    def without_key(self, size: int, going_on: Callable[[], bool]) -> tuple[int, int | None]:
+        """Returns how many people in entries before `size` have neither a key nor an erasure, and the first entry.
+
+        Raises:
+            BookUnavailableError: the index or the store of people cannot be read.
+            DeadlineExceededError: it takes far too long.
+        """
+        missing, at = 0, -1
+        first: int | None = None
+        while going_on() and (rows := self._looking.words(at, COUNTED_AT_ONCE)):
+            at = rows[-1][0]
+            people = [word[1:] for _, word in rows if isinstance(word, bytes) and is_person_word(word)]
+            for pseudonym in self._people.forgotten.missing(people):
+                within = (self._book.first_index, size)
+                words = [person_word(pseudonym)]
+                places = self._looking.places(WHOEVER, words, within, 1, newest_first=False, until=_long_from_now())
+                for index, _ in places.rows:  # none where all entries that concerned them are pruned
+                    missing, first = missing + 1, index if first is None else min(first, index)
+        return missing, first
+
+    def first_since(self, since: int, size: int) -> int:
+        """Returns the index of the first entry before `size` that was not made before a time, or `size`.
+
+        Raises:
+            BookUnavailableError: the index cannot be read.
+        """
+        return max(self._looking.first_since(since, size), min(self._book.first_index, size))
 
     def _places(
         self, wanted: audit_service_pb2.EntryFilter, within: Range, limit: int, *, newest_first: bool, until: float
@@ -196,6 +254,10 @@ class Query:
         text = order + place + named + b"\n" + request.filter.SerializeToString(deterministic=True)
         tag = hmac.digest(self._people.page_token_key, text, hashlib.sha256)[:TAG_BYTES]
         return base64.urlsafe_b64encode(place + tag).decode()
+
+
+def _long_from_now() -> float:
+    return time.monotonic() + STATEMENT_SECONDS_MAX
 
 
 def _page_size(wanted: int) -> int:

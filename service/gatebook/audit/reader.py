@@ -186,6 +186,30 @@ class BookReader:
             request.page_token = page.next_page_token
             more = bool(page.next_page_token)
 
+    async def concerning(self, pseudonyms: Sequence[bytes]) -> int:
+        """Returns how many entries before the end of the book concern one of these people."""
+        size = (await self.fresh()).checkpoint.size
+        return await self._work(self._query.concerning, pseudonyms, size)
+
+    async def first_since(self, time: int, size: int) -> int:
+        """Returns the index of the first entry before `size` that was not made before a time, or `size`."""
+        return await self._work(self._query.first_since, time, size)
+
+    def forget_before(self, first_index: int) -> None:
+        """Has the index forget what is pruned, and waits for it. For a thread that may wait.
+
+        Raises:
+            BookUnavailableError: it has not yet.
+        """
+        self._clerking.forget_before(first_index)
+
+    async def without_key(self, size: int, going_on: Callable[[], bool]) -> tuple[int, int | None]:
+        """Returns how many people in entries before `size` have neither a key nor an erasure, and the first entry.
+
+        It may take long, so it takes no place of a reader's; it ends early where it is not to go on.
+        """
+        return await asyncio.to_thread(self._query.without_key, size, going_on)
+
     async def published_beyond(self, size: int, timeout_seconds: float) -> int:
         """Waits until more than `size` entries are published and indexed, or the time is over; returns how many are."""
         if self.indexed_size <= size:
@@ -201,6 +225,10 @@ class BookReader:
         """Computes a proof of the book on a thread."""
         return await self._work(prove, first, second)
 
+    async def leaf_hash(self, index: int) -> bytes:
+        """Returns the leaf hash of a published entry, be it pruned or not."""
+        return await self._work(self.book.leaf_hash, index)
+
     async def record(
         self,
         recorder: Recorder,
@@ -208,10 +236,11 @@ class BookReader:
         caller: str,
         *,
         records: Sequence[audit_service_pb2.EntryRecord] = (),
+        indexes: Sequence[int] = (),
         asked: audit_service_pb2.EntryFilter | None = None,
     ) -> None:
-        """Writes down a read, durably."""
-        indexes = [record.index for record in records]
+        """Writes down a read, durably: of these records, or of what stands at these indexes."""
+        indexes = indexes or [record.index for record in records]
         people = () if asked is None else await self._work(self._named, asked)
         event = ReadEvent(
             method=method,
@@ -246,7 +275,7 @@ def open_reader(data: Path, book: Book, people: People, witnesses: WitnessPolicy
         stack.callback(query.close)
 
         def begin() -> Begin:
-            return Begin(str(data), book.origin, book.signed.checkpoint.size)
+            return Begin(str(data), book.origin, book.signed.checkpoint.size, book.first_index)
 
         clerking = Clerking(begin, on_begun=query.close, on_grown=lambda: reader.tell_grown())  # noqa: PLW0108  # made below
         publisher = Publisher(book, write_tiles=clerking.write_tiles)

@@ -6,7 +6,8 @@ where one is gone the part stays closed and the rest of the record is there.
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+import msgspec
+from google.protobuf.message import DecodeError, Message
 
 from gatebook.audit.entry import decode
 from gatebook.audit.people import People
@@ -14,6 +15,28 @@ from gatebook.audit.sealing import open_sealed
 from gatebook.errors import BookCorruptError
 from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import audit_service_pb2, entry_pb2
+
+PERSONAL_IN_RECORD = (
+    "entry_bytes",
+    "request",
+    "row_json",
+    "filter_json",
+    "requested_by",
+    "approved_by",
+    "stated_reason",
+    "policy_text",
+)
+PERSONAL_IN_BODY = {
+    "decision": ("subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms", "trace_id"),
+    "read": ("subject_pseudonym",),
+    "policy": ("request_id_hash",),
+    "system": (),
+    "erasure": ("pseudonyms", "suppression", "requested_by_pseudonym", "approved_by_pseudonym"),
+    "retention": ("requested_by_pseudonym", "approved_by_pseudonym"),
+    "carried": ("entry_bytes",),
+}
+"""What names or links people, or could, by kind of body. A body that is not here is not shown at all."""
+NO_PERSON = ("spiffe://", "cn:")
 
 
 def open_record(index: int, entry_bytes: bytes, origin: str, people: People) -> audit_service_pb2.EntryRecord:
@@ -29,9 +52,53 @@ def open_record(index: int, entry_bytes: bytes, origin: str, people: People) -> 
     request = open_request(entry, index, origin, people)
     if request is not None:
         record.request.CopyFrom(request)
+    record.requested_by = _text(entry, entry_pb2.SEALED_FIELD_REQUESTED_BY, index, origin, people)
+    record.approved_by = _text(entry, entry_pb2.SEALED_FIELD_APPROVED_BY, index, origin, people)
+    record.stated_reason = _text(entry, entry_pb2.SEALED_FIELD_REASON, index, origin, people)
+    record.policy_text = _open_field(entry, entry_pb2.SEALED_FIELD_POLICY, index, origin, people) or b""
+    _say_what_is_closed(record, people)
     record.row_json = _open_field(entry, entry_pb2.SEALED_FIELD_ROW, index, origin, people) or b""
     record.filter_json = _open_field(entry, entry_pb2.SEALED_FIELD_FILTER, index, origin, people) or b""
     return record
+
+
+def _say_what_is_closed(record: audit_service_pb2.EntryRecord, people: People) -> None:
+    """Tells of the parts that stay closed whether somebody was erased, or a key is missing."""
+    for pseudonym in {one for sealed in record.entry.sealed for one in sealed.pseudonyms}:
+        if people.by_pseudonym(pseudonym) is None:
+            if people.forgotten.entry_of(pseudonym) is None and pseudonym not in people.forgotten.void:
+                record.key_missing = True
+            else:
+                record.erased = True
+
+
+def _text(
+    entry: entry_pb2.AuditEntry, field: entry_pb2.SealedField.ValueType, index: int, origin: str, people: People
+) -> str:
+    plaintext = _open_field(entry, field, index, origin, people)
+    return "" if plaintext is None else msgspec.json.decode(plaintext, type=str)
+
+
+def without_personal_data(record: audit_service_pb2.EntryRecord) -> audit_service_pb2.EntryRecord:
+    """Returns a record without what is or was personal: what stays is what was decided, by which rules, and when.
+
+    The exact bytes hold what is sealed, so they go too; the leaf hash stays, and with it the proof.
+    """
+    shown = audit_service_pb2.EntryRecord()
+    shown.CopyFrom(record)
+    _clear(shown, *PERSONAL_IN_RECORD)
+    _clear(shown.entry, "sealed", "salt")
+    caller = shown.entry.caller
+    if ":" in caller and not caller.startswith(NO_PERSON):
+        shown.entry.caller = caller.partition(":")[0]  # a token: its issuer stays, whoever it names goes
+    body = shown.entry.WhichOneof("body") or ""
+    _clear(getattr(shown.entry, body), *PERSONAL_IN_BODY[body])
+    return shown
+
+
+def _clear(message: Message, *names: str) -> None:
+    for name in names:
+        message.ClearField(name)
 
 
 def open_request(

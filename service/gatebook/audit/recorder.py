@@ -71,7 +71,7 @@ class Recorder:
         # A thread of its own, so that new people do not wait for whatever else the process does on threads.
         self._people_thread = ThreadPoolExecutor(1, thread_name_prefix="people")
         self._people_wanted: set[PersonId] = set()
-        self._tasks: set[asyncio.Task[Written]] = set()
+        self._tasks: set[asyncio.Task[list[Written]]] = set()
         self.decided: dict[tuple[str, Reason], int] = {}
         """How many decisions are in the book since the start, by policy set and reason."""
         self.together = Distribution(COUNTS)
@@ -97,8 +97,13 @@ class Recorder:
             LimitExceededError: one of them does not fit.
         """
         clear = [clear_of(one) for one in decided]
-        people = await self._people_with({person for one in clear for person in one.people})
-        await self._settle()
+        ids = {person for one in clear for person in one.people}
+        people: Mapping[PersonId, Person] = {}
+        erasures = -1
+        while erasures != self._people.erasures:  # else somebody may have been erased while this waited
+            erasures = self._people.erasures
+            people = await self._people_with(ids)
+            await self._settle()
         stamp = self._stamp(caller)
         origin = self._origin
         entries = [
@@ -112,6 +117,7 @@ class Recorder:
     async def record_read(self, event: ReadEvent, caller: str) -> Written:
         """Writes a read of the book."""
         await self._settle()
+        event = msgspec.structs.replace(event, people=self._people.current(event.people))
         stamp = self._stamp(caller)
         return (await self._append([encode_read(event, stamp, self._origin)], stamp))[0]
 
@@ -135,18 +141,45 @@ class Recorder:
 
         It is carried through also when the caller goes away: the link must follow the entry.
         """
-        return await self._carry_through(self._append_policy(event, caller))
+        return (await self.record_control([lambda stamp: encode_policy(event, stamp)], caller))[-1]
 
-    async def _append_policy(self, event: PolicyEvent, caller: str) -> Written:
+    async def record_control(
+        self,
+        encoders: Sequence[Callable[[Stamp], bytes]],
+        caller: str,
+        then: Callable[[Written], None] | None = None,
+    ) -> list[Written]:
+        """Writes control entries, each linked to the one before, and no other entry in between.
+
+        It is carried through also when the caller goes away: the link must follow the entry. `then` is told where the
+        last one stands, on a thread, and no entry is built until it has returned.
+        """
+        return await self._carry_through(self._append_control(encoders, caller, then))
+
+    async def people_with(self, ids: set[PersonId]) -> Mapping[PersonId, Person]:
+        """Returns the people with these ids, durably stored."""
+        return await self._people_with(ids)
+
+    async def _append_control(
+        self,
+        encoders: Sequence[Callable[[Stamp], bytes]],
+        caller: str,
+        then: Callable[[Written], None] | None,
+    ) -> list[Written]:
+        done: list[Written] = []
         async with self._policy_turn:
             self._settled.clear()
             try:
-                stamp = self._stamp(caller)
-                [written] = await self._append([encode_policy(event, stamp)], stamp)
-                self._control_link = written.index + 1
+                for encode in encoders:
+                    stamp = self._stamp(caller)
+                    [written] = await self._append([encode(stamp)], stamp)
+                    self._control_link = written.index + 1
+                    done.append(written)
+                if then is not None:
+                    await asyncio.get_running_loop().run_in_executor(self._people_thread, then, done[-1])
             finally:
                 self._settled.set()
-        return written
+        return done
 
     async def _append(self, entries: list[bytes], stamp: Stamp) -> list[Written]:
         began = time.perf_counter()
@@ -190,7 +223,7 @@ class Recorder:
                 people = await loop.run_in_executor(self._people_thread, self._people.ensure, wanted)
         return people
 
-    async def _carry_through(self, work: Coroutine[Any, Any, Written]) -> Written:
+    async def _carry_through(self, work: Coroutine[Any, Any, list[Written]]) -> list[Written]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -50,6 +50,13 @@ class TileFolder:
         """
         return self._read(ENTRIES, number, size)
 
+    def first_bundle(self, size: int) -> int:
+        """Returns the number of the first bundle that is there: those before it are pruned, or lost."""
+        number = 0
+        while number < size // TILE_WIDTH and not (self.path / Tile(ENTRIES, number).path).exists():
+            number += 1
+        return number
+
     def entries(self, start: int, end: int, size: int) -> list[bytes]:
         """Returns published entries, each checked against its leaf hash.
 

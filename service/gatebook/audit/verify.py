@@ -7,7 +7,8 @@ Owns the answer to "is this what was written?" for every byte of a `<data>/book`
 3. no file is missing, none is there that no size of the book has, and none has a byte too many;
 4. the book extends each remembered checkpoint, and holds every receipt's entry at its index;
 5. where witnesses are needed, enough of them cosigned its checkpoint, or one that it extends;
-6. where that is asked, entries keep the rules of entries (`verify_entries`).
+6. where that is asked, entries keep the rules of entries (`verify_entries`): among them that bundles which are missing
+   from the first one on were pruned, as an entry says. Their leaves are verified in any case.
 
 With `since`, a checkpoint up to which the book was verified before, entries that it covers are not read again: that
 the book extends it is shown as by any log, from the hashes at its right edge.
@@ -70,7 +71,9 @@ class Report:
     size: int
     root: bytes
     first_index: int
-    """The first entry that was read: 0, but with `since`."""
+    """The first entry that was looked for: 0, but with `since`."""
+    begins: int
+    """The first entry that is there: what is missing before it is pruned."""
     entry_bytes: int
     files: int
     entries: EntryReport | None
@@ -131,6 +134,8 @@ def verify_book(  # noqa: PLR0913  # each is a thing to check with, asked for ap
     unsigned, warnings = files.verify(), [] if seen else [NO_WITNESS]
     if tiles.first_index:
         warnings.append(_NOT_READ.format(tiles.first_index - 1, vouched_size))
+    if tiles.begins > tiles.first_index and meaning is None:
+        warnings.append(f"the entries before {tiles.begins} are not there, and whether one says why is not shown")
     if witnessed and (later := checkpoint.size - witnessed.seen.checkpoint.size):
         warnings.append(f"the last {later} entries are not yet witnessed: the key of the book alone vouches for them")
     promised = {index: leaf for index, leaf in promised.items() if index >= checkpoint.size}
@@ -147,6 +152,7 @@ def verify_book(  # noqa: PLR0913  # each is a thing to check with, asked for ap
         size=checkpoint.size,
         root=checkpoint.root,
         first_index=tiles.first_index,
+        begins=tiles.begins,
         entry_bytes=tiles.entry_bytes,
         files=files.files,
         entries=tiles.entry_report() if meaning is not None else None,

@@ -65,6 +65,8 @@ class Found(msgspec.Struct, frozen=True):
     root: bytes
     """The hash of its tile of level 1, where it is full."""
     part: EntryPart | None
+    begins: int = 0
+    """The first entry that is there: bundles before it are missing, as they are where a book was pruned."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -103,19 +105,26 @@ class RangeVerifier:
     def _verify(self, asked: Asked) -> Found:
         base = asked.number * RANGE_ENTRIES
         row = self._vouched(asked, (asked.start - base) // TILE_WIDTH)
-        entries = None
-        if self._meaning is not None:
-            entries = EntryVerifier(self._meaning.origin, self._people, asked.start)
+        entries: EntryVerifier | None = None
+        begins = asked.start
         promised = _by_bundle(asked.promised)
         edges: dict[int, tuple[bytes, ...]] = {}
         entry_bytes = 0
         for first in range(asked.start, asked.end, TILE_WIDTH):
-            bundle, leaves = self._bundle(first // TILE_WIDTH, min(asked.end - first, TILE_WIDTH))
+            width = min(asked.end - first, TILE_WIDTH)
+            if begins == first and width == TILE_WIDTH and self._is_missing(first // TILE_WIDTH):
+                bundle: list[bytes] = []
+                leaves = self._leaves(first // TILE_WIDTH)
+                begins = first + TILE_WIDTH
+            else:
+                bundle, leaves = self._bundle(first // TILE_WIDTH, width)
             for index in promised.get(first, ()):
                 if leaves[index - first] != asked.promised[index]:
                     raise VerificationError(f"entry {index} is not the one that its receipt promises", index)
             entry_bytes += sum(map(len, bundle))
-            if entries is not None:
+            if self._meaning is not None and bundle:
+                if entries is None:
+                    entries = EntryVerifier(self._meaning.origin, self._people, first, self._leaf_at)
                 entries.add(bundle)
             reached = [size for size in asked.sizes if first < size <= first + len(leaves)]
             edges |= {size: (*_all(row), *_all(leaves[: size - first])) for size in reached if size % TILE_WIDTH}
@@ -125,7 +134,20 @@ class RangeVerifier:
         if row:
             check_row(self._book, 1, asked.number, row)
         full = len(row) == TILE_WIDTH
-        return Found(entry_bytes, edges, hashes_root(row) if full else b"", entries.part() if entries else None)
+        part = entries.part() if entries else None
+        return Found(entry_bytes, edges, hashes_root(row) if full else b"", part, begins)
+
+    def _is_missing(self, number: int) -> bool:
+        """Tells whether a full bundle is not there: whether it may be, is for entries to say."""
+        return not (self._book / Tile(ENTRIES, number).path).exists()
+
+    def _leaves(self, number: int) -> list[bytes]:
+        tile, content = read_tile(self._book, Tile(0, number))
+        return split_tile(content, tile)
+
+    def _leaf_at(self, index: int) -> bytes:
+        """Returns the leaf hash of an entry before the one at hand that is not there any more."""
+        return self._leaves(index // TILE_WIDTH)[index % TILE_WIDTH]
 
     def _vouched(self, asked: Asked, width: int) -> list[bytes]:
         """Returns the hashes over what is not read: those of the tile, to be held against a root that is known."""

@@ -32,7 +32,7 @@ from gatebook.audit.verify_range import (
 )
 from gatebook.errors import BookUnavailableError, VerificationError
 from gatebook.tlog.merkle import EMPTY_ROOT, fold, maximal_subtrees
-from gatebook.tlog.tiles import TILE_WIDTH, Tile, hashes_root, levels, split_tile, subtree_in_tile, tile_count
+from gatebook.tlog.tiles import ENTRIES, TILE_WIDTH, Tile, hashes_root, levels, split_tile, subtree_in_tile, tile_count
 
 _FIRST_LEVEL = 2
 """The rows from here on are made here; those below belong to ranges."""
@@ -70,6 +70,8 @@ class TileVerifier:
         self.roots = {0: EMPTY_ROOT}
         """The root at each wanted size that is reached by what was read."""
         self.entry_bytes = 0
+        self.begins = self.first_index
+        """The first entry that is there: the bundles before it are missing, and an entry must say why."""
 
     def verify(self, progress: Callable[[int, int], None], jobs: int = 1) -> None:
         """Checks every bundle and tile that the size needs, in so many processes.
@@ -96,7 +98,7 @@ class TileVerifier:
         Raises:
             VerificationError: one breaks a rule; `index` is the first that does.
         """
-        return self._entries.report()
+        return self._entries.report(self.begins if self.begins > self.first_index else 0)
 
     def _ranges(self) -> Iterator[Asked]:
         start = self.first_index
@@ -140,6 +142,11 @@ class TileVerifier:
 
     def _take(self, asked: Asked, found: Found) -> None:
         self.entry_bytes += found.entry_bytes
+        if found.begins > asked.start:
+            if self.begins != asked.start:
+                path = Tile(ENTRIES, asked.start // TILE_WIDTH).path
+                raise VerificationError(f"`{path}` is missing", asked.start)
+            self.begins = found.begins
         if found.part is not None:
             self._entries.add(found.part)
         for size in asked.sizes:

@@ -81,6 +81,7 @@ class Wal:
         self._places = places
         self._spare: Segment | None = None
         self._retired: Path | None = None
+        self._anew = False  # whether the next group begins a segment
         self._hurried = False  # while the thread that appends waits for the spare
         self.space_taken = threading.Event()
         """Is set when the spare came into use, and another one is to be made soon."""
@@ -104,7 +105,7 @@ class Wal:
             BookFailedError: the header of the next segment could not be made durable.
         """
         current = self._segments[-1]
-        if current.end + needed <= current.size:
+        if current.end + needed <= current.size and not self._anew:
             return
         if self._bytes > self._limits.unpublished_bytes_max:
             raise OverloadedError("the write-ahead log is full: publishing does not keep up")
@@ -135,7 +136,24 @@ class Wal:
             raise BookFailedError(f"cannot begin a segment of the write-ahead log: {err.strerror}") from err
         with self._lock:
             self._segments.append(spare)
+        self._anew = False
         self.space_taken.set()
+
+    def begin_anew(self) -> None:
+        """Has the next group begin a segment, so that the one in use goes once it is published. Any thread may call."""
+        self._anew = True
+
+    def drop_retired(self) -> None:
+        """Removes the segment that was let go of and is kept for the next one, with all that was in it.
+
+        Raises:
+            OSError: it could not be removed.
+        """
+        with self._lock:
+            retired, self._retired = self._retired, None
+        if retired is not None:
+            self._files.remove(retired)
+            self._files.sync_directory(self._folder)
 
     def append(self, entries: Sequence[bytes], first_index: int, root_after: bytes) -> None:
         """Writes a group for which space is reserved, and makes it durable.

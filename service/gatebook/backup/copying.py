@@ -98,9 +98,11 @@ class Copying:
         self._note(target)
 
     def tiles(self, tail: Tail, progress: Callable[[int, int], None]) -> None:
-        """Copies the tiles and bundles of the checkpoint."""
+        """Copies the tiles and bundles of the checkpoint, but for the bundles that are pruned."""
         size = tail.signed.checkpoint.size
-        found, wanted = TileFolder(self.source.book), list(new_tiles(0, size))
+        found = TileFolder(self.source.book)
+        begins = found.first_bundle(size)
+        wanted = [tile for tile in new_tiles(0, size) if tile.level != ENTRIES or tile.number >= begins]
         for number, tile in enumerate(wanted, start=1):
             self._put(self.target.book / tile.path, _content(found, tile, size), 0o644, listed=False)
             progress(number, len(wanted))

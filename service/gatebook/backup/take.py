@@ -21,11 +21,15 @@ from pathlib import Path
 
 import msgspec
 
+from gatebook.audit.chain import control_chain
+from gatebook.audit.clerk import Published
+from gatebook.audit.control_state import control_state
 from gatebook.audit.files import Files
 from gatebook.audit.hold import require_released
 from gatebook.audit.opening import Layout
 from gatebook.audit.signing_elsewhere import BookKey, parse_book_key
-from gatebook.audit.verify import verify_book
+from gatebook.audit.tile_folder import TileFolder
+from gatebook.audit.verify import Report, verify_book
 from gatebook.backup.archive import write_archive
 from gatebook.backup.copying import Copying, is_first
 from gatebook.backup.tail import Tail
@@ -150,11 +154,24 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 def _verify(copy: Layout, key: BookKey, tail: Tail, progress: Callable[[int, int], None], *, keys: bool) -> None:
     report = verify_book(copy.book, key.verifier, wal=copy.wal, progress=progress)
+    if report.begins:
+        require_pruned(copy, report)
     if report.size + report.unsigned_entries != tail.size:
         found = report.size + report.unsigned_entries
         raise VerificationError(f"the copy ends at {found} and the book at {tail.size}", found)
     if keys and parse_book_key(copy.key.read_text(encoding="utf-8")).verifier != key.verifier:
         raise VerificationError("the signing key was exchanged while it was copied")
+
+
+def require_pruned(copy: Layout, report: Report) -> None:
+    """Requires that entries which are missing are pruned, as an entry says.
+
+    Raises:
+        VerificationError: none says so.
+    """
+    begins = control_state(control_chain(Published(TileFolder(copy.book), report.size))).first_index
+    if begins < report.begins:
+        raise VerificationError(f"entry {begins} is missing, and no retention entry says why", begins)
 
 
 def _require_revisions(data: Path) -> None:

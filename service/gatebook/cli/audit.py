@@ -11,6 +11,7 @@ from gatebook.cli.audit_checkpoint import checkpoint
 from gatebook.cli.audit_export import export, verify_export
 from gatebook.cli.audit_filter import filter_options, origin_option
 from gatebook.cli.audit_index import index, rebuild_index
+from gatebook.cli.audit_keep import erase, prune
 from gatebook.cli.audit_pages import NEWEST_FIRST, OLDEST_FIRST, json_line, pages
 from gatebook.cli.audit_text import COLUMNS, facts, row
 from gatebook.cli.audit_verify import verify
@@ -228,3 +229,5 @@ audit.add_command(verify)
 audit.add_command(verify_export)
 audit.add_command(verify_query)
 audit.add_command(checkpoint)
+audit.add_command(erase)
+audit.add_command(prune)

@@ -61,6 +61,7 @@ class Asked(msgspec.Struct, frozen=True):
 @click.option("--format", "form", type=click.Choice([JSON_LINES, PARQUET]), default=JSON_LINES, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file; of Parquet to this folder.")
 @click.option("--raw", is_flag=True, help="With the exact bytes of each entry (base64), which are what is proved.")
+@click.option("--without-personal-data", "bare", is_flag=True, help="JSON lines: without names, and what links people.")
 @click.option("--with-pseudonyms", is_flag=True, help="Parquet: with the pseudonyms of people.")
 @click.option("--with-personal-data", is_flag=True, help="Parquet: with names and what else is sealed, where it opens.")
 @click.option(
@@ -78,6 +79,7 @@ def export(  # noqa: PLR0913  # each is an option
     form: str,
     out: Path | None,
     raw: bool,
+    bare: bool,
     with_pseudonyms: bool,
     with_personal_data: bool,
     copy: Path | None,
@@ -94,6 +96,10 @@ def export(  # noqa: PLR0913  # each is an option
     gatebook audit export --kind decision --out decisions.jsonl
     gatebook audit export --format parquet --out lake/gatebook
     """  # noqa: D301  # click's own mark for a paragraph that keeps its lines
+    if bare and (raw or form == PARQUET):
+        raise click.UsageError(
+            "--without-personal-data goes with JSON lines, without --raw; Parquet has none of itself"
+        )
     if form == PARQUET:
         if out is None or wanted != pb.EntryFilter():
             raise click.UsageError("a Parquet export is of the whole book: name a folder with --out, and no filter")
@@ -104,10 +110,10 @@ def export(  # noqa: PLR0913  # each is an option
             "--with-pseudonyms, --with-personal-data, --from-copy and --vkey go with --format parquet"
         )
     else:
-        export_lines(wanted, out, origin, target, raw=raw)
+        export_lines(wanted, out, origin, target, raw=raw, bare=bare)
 
 
-def export_lines(wanted: pb.EntryFilter, out: Path | None, origin: str, target: str, *, raw: bool) -> None:
+def export_lines(wanted: pb.EntryFilter, out: Path | None, origin: str, target: str, *, raw: bool, bare: bool) -> None:
     """Writes JSON lines."""
     columns = (SpinnerColumn(), TextColumn("{task.completed} entries"), TimeElapsedColumn())
     with (
@@ -116,7 +122,7 @@ def export_lines(wanted: pb.EntryFilter, out: Path | None, origin: str, target: 
         channel(target) as opened,
     ):
         task = progress.add_task("", total=None)
-        for page in pages(AuditServiceStub(opened), wanted, OLDEST_FIRST, origin):
+        for page in pages(AuditServiceStub(opened), wanted, OLDEST_FIRST, origin, bare=bare):
             write_lines(file, page, raw=raw)
             progress.advance(task, len(page.entries))
 

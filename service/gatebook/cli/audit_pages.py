@@ -21,9 +21,11 @@ def pages(
     order: pb.EntryOrder.ValueType,
     origin: str,
     limit: int | None = None,
+    *,
+    bare: bool = False,
 ) -> Iterator[pb.ListEntriesResponse]:
-    """Yields pages until there are no more, or together they have `limit` entries."""
-    request = pb.ListEntriesRequest(filter=wanted, order=order, origin=origin)
+    """Yields pages until there are no more, or together they have `limit` entries; `bare` ones name nobody."""
+    request = pb.ListEntriesRequest(filter=wanted, order=order, origin=origin, without_personal_data=bare)
     count = 0
     while limit is None or count < limit:
         request.page_size = PAGE_SIZE_MAX if limit is None else min(PAGE_SIZE_MAX, limit - count)

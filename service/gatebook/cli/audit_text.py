@@ -9,6 +9,9 @@ from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 
 COLUMNS = ("index", "time (UTC)", "kind", "caller", "who", "what", "outcome")
 SEALED = "(sealed)"
+ERASED = " (erased)"
+NOT_REPLAYABLE = "NOT_REPLAYABLE"
+"""Is said of a decision that cannot be explained or decided again: what the rules read is gone."""
 DIGEST_SHOWN = 12
 
 
@@ -26,6 +29,12 @@ def row(record: audit_service_pb2.EntryRecord) -> tuple[str, ...]:
             what, outcome = entry.read.method, read(entry.read)
         case "system":
             what, outcome = system(entry.system)
+        case "erasure":
+            what, outcome = erasure(entry.erasure)
+        case "retention":
+            what, outcome = retention(entry.retention)
+        case "carried":
+            what = f"restates entry {entry.carried.index}"
         case _:
             pass
     return (str(record.index), time(entry), kind, entry.caller, who, what, outcome)
@@ -42,7 +51,7 @@ def who_asked(record: audit_service_pb2.EntryRecord) -> str:
     if record.HasField("request"):
         subject, actor = record.request.subject.id, record.request.actor.id
     else:
-        subject = pseudonym(decision.subject_pseudonym)
+        subject = pseudonym(decision.subject_pseudonym) + (ERASED if record.erased else "")
         actor = pseudonym(decision.actor_pseudonym) if decision.actor_pseudonym else ""
     return f"{subject} by {actor}" if actor else subject
 
@@ -116,6 +125,26 @@ def stated(succession: entry_pb2.Succession) -> str:
     return f": {succession.reason}" if succession.reason else ""
 
 
+def erasure(entry: entry_pb2.ErasureEntry) -> tuple[str, str]:
+    """Returns the step of an erasure."""
+    if entry.step == entry_pb2.ERASURE_STEP_COMPLETED:
+        return f"erasure of entry {entry.begun_index} completed", "the keys are in no file"
+    people = ", ".join(pseudonym(one) for one in entry.pseudonyms)
+    return f"erase {people or 'nobody in this book'}", f"{entry.entries_count} entries concerned"
+
+
+def retention(entry: entry_pb2.RetentionEntry) -> tuple[str, str]:
+    """Returns a retention policy, or the step of a pruning."""
+    policy = f"{entry.policy_hash.hex()[:DIGEST_SHOWN]}, {entry.keep_days} days, {len(entry.holds)} holds"
+    match entry.step:
+        case entry_pb2.RETENTION_STEP_POLICY:
+            return "retention policy in force", policy
+        case entry_pb2.RETENTION_STEP_COMPLETED:
+            return f"pruning of entry {entry.begun_index} completed", f"begins with {entry.first_index}"
+        case _:
+            return f"prune before entry {entry.first_index}", f"under entry {entry.policy_index}: {policy}"
+
+
 def facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, str]]:
     """Yields all that an entry says, name by name; what is sealed says so."""
     entry = record.entry
@@ -128,6 +157,16 @@ def facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, str]]:
         yield from decision_facts(record)
     if record.filter_json:
         yield "filter", record.filter_json.decode()
+    for name, content in (
+        ("requested by", record.requested_by),
+        ("approved by", record.approved_by),
+        ("stated reason", record.stated_reason),
+        ("policy", record.policy_text.decode("utf-8", "replace").strip()),
+    ):
+        if content:
+            yield name, content
+    if record.key_missing:
+        yield "missing", "a key that it needs no longer exists, and no erasure says why: run `gatebook audit verify`"
     if entry.control_link:
         yield "control state", f"as of entry {entry.control_link - 1}"
     for sealed in entry.sealed:
@@ -166,7 +205,8 @@ def request_facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, 
     """Yields what stood in the request, where it opens."""
     request = record.request
     if not record.HasField("request"):
-        yield "request", f"{SEALED}: a key that it needs no longer exists"
+        yield "request", f"{SEALED}: {'who was erased' if record.erased else 'a key that it needs no longer exists'}"
+        yield "replay", f"{NOT_REPLAYABLE}: what the rules read is gone"
     for name, content in (
         ("subject says", request.subject.properties_json),
         ("actor says", request.actor.properties_json),

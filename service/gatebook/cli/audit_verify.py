@@ -20,7 +20,7 @@ from gatebook.audit.verify_chain import Chain, Link, verify_chain
 from gatebook.audit.verify_copy import Copy
 from gatebook.audit.verify_entries import EntryReport
 from gatebook.cli.memory import Memory, memory_of, memory_options, policy_of, read_key_text, witness_options
-from gatebook.cli.output import COULD_NOT_ASK, NO, fail, json_option, stderr, stdout, told_time
+from gatebook.cli.output import COULD_NOT_ASK, NO, counted, fail, json_option, stderr, stdout, told_time
 from gatebook.errors import BookCorruptError, GatebookError, VerificationError
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt
@@ -177,6 +177,11 @@ def told_success(report: Report, chain: Chain, others: Sequence[str], *, as_json
             "files": report.files,
             "kinds": entries.kinds,
             "people": entries.people,
+            "erased": entries.erased,
+            "unfinished_erasures": entries.unfinished,
+            "begins": report.begins,
+            "pruned_by": entries.pruned_by,
+            "policy_hash": entries.policy_hash.hex(),
             "remembered_size": report.remembered_size,
             "witnessed_size": report.witnessed_size,
             "cosigned": {each.name: told_time(each.seconds) for each in report.cosigned},
@@ -238,6 +243,16 @@ def facts(report: Report, entries: EntryReport) -> Sequence[tuple[str, str]]:
     ]
     if report.first_index:
         found.append(("since", f"entry {report.first_index}: what is before it was verified by an earlier run"))
+    if entries.pruned_by:
+        policy = f"under the policy of entry {entries.policy_index}, SHA-256 {entries.policy_hash.hex()}"
+        told = f"the entries before {report.begins} are pruned, says entry {entries.pruned_by}, {policy}"
+        found.append(("begins", told))
+    if entries.erased:
+        found.append(("erased", f"{counted(entries.erased, 'pseudonym')}, as entries say"))
+    found += [
+        ("note", f"the erasure that entry {index} began is not completed: start the server, which completes it")
+        for index in entries.unfinished
+    ]
     if report.remembered_size:
         found.append(("continues", f"the remembered checkpoint of size {report.remembered_size}"))
     if report.cosigned:

@@ -167,6 +167,12 @@ class _Book(Collector):
         yield gauge("gatebook_indexed_entries", "Entries that the index covers", service.reader.indexed_size)
         begun = service.reader.clerks_begun
         yield counter("gatebook_clerks_begun", "Clerks that have begun, the first included", (), [((), begun)])
+        yield gauge(
+            "gatebook_book_first_entry", "The first entry that is kept: what is before is pruned", book.first_index
+        )
+        watch = service.keeping.watch
+        if watch.missing is not None:
+            yield gauge("gatebook_people_without_key", "People whose key is gone without an erasure", watch.missing)
         if (collector := service.reader.collector) is not None:
             witnessed = 0 if collector.witnessed is None else collector.witnessed.checkpoint.size
             yield gauge("gatebook_witnessed_entries", "Entries under the newest witnessed checkpoint", witnessed)

@@ -74,6 +74,8 @@ OPERATIONS: Final = (
     "GetCheckpoint",
     "GetInclusionProof",
     "GetConsistencyProof",
+    "EraseSubject",
+    "PruneEntries",
     "ServerReflection.ServerReflectionInfo",
     "Channelz.GetTopChannels",
     "Channelz.GetServers",

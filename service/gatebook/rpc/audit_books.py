@@ -28,6 +28,7 @@ from gatebook.errors import (
     GatebookError,
     InvalidPageTokenError,
     InvalidRequestError,
+    PersonNotFoundError,
 )
 from gatebook.rpc import decode
 from gatebook.rpc.edge import Call, Edge, ServicerContext
@@ -101,7 +102,8 @@ class AuditBooks(AuditServiceServicer):
             exhausted = not answer.next_page_token and len(told) == len(answer.entries)
             following[origin] = Bound(bound, covered, exhausted or (bound == 0 and not oldest_first))
         more = not all(following[origin].done for origin in self._stubs)
-        books = [pb.Book(origin=o, size=bound.size) for o, bound in following.items()]
+        begins = {o: answer.first_index for o, answer in zip(asked, answers, strict=True)}
+        books = [pb.Book(origin=o, size=bound.size, first_index=begins.get(o, 0)) for o, bound in following.items()]
         token = self._token(call, request, following) if more else ""
         return pb.ListEntriesResponse(entries=page, next_page_token=token, books=books)
 
@@ -120,7 +122,13 @@ class AuditBooks(AuditServiceServicer):
         self, request: pb.ListEntriesRequest, origin: str, bound: Bound | None, size: int
     ) -> pb.ListEntriesRequest:
         """Returns what one book is asked for: from where the page before left it."""
-        part = pb.ListEntriesRequest(filter=request.filter, page_size=size, order=request.order, origin=origin)
+        part = pb.ListEntriesRequest(
+            filter=request.filter,
+            page_size=size,
+            order=request.order,
+            origin=origin,
+            without_personal_data=request.without_personal_data,
+        )
         if bound is not None and request.order == pb.ENTRY_ORDER_OLDEST_FIRST:
             part.filter.start_index = bound.index
             part.filter.end_index = bound.size
@@ -230,6 +238,35 @@ class AuditBooks(AuditServiceServicer):
             return await self._prove(
                 call, request.origin, "GetConsistencyProof", request, pb.GetConsistencyProofResponse
             )
+        raise AssertionError  # the block above returns or aborts
+
+    async def EraseSubject(  # noqa: N802  # as above
+        self, request: pb.EraseSubjectRequest, context: ServicerContext
+    ) -> pb.EraseSubjectResponse:
+        """Erases a person in every book, or says what that would erase. What a book has done already it does again."""
+        async with self._edge.call("EraseSubject", context) as call:
+            asked = pb.EraseSubjectRequest()
+            asked.CopyFrom(request)
+            asked.validate_only = True
+            found = await self._erase(call, asked)
+            if request.validate_only:
+                return found
+            if not any(book.people_count for book in found.books):
+                raise PersonNotFoundError
+            return await self._erase(call, request)
+        raise AssertionError  # the block above returns or aborts
+
+    async def _erase(self, call: Call, request: pb.EraseSubjectRequest) -> pb.EraseSubjectResponse:
+        told = [await self._ask(call, o, "EraseSubject", request, pb.EraseSubjectResponse) for o in self._stubs]
+        return pb.EraseSubjectResponse(books=[book for answer in told for book in answer.books])
+
+    async def PruneEntries(  # noqa: N802  # as above
+        self, request: pb.PruneEntriesRequest, context: ServicerContext
+    ) -> pb.PruneEntriesResponse:
+        """Prunes every book, one after the other, or says what would go."""
+        async with self._edge.call("PruneEntries", context) as call:
+            told = [await self._ask(call, o, "PruneEntries", request, pb.PruneEntriesResponse) for o in self._stubs]
+            return pb.PruneEntriesResponse(books=[book for answer in told for book in answer.books])
         raise AssertionError  # the block above returns or aborts
 
     def _named(self, origin: str) -> str:

@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator
 
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.closed import ClosedBook
+from gatebook.audit.entry import from_timestamp
+from gatebook.audit.erasing import Order
+from gatebook.audit.keeping import Keeping
+from gatebook.audit.pruning import PruneOrder
 from gatebook.audit.reader import BookReader
+from gatebook.audit.record import without_personal_data
 from gatebook.audit.recorder import Recorder
 from gatebook.audit.sight import EVERYTHING, Sight
 from gatebook.errors import BookUnavailableError, EntryNotFoundError, InvalidRequestError
@@ -22,9 +27,13 @@ WAKE_SECONDS = 0.5
 class AuditServicer(AuditServiceServicer):
     """Reads the book; every read is itself an entry, written before it is answered."""
 
-    def __init__(self, reader: BookReader, recorder: Recorder, edge: Edge) -> None:
-        """Takes what reads, the pen of the book, and the rim of every call."""
+    def __init__(
+        self, reader: BookReader, recorder: Recorder, keeping: Keeping, edge: Edge, *, one_of_several: bool = False
+    ) -> None:
+        """Takes what reads, the pen, what erases and prunes, the rim, and whether others looked before."""
+        self._one_of_several = one_of_several
         self._reader = reader
+        self._keeping = keeping
         self._recorder = recorder
         self._edge = edge
 
@@ -38,7 +47,14 @@ class AuditServicer(AuditServiceServicer):
             book = self._reader.book
             size = book.signed.checkpoint.size
             return pb.ListBooksResponse(
-                books=[pb.Book(origin=book.origin, verifier_key=str(book.key.verifier), size=size)]
+                books=[
+                    pb.Book(
+                        origin=book.origin,
+                        verifier_key=str(book.key.verifier),
+                        size=size,
+                        first_index=book.first_index,
+                    )
+                ]
             )
         raise AssertionError  # the block above returns or aborts
 
@@ -79,8 +95,14 @@ class AuditServicer(AuditServiceServicer):
                 self._recorder, call.method, call.caller.id, records=page.records, asked=request.filter
             )
             call.tell(entries=len(page.records))
+            shown = page.records
+            if request.without_personal_data:
+                shown = tuple(without_personal_data(record) for record in shown)
             return pb.ListEntriesResponse(
-                entries=page.records, next_page_token=page.next_page_token, checkpoint_size=page.size
+                entries=shown,
+                next_page_token=page.next_page_token,
+                checkpoint_size=page.size,
+                first_index=self._reader.book.first_index,
             )
         raise AssertionError  # the block above returns or aborts
 
@@ -172,12 +194,12 @@ class AuditServicer(AuditServiceServicer):
                 signed = await self._reader.fresh()
             size = request.size or signed.checkpoint.size
             hashes = await self._reader.prove(self._reader.book.inclusion_proof, request.index, size)
-            record = await self._reader.entry(request.index, signed.checkpoint.size, EVERYTHING)
-            await self._reader.record(self._recorder, call.method, call.caller.id, records=[record])
+            leaf_hash = await self._reader.leaf_hash(request.index)
+            await self._reader.record(self._recorder, call.method, call.caller.id, indexes=[request.index])
             return pb.GetInclusionProofResponse(
                 index=request.index,
                 size=size,
-                leaf_hash=record.leaf_hash,
+                leaf_hash=leaf_hash,
                 hashes=hashes,
                 checkpoint=note_of(size, self._reader.witnessed, signed),
             )
@@ -217,6 +239,73 @@ class AuditServicer(AuditServiceServicer):
                 new_size=size,
                 hashes=hashes,
                 checkpoint=note_of(size, self._reader.witnessed, signed),
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def EraseSubject(  # noqa: N802  # as above
+        self, request: pb.EraseSubjectRequest, context: ServicerContext
+    ) -> pb.EraseSubjectResponse:
+        """Erases a person, or says what that would erase."""
+        async with self._edge.call("EraseSubject", context) as call:
+            order = Order(
+                subject_id=request.subject_id,
+                requested_by=request.requested_by,
+                approved_by=request.approved_by,
+                reason=request.reason,
+            )
+            if request.validate_only:
+                await self._reader.record(
+                    self._recorder, call.method, call.caller.id, asked=pb.EntryFilter(subject_id=request.subject_id)
+                )
+                found = await self._keeping.erasing.preview(order)
+            else:
+                found = await self._keeping.erasing.erase(order, call.caller.id, known=self._one_of_several)
+            call.tell(entries=found.entries)
+            return pb.EraseSubjectResponse(
+                books=[
+                    pb.Erased(
+                        origin=self._reader.book.origin,
+                        people_count=found.people,
+                        entries_count=found.entries,
+                        begun_index=found.begun_index,
+                        completed_index=found.completed_index,
+                    )
+                ]
+            )
+        raise AssertionError  # the block above returns or aborts
+
+    async def PruneEntries(  # noqa: N802  # as above
+        self, request: pb.PruneEntriesRequest, context: ServicerContext
+    ) -> pb.PruneEntriesResponse:
+        """Prunes the oldest entries, or says what would go."""
+        async with self._edge.call("PruneEntries", context) as call:
+            order = PruneOrder(
+                before=from_timestamp(request.before_time) if request.HasField("before_time") else None,
+                keep_days=request.keep_days,
+                policy=request.policy,
+                requested_by=request.requested_by,
+                approved_by=request.approved_by,
+                reason=request.reason,
+            )
+            pruning = self._keeping.pruning
+            if request.validate_only:
+                await self._reader.record(self._recorder, call.method, call.caller.id)
+                found = await pruning.preview(order)
+            else:
+                found = await pruning.prune(order, call.caller.id)
+            call.tell(entries=found.entries)
+            return pb.PruneEntriesResponse(
+                books=[
+                    pb.Pruned(
+                        origin=self._reader.book.origin,
+                        first_index=found.first_index,
+                        entries_count=found.entries,
+                        carried_count=found.carried,
+                        held=found.held,
+                        begun_index=found.begun_index,
+                        policy_index=found.policy_index,
+                    )
+                ]
             )
         raise AssertionError  # the block above returns or aborts
 

@@ -140,7 +140,12 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     receipts = Receipts(service.key, service.reader.prover, limits)
     checking = Checking(service.revisions, service.recorder, receipts, edge, limits)
     envoy = EnvoyServicer(service.revisions, service.recorder, receipts, edge, limits)
-    audit = AuditServicer(service.reader, service.recorder, edge) if team is None else team.audit(edge, config)
+    if team is None:
+        audit: audit_service_pb2_grpc.AuditServiceServicer = AuditServicer(
+            service.reader, service.recorder, service.keeping, edge
+        )
+    else:
+        audit = team.audit(edge, config)
     checks = Health(service, SERVICES)
     AccessServicer(checking, edge, limits).add_to(server)
     PlanServicer(service, receipts, edge, limits).add_to(server)

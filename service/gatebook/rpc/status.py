@@ -43,6 +43,9 @@ CODES: dict[str, grpc.StatusCode] = {
     "SIGNER_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
     "CONTROL_FEED_LOST": grpc.StatusCode.UNAVAILABLE,
+    "PERSON_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "ENTRY_PRUNED": grpc.StatusCode.NOT_FOUND,
+    "RETENTION_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 

@@ -76,7 +76,7 @@ def inner_server(service: Service, door: Door, config: Config, sockets: Path) ->
     ]
     server = grpc.aio.server(options=sizes)
     edge = InnerEdge(door)
-    audit = AuditServicer(service.reader, service.recorder, edge)
+    audit = AuditServicer(service.reader, service.recorder, service.keeping, edge, one_of_several=True)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     if not config.worker:
         receipts = Receipts(service.key, service.reader.prover, config.limits)

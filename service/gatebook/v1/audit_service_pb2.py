@@ -27,49 +27,61 @@ from gatebook.v1 import types_pb2 as gatebook_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgatebook/v1/audit_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/entry.proto\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x03\n\x0b\x45ntryFilter\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x13.gatebook.v1.Effect\x12\'\n\x06reason\x18\x07 \x01(\x0e\x32\x17.gatebook.v1.ReasonCode\x12\x10\n\x08revision\x18\x08 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\t \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\n \x01(\t\x12$\n\x04kind\x18\x0b \x01(\x0e\x32\x16.gatebook.v1.EntryKind\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstart_index\x18\x0e \x01(\x04\x12\x11\n\tend_index\x18\x0f \x01(\x04\"\xd0\x01\n\x0b\x45ntryRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ntry_bytes\x18\x03 \x01(\x0c\x12&\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x17.gatebook.v1.AuditEntry\x12+\n\x07request\x18\x05 \x01(\x0b\x32\x1a.gatebook.v1.SealedRequest\x12\x10\n\x08row_json\x18\x06 \x01(\x0c\x12\x13\n\x0b\x66ilter_json\x18\x07 \x01(\x0c\x12\x0e\n\x06origin\x18\x08 \x01(\t\"\x9d\x01\n\x12ListEntriesRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x05order\x18\x04 \x01(\x0e\x32\x17.gatebook.v1.EntryOrder\x12\x0e\n\x06origin\x18\x05 \x01(\t\"\x94\x01\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63heckpoint_size\x18\x03 \x01(\x04\x12 \n\x05\x62ooks\x18\x04 \x03(\x0b\x32\x11.gatebook.v1.Book\"U\n\x0fGetEntryRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06origin\x18\x03 \x01(\tB\n\n\x08selector\"<\n\x10GetEntryResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryRecord\"x\n\x12TailEntriesRequest\x12\x18\n\x0bstart_index\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x0e\n\x06origin\x18\x03 \x01(\tB\x0e\n\x0c_start_index\"i\n\x13TailEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0f\x63heckpoint_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"7\n\x14GetCheckpointRequest\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\x12\x0e\n\x06origin\x18\x02 \x01(\t\"m\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x1c\n\x14witnessed_checkpoint\x18\x04 \x01(\t\"G\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"o\n\x19GetInclusionProofResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"P\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"e\n\x1bGetConsistencyProofResponse\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\"\x12\n\x10ListBooksRequest\"5\n\x11ListBooksResponse\x12 \n\x05\x62ooks\x18\x01 \x03(\x0b\x32\x11.gatebook.v1.Book\":\n\x04\x42ook\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04*e\n\nEntryOrder\x12\x1b\n\x17\x45NTRY_ORDER_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NTRY_ORDER_NEWEST_FIRST\x10\x01\x12\x1c\n\x18\x45NTRY_ORDER_OLDEST_FIRST\x10\x02\x32\xfd\x04\n\x0c\x41uditService\x12R\n\x0bListEntries\x12\x1f.gatebook.v1.ListEntriesRequest\x1a .gatebook.v1.ListEntriesResponse\"\x00\x12I\n\x08GetEntry\x12\x1c.gatebook.v1.GetEntryRequest\x1a\x1d.gatebook.v1.GetEntryResponse\"\x00\x12T\n\x0bTailEntries\x12\x1f.gatebook.v1.TailEntriesRequest\x1a .gatebook.v1.TailEntriesResponse\"\x00\x30\x01\x12X\n\rGetCheckpoint\x12!.gatebook.v1.GetCheckpointRequest\x1a\".gatebook.v1.GetCheckpointResponse\"\x00\x12\x64\n\x11GetInclusionProof\x12%.gatebook.v1.GetInclusionProofRequest\x1a&.gatebook.v1.GetInclusionProofResponse\"\x00\x12j\n\x13GetConsistencyProof\x12\'.gatebook.v1.GetConsistencyProofRequest\x1a(.gatebook.v1.GetConsistencyProofResponse\"\x00\x12L\n\tListBooks\x12\x1d.gatebook.v1.ListBooksRequest\x1a\x1e.gatebook.v1.ListBooksResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgatebook/v1/audit_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/entry.proto\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x03\n\x0b\x45ntryFilter\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x13\n\x0bresource_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x06 \x01(\x0e\x32\x13.gatebook.v1.Effect\x12\'\n\x06reason\x18\x07 \x01(\x0e\x32\x17.gatebook.v1.ReasonCode\x12\x10\n\x08revision\x18\x08 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\t \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\n \x01(\t\x12$\n\x04kind\x18\x0b \x01(\x0e\x32\x16.gatebook.v1.EntryKind\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstart_index\x18\x0e \x01(\x04\x12\x11\n\tend_index\x18\x0f \x01(\x04\"\xcc\x02\n\x0b\x45ntryRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x13\n\x0b\x65ntry_bytes\x18\x03 \x01(\x0c\x12&\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x17.gatebook.v1.AuditEntry\x12+\n\x07request\x18\x05 \x01(\x0b\x32\x1a.gatebook.v1.SealedRequest\x12\x10\n\x08row_json\x18\x06 \x01(\x0c\x12\x13\n\x0b\x66ilter_json\x18\x07 \x01(\x0c\x12\x0e\n\x06origin\x18\x08 \x01(\t\x12\x0e\n\x06\x65rased\x18\t \x01(\x08\x12\x13\n\x0bkey_missing\x18\n \x01(\x08\x12\x14\n\x0crequested_by\x18\x0b \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x0c \x01(\t\x12\x15\n\rstated_reason\x18\r \x01(\t\x12\x13\n\x0bpolicy_text\x18\x0e \x01(\x0c\"\xbc\x01\n\x12ListEntriesRequest\x12(\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12&\n\x05order\x18\x04 \x01(\x0e\x32\x17.gatebook.v1.EntryOrder\x12\x0e\n\x06origin\x18\x05 \x01(\t\x12\x1d\n\x15without_personal_data\x18\x06 \x01(\x08\"\xa9\x01\n\x13ListEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0f\x63heckpoint_size\x18\x03 \x01(\x04\x12 \n\x05\x62ooks\x18\x04 \x03(\x0b\x32\x11.gatebook.v1.Book\x12\x13\n\x0b\x66irst_index\x18\x05 \x01(\x04\"U\n\x0fGetEntryRequest\x12\x0f\n\x05index\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x0e\n\x06origin\x18\x03 \x01(\tB\n\n\x08selector\"<\n\x10GetEntryResponse\x12(\n\x06record\x18\x01 \x01(\x0b\x32\x18.gatebook.v1.EntryRecord\"x\n\x12TailEntriesRequest\x12\x18\n\x0bstart_index\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.gatebook.v1.EntryFilter\x12\x0e\n\x06origin\x18\x03 \x01(\tB\x0e\n\x0c_start_index\"i\n\x13TailEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.EntryRecord\x12\x17\n\x0f\x63heckpoint_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"7\n\x14GetCheckpointRequest\x12\x0f\n\x07refresh\x18\x01 \x01(\x08\x12\x0e\n\x06origin\x18\x02 \x01(\t\"m\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x1c\n\x14witnessed_checkpoint\x18\x04 \x01(\t\"G\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"o\n\x19GetInclusionProofResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x11\n\tleaf_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06hashes\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"P\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"e\n\x1bGetConsistencyProofResponse\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\"\x12\n\x10ListBooksRequest\"5\n\x11ListBooksResponse\x12 \n\x05\x62ooks\x18\x01 \x03(\x0b\x32\x11.gatebook.v1.Book\"O\n\x04\x42ook\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x04 \x01(\x04\"{\n\x13\x45raseSubjectRequest\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0crequested_by\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\":\n\x14\x45raseSubjectResponse\x12\"\n\x05\x62ooks\x18\x01 \x03(\x0b\x32\x13.gatebook.v1.Erased\"s\n\x06\x45rased\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x14\n\x0cpeople_count\x18\x02 \x01(\x05\x12\x15\n\rentries_count\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x65gun_index\x18\x04 \x01(\x04\x12\x17\n\x0f\x63ompleted_index\x18\x05 \x01(\x04\"\xcb\x01\n\x13PruneEntriesRequest\x12\x31\n\x0b\x62\x65\x66ore_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x13\n\tkeep_days\x18\x02 \x01(\x05H\x00\x12\x0e\n\x06policy\x18\x03 \x01(\x0c\x12\x14\n\x0crequested_by\x18\x04 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x42\n\n\x08selector\":\n\x14PruneEntriesResponse\x12\"\n\x05\x62ooks\x18\x01 \x03(\x0b\x32\x13.gatebook.v1.Pruned\"\x94\x01\n\x06Pruned\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_index\x18\x02 \x01(\x04\x12\x15\n\rentries_count\x18\x03 \x01(\x04\x12\x15\n\rcarried_count\x18\x04 \x01(\x05\x12\x0c\n\x04held\x18\x05 \x01(\x08\x12\x13\n\x0b\x62\x65gun_index\x18\x06 \x01(\x04\x12\x14\n\x0cpolicy_index\x18\x07 \x01(\x04*e\n\nEntryOrder\x12\x1b\n\x17\x45NTRY_ORDER_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45NTRY_ORDER_NEWEST_FIRST\x10\x01\x12\x1c\n\x18\x45NTRY_ORDER_OLDEST_FIRST\x10\x02\x32\xab\x06\n\x0c\x41uditService\x12R\n\x0bListEntries\x12\x1f.gatebook.v1.ListEntriesRequest\x1a .gatebook.v1.ListEntriesResponse\"\x00\x12I\n\x08GetEntry\x12\x1c.gatebook.v1.GetEntryRequest\x1a\x1d.gatebook.v1.GetEntryResponse\"\x00\x12T\n\x0bTailEntries\x12\x1f.gatebook.v1.TailEntriesRequest\x1a .gatebook.v1.TailEntriesResponse\"\x00\x30\x01\x12X\n\rGetCheckpoint\x12!.gatebook.v1.GetCheckpointRequest\x1a\".gatebook.v1.GetCheckpointResponse\"\x00\x12\x64\n\x11GetInclusionProof\x12%.gatebook.v1.GetInclusionProofRequest\x1a&.gatebook.v1.GetInclusionProofResponse\"\x00\x12j\n\x13GetConsistencyProof\x12\'.gatebook.v1.GetConsistencyProofRequest\x1a(.gatebook.v1.GetConsistencyProofResponse\"\x00\x12L\n\tListBooks\x12\x1d.gatebook.v1.ListBooksRequest\x1a\x1e.gatebook.v1.ListBooksResponse\"\x00\x12U\n\x0c\x45raseSubject\x12 .gatebook.v1.EraseSubjectRequest\x1a!.gatebook.v1.EraseSubjectResponse\"\x00\x12U\n\x0cPruneEntries\x12 .gatebook.v1.PruneEntriesRequest\x1a!.gatebook.v1.PruneEntriesResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gatebook.v1.audit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRYORDER']._serialized_start=2116
-  _globals['_ENTRYORDER']._serialized_end=2217
+  _globals['_ENTRYORDER']._serialized_start=3032
+  _globals['_ENTRYORDER']._serialized_end=3133
   _globals['_ENTRYFILTER']._serialized_start=132
   _globals['_ENTRYFILTER']._serialized_end=540
   _globals['_ENTRYRECORD']._serialized_start=543
-  _globals['_ENTRYRECORD']._serialized_end=751
-  _globals['_LISTENTRIESREQUEST']._serialized_start=754
-  _globals['_LISTENTRIESREQUEST']._serialized_end=911
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=914
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=1062
-  _globals['_GETENTRYREQUEST']._serialized_start=1064
-  _globals['_GETENTRYREQUEST']._serialized_end=1149
-  _globals['_GETENTRYRESPONSE']._serialized_start=1151
-  _globals['_GETENTRYRESPONSE']._serialized_end=1211
-  _globals['_TAILENTRIESREQUEST']._serialized_start=1213
-  _globals['_TAILENTRIESREQUEST']._serialized_end=1333
-  _globals['_TAILENTRIESRESPONSE']._serialized_start=1335
-  _globals['_TAILENTRIESRESPONSE']._serialized_end=1440
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1442
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1497
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1499
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1608
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=1610
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=1681
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=1683
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=1794
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=1796
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=1876
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=1878
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=1979
-  _globals['_LISTBOOKSREQUEST']._serialized_start=1981
-  _globals['_LISTBOOKSREQUEST']._serialized_end=1999
-  _globals['_LISTBOOKSRESPONSE']._serialized_start=2001
-  _globals['_LISTBOOKSRESPONSE']._serialized_end=2054
-  _globals['_BOOK']._serialized_start=2056
-  _globals['_BOOK']._serialized_end=2114
-  _globals['_AUDITSERVICE']._serialized_start=2220
-  _globals['_AUDITSERVICE']._serialized_end=2857
+  _globals['_ENTRYRECORD']._serialized_end=875
+  _globals['_LISTENTRIESREQUEST']._serialized_start=878
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1066
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1069
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1238
+  _globals['_GETENTRYREQUEST']._serialized_start=1240
+  _globals['_GETENTRYREQUEST']._serialized_end=1325
+  _globals['_GETENTRYRESPONSE']._serialized_start=1327
+  _globals['_GETENTRYRESPONSE']._serialized_end=1387
+  _globals['_TAILENTRIESREQUEST']._serialized_start=1389
+  _globals['_TAILENTRIESREQUEST']._serialized_end=1509
+  _globals['_TAILENTRIESRESPONSE']._serialized_start=1511
+  _globals['_TAILENTRIESRESPONSE']._serialized_end=1616
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1618
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1673
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1675
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1784
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=1786
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=1857
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=1859
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=1970
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=1972
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=2052
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=2054
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=2155
+  _globals['_LISTBOOKSREQUEST']._serialized_start=2157
+  _globals['_LISTBOOKSREQUEST']._serialized_end=2175
+  _globals['_LISTBOOKSRESPONSE']._serialized_start=2177
+  _globals['_LISTBOOKSRESPONSE']._serialized_end=2230
+  _globals['_BOOK']._serialized_start=2232
+  _globals['_BOOK']._serialized_end=2311
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=2313
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=2436
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=2438
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=2496
+  _globals['_ERASED']._serialized_start=2498
+  _globals['_ERASED']._serialized_end=2613
+  _globals['_PRUNEENTRIESREQUEST']._serialized_start=2616
+  _globals['_PRUNEENTRIESREQUEST']._serialized_end=2819
+  _globals['_PRUNEENTRIESRESPONSE']._serialized_start=2821
+  _globals['_PRUNEENTRIESRESPONSE']._serialized_end=2879
+  _globals['_PRUNED']._serialized_start=2882
+  _globals['_PRUNED']._serialized_end=3030
+  _globals['_AUDITSERVICE']._serialized_start=3136
+  _globals['_AUDITSERVICE']._serialized_end=3947
 # @@protoc_insertion_point(module_scope)

@@ -68,7 +68,9 @@ class EntryFilter(_message.Message):
     START_INDEX_FIELD_NUMBER: _builtins.int
     END_INDEX_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
-    """The subject, or the actor, of a decision."""
+    """A person whom the entry concerns: subject, actor or data subject of a decision, whom a read or a search named, who
+    asked for or approved an erasure or pruning.
+    """
     resource_id: _builtins.str
     """The resource of a decision, as the policy set knows it."""
     column: _builtins.str
@@ -142,6 +144,12 @@ class EntryRecord(_message.Message):
     ROW_JSON_FIELD_NUMBER: _builtins.int
     FILTER_JSON_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    KEY_MISSING_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    STATED_REASON_FIELD_NUMBER: _builtins.int
+    POLICY_TEXT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """The index, from 0."""
     leaf_hash: _builtins.bytes
@@ -154,6 +162,18 @@ class EntryRecord(_message.Message):
     """The filter of a read of the book, as one JSON object."""
     origin: _builtins.str
     """The origin of the book."""
+    erased: _builtins.bool
+    """Whether a part stays closed because a person was erased: what was decided cannot be explained or replayed any more."""
+    key_missing: _builtins.bool
+    """Whether a part stays closed and no erasure says why: a key is missing."""
+    requested_by: _builtins.str
+    """Who asked for an erasure or for pruning."""
+    approved_by: _builtins.str
+    """Who approved it."""
+    stated_reason: _builtins.str
+    """Why."""
+    policy_text: _builtins.bytes
+    """The text of a retention policy."""
     @_builtins.property
     def entry(self) -> _entry_pb2.AuditEntry:
         """The same, parsed."""
@@ -173,10 +193,16 @@ class EntryRecord(_message.Message):
         row_json: _builtins.bytes = ...,
         filter_json: _builtins.bytes = ...,
         origin: _builtins.str = ...,
+        erased: _builtins.bool = ...,
+        key_missing: _builtins.bool = ...,
+        requested_by: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
+        stated_reason: _builtins.str = ...,
+        policy_text: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "entry_bytes", b"entry_bytes", "filter_json", b"filter_json", "index", b"index", "leaf_hash", b"leaf_hash", "origin", b"origin", "request", b"request", "row_json", b"row_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "entry", b"entry", "entry_bytes", b"entry_bytes", "erased", b"erased", "filter_json", b"filter_json", "index", b"index", "key_missing", b"key_missing", "leaf_hash", b"leaf_hash", "origin", b"origin", "policy_text", b"policy_text", "request", b"request", "requested_by", b"requested_by", "row_json", b"row_json", "stated_reason", b"stated_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,6 +219,7 @@ class ListEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    WITHOUT_PERSONAL_DATA_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many; 0 means 50, at most 1,000."""
     page_token: _builtins.str
@@ -201,6 +228,8 @@ class ListEntriesRequest(_message.Message):
     """Which way."""
     origin: _builtins.str
     """The book, by its origin. Empty means the only one; where there are several, all of them, merged by time."""
+    without_personal_data: _builtins.bool
+    """Leave out everything personal: what was sealed, pseudonyms, exact bytes, and the caller where a token named it."""
     @_builtins.property
     def filter(self) -> Global___EntryFilter:
         """Which entries."""
@@ -213,10 +242,11 @@ class ListEntriesRequest(_message.Message):
         page_token: _builtins.str = ...,
         order: Global___EntryOrder.ValueType = ...,
         origin: _builtins.str = ...,
+        without_personal_data: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "origin", b"origin", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "origin", b"origin", "page_size", b"page_size", "page_token", b"page_token", "without_personal_data", b"without_personal_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,10 +262,13 @@ class ListEntriesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SIZE_FIELD_NUMBER: _builtins.int
     BOOKS_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The token of the next page; empty when there is none."""
     checkpoint_size: _builtins.int
     """The size of the published checkpoint that the answer covers."""
+    first_index: _builtins.int
+    """The index of the first entry that the book still has: entries before it were pruned."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryRecord]:
         """The entries."""
@@ -251,10 +284,11 @@ class ListEntriesResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         checkpoint_size: _builtins.int = ...,
         books: _abc.Iterable[Global___Book] | None = ...,
+        first_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "checkpoint_size", b"checkpoint_size", "entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "checkpoint_size", b"checkpoint_size", "entries", b"entries", "first_index", b"first_index", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -630,23 +664,247 @@ class Book(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """Its origin."""
     verifier_key: _builtins.str
     """Its verifier key, in C2SP form."""
     size: _builtins.int
     """The size in its newest signed checkpoint."""
+    first_index: _builtins.int
+    """The index of its first entry: those before it were pruned."""
     def __init__(
         self,
         *,
         origin: _builtins.str = ...,
         verifier_key: _builtins.str = ...,
         size: _builtins.int = ...,
+        first_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "size", b"size", "verifier_key", b"verifier_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_index", b"first_index", "origin", b"origin", "size", b"size", "verifier_key", b"verifier_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Book: _TypeAlias = Book  # noqa: Y015
+
+@_typing.final
+class EraseSubjectRequest(_message.Message):
+    """Asks for the erasure of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    subject_id: _builtins.str
+    """The id of the person, of whatever type: 1 to 512 bytes."""
+    requested_by: _builtins.str
+    """The id of who asks for it: another person."""
+    approved_by: _builtins.str
+    """The id of who approved it: a third person."""
+    reason: _builtins.str
+    """Why, in 1 to 512 bytes: a reference such as a ticket number. It must not name the person, and is not erased."""
+    validate_only: _builtins.bool
+    """Only say what would be erased."""
+    def __init__(
+        self,
+        *,
+        subject_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "reason", b"reason", "requested_by", b"requested_by", "subject_id", b"subject_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectRequest: _TypeAlias = EraseSubjectRequest  # noqa: Y015
+
+@_typing.final
+class EraseSubjectResponse(_message.Message):
+    """Tells what was erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def books(self) -> _containers.RepeatedCompositeFieldContainer[Global___Erased]:
+        """Each book, that of the first worker first."""
+
+    def __init__(
+        self,
+        *,
+        books: _abc.Iterable[Global___Erased] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
+
+@_typing.final
+class Erased(_message.Message):
+    """What was erased in one book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PEOPLE_COUNT_FIELD_NUMBER: _builtins.int
+    ENTRIES_COUNT_FIELD_NUMBER: _builtins.int
+    BEGUN_INDEX_FIELD_NUMBER: _builtins.int
+    COMPLETED_INDEX_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """The origin of the book."""
+    people_count: _builtins.int
+    """The number of pseudonyms whose keys are gone."""
+    entries_count: _builtins.int
+    """The number of entries of the book that concern the person."""
+    begun_index: _builtins.int
+    """The index of the entry that says so; 0 with `validate_only`."""
+    completed_index: _builtins.int
+    """The index of the entry that says that the keys are in no file any more; 0 with `validate_only`."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        people_count: _builtins.int = ...,
+        entries_count: _builtins.int = ...,
+        begun_index: _builtins.int = ...,
+        completed_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_index", b"begun_index", "completed_index", b"completed_index", "entries_count", b"entries_count", "origin", b"origin", "people_count", b"people_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Erased: _TypeAlias = Erased  # noqa: Y015
+
+@_typing.final
+class PruneEntriesRequest(_message.Message):
+    """Asks for the oldest entries to be pruned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    KEEP_DAYS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    keep_days: _builtins.int
+    """Than so many days."""
+    policy: _builtins.bytes
+    """The text of the written policy, at most 16 KiB of TOML."""
+    requested_by: _builtins.str
+    """The id of who asks for it."""
+    approved_by: _builtins.str
+    """The id of who approved it: another person."""
+    reason: _builtins.str
+    """Why, in 1 to 512 bytes."""
+    validate_only: _builtins.bool
+    """Only say what would go."""
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp:
+        """Than this time."""
+
+    def __init__(
+        self,
+        *,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
+        keep_days: _builtins.int = ...,
+        policy: _builtins.bytes = ...,
+        requested_by: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "keep_days", b"keep_days", "selector", b"selector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "before_time", b"before_time", "keep_days", b"keep_days", "policy", b"policy", "reason", b"reason", "requested_by", b"requested_by", "selector", b"selector", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["before_time", "keep_days"]  # noqa: Y015
+    _WhichOneofArgType_selector: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selector) -> _WhichOneofReturnType_selector | None: ...
+
+Global___PruneEntriesRequest: _TypeAlias = PruneEntriesRequest  # noqa: Y015
+
+@_typing.final
+class PruneEntriesResponse(_message.Message):
+    """Tells what was pruned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def books(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pruned]:
+        """Each book, that of the first worker first."""
+
+    def __init__(
+        self,
+        *,
+        books: _abc.Iterable[Global___Pruned] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneEntriesResponse: _TypeAlias = PruneEntriesResponse  # noqa: Y015
+
+@_typing.final
+class Pruned(_message.Message):
+    """What was pruned in one book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    ENTRIES_COUNT_FIELD_NUMBER: _builtins.int
+    CARRIED_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    BEGUN_INDEX_FIELD_NUMBER: _builtins.int
+    POLICY_INDEX_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """The origin of the book."""
+    first_index: _builtins.int
+    """The index at which the book begins now."""
+    entries_count: _builtins.int
+    """How many entries are gone that were there before."""
+    carried_count: _builtins.int
+    """How many control entries were carried forward."""
+    held: _builtins.bool
+    """Whether a hold of the policy kept entries that are old enough."""
+    begun_index: _builtins.int
+    """The index of the entry that says so; 0 where nothing went."""
+    policy_index: _builtins.int
+    """The index of the entry of the policy; 0 where nothing went."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        first_index: _builtins.int = ...,
+        entries_count: _builtins.int = ...,
+        carried_count: _builtins.int = ...,
+        held: _builtins.bool = ...,
+        begun_index: _builtins.int = ...,
+        policy_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_index", b"begun_index", "carried_count", b"carried_count", "entries_count", b"entries_count", "first_index", b"first_index", "held", b"held", "origin", b"origin", "policy_index", b"policy_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pruned: _TypeAlias = Pruned  # noqa: Y015

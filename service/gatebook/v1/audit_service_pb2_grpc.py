@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub(object):
-    """Reads the book. Every read is itself an entry.
+    """Reads the book, and keeps it. Every call is itself an entry.
     """
 
     def __init__(self, channel):
@@ -70,10 +70,20 @@ class AuditServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksResponse.FromString,
                 _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/gatebook.v1.AuditService/EraseSubject',
+                request_serializer=gatebook_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+        self.PruneEntries = channel.unary_unary(
+                '/gatebook.v1.AuditService/PruneEntries',
+                request_serializer=gatebook_dot_v1_dot_audit__service__pb2.PruneEntriesRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_audit__service__pb2.PruneEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
-    """Reads the book. Every read is itself an entry.
+    """Reads the book, and keeps it. Every call is itself an entry.
     """
 
     def ListEntries(self, request, context):
@@ -125,6 +135,21 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSubject(self, request, context):
+        """Erases a person in every book of the service: deletes the keys under which what is personal is sealed. Entries, order
+        and proofs stay as they are. The erasure is an entry in each book.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneEntries(self, request, context):
+        """Prunes the oldest entries of every book of the service under a written policy, which is an entry itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +188,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     request_deserializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_audit__service__pb2.ListBooksResponse.SerializeToString,
             ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=gatebook_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'PruneEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneEntries,
+                    request_deserializer=gatebook_dot_v1_dot_audit__service__pb2.PruneEntriesRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_audit__service__pb2.PruneEntriesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gatebook.v1.AuditService', rpc_method_handlers)
@@ -172,7 +207,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService(object):
-    """Reads the book. Every read is itself an entry.
+    """Reads the book, and keeps it. Every call is itself an entry.
     """
 
     @staticmethod
@@ -354,6 +389,60 @@ class AuditService(object):
             '/gatebook.v1.AuditService/ListBooks',
             gatebook_dot_v1_dot_audit__service__pb2.ListBooksRequest.SerializeToString,
             gatebook_dot_v1_dot_audit__service__pb2.ListBooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AuditService/EraseSubject',
+            gatebook_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.SerializeToString,
+            gatebook_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AuditService/PruneEntries',
+            gatebook_dot_v1_dot_audit__service__pb2.PruneEntriesRequest.SerializeToString,
+            gatebook_dot_v1_dot_audit__service__pb2.PruneEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """Reads the book. Every read is itself an entry."""
+    """Reads the book, and keeps it. Every call is itself an entry."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -47,10 +47,16 @@ class AuditServiceStub:
     """Proves that the tree of one size is a prefix of that of another (RFC 9162 section 2.1.4)."""
     ListBooks: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListBooksRequest, _audit_service_pb2.ListBooksResponse]
     """Names the books of the service: one, or one for each of its workers."""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.EraseSubjectRequest, _audit_service_pb2.EraseSubjectResponse]
+    """Erases a person in every book of the service: deletes the keys under which what is personal is sealed. Entries, order
+    and proofs stay as they are. The erasure is an entry in each book.
+    """
+    PruneEntries: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.PruneEntriesRequest, _audit_service_pb2.PruneEntriesResponse]
+    """Prunes the oldest entries of every book of the service under a written policy, which is an entry itself."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """Reads the book. Every read is itself an entry."""
+    """Reads the book, and keeps it. Every call is itself an entry."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListEntries: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListEntriesRequest, _audit_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
@@ -67,9 +73,15 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Proves that the tree of one size is a prefix of that of another (RFC 9162 section 2.1.4)."""
     ListBooks: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListBooksRequest, _audit_service_pb2.ListBooksResponse]  # type: ignore[assignment]
     """Names the books of the service: one, or one for each of its workers."""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.EraseSubjectRequest, _audit_service_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Erases a person in every book of the service: deletes the keys under which what is personal is sealed. Entries, order
+    and proofs stay as they are. The erasure is an entry in each book.
+    """
+    PruneEntries: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.PruneEntriesRequest, _audit_service_pb2.PruneEntriesResponse]  # type: ignore[assignment]
+    """Prunes the oldest entries of every book of the service under a written policy, which is an entry itself."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads the book. Every read is itself an entry."""
+    """Reads the book, and keeps it. Every call is itself an entry."""
 
     @_abc_1.abstractmethod
     def ListEntries(
@@ -126,5 +138,23 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListBooksResponse, _abc.Awaitable[_audit_service_pb2.ListBooksResponse]]:
         """Names the books of the service: one, or one for each of its workers."""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _audit_service_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.EraseSubjectResponse, _abc.Awaitable[_audit_service_pb2.EraseSubjectResponse]]:
+        """Erases a person in every book of the service: deletes the keys under which what is personal is sealed. Entries, order
+        and proofs stay as they are. The erasure is an entry in each book.
+        """
+
+    @_abc_1.abstractmethod
+    def PruneEntries(
+        self,
+        request: _audit_service_pb2.PruneEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.PruneEntriesResponse, _abc.Awaitable[_audit_service_pb2.PruneEntriesResponse]]:
+        """Prunes the oldest entries of every book of the service under a written policy, which is an entry itself."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

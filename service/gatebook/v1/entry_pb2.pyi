@@ -34,7 +34,7 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_POLICY: _EntryKind.ValueType  # 2
     """A step in the life of a policy set or directory."""
     ENTRY_KIND_CONTROL: _EntryKind.ValueType  # 3
-    """A change of control state (lockdown, consent, ...). Reserved for a later version."""
+    """A change of control state: an erasure, retention, or what was carried forward before a prefix was pruned."""
     ENTRY_KIND_READ: _EntryKind.ValueType  # 4
     """A read of the book itself."""
     ENTRY_KIND_SYSTEM: _EntryKind.ValueType  # 5
@@ -50,7 +50,7 @@ ENTRY_KIND_DECISION: EntryKind.ValueType  # 1
 ENTRY_KIND_POLICY: EntryKind.ValueType  # 2
 """A step in the life of a policy set or directory."""
 ENTRY_KIND_CONTROL: EntryKind.ValueType  # 3
-"""A change of control state (lockdown, consent, ...). Reserved for a later version."""
+"""A change of control state: an erasure, retention, or what was carried forward before a prefix was pruned."""
 ENTRY_KIND_READ: EntryKind.ValueType  # 4
 """A read of the book itself."""
 ENTRY_KIND_SYSTEM: EntryKind.ValueType  # 5
@@ -71,6 +71,14 @@ class _SealedFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SealedFie
     """The row asked about, as one JSON object: sealed under the keys of all its data subjects."""
     SEALED_FIELD_FILTER: _SealedField.ValueType  # 3
     """The filter of a read of the book, or the question of a search, as one JSON object."""
+    SEALED_FIELD_REQUESTED_BY: _SealedField.ValueType  # 4
+    """The id of the person who asked for an erasure or for pruning, as one JSON string."""
+    SEALED_FIELD_APPROVED_BY: _SealedField.ValueType  # 5
+    """The id of the other person, who approved it, as one JSON string."""
+    SEALED_FIELD_REASON: _SealedField.ValueType  # 6
+    """Why, as one JSON string. Sealed for the stranger, so that it opens wherever the store of people is."""
+    SEALED_FIELD_POLICY: _SealedField.ValueType  # 7
+    """The text of a retention policy. Sealed for the stranger."""
 
 class SealedField(_SealedField, metaclass=_SealedFieldEnumTypeWrapper):
     """What a sealed part holds."""
@@ -83,6 +91,14 @@ SEALED_FIELD_ROW: SealedField.ValueType  # 2
 """The row asked about, as one JSON object: sealed under the keys of all its data subjects."""
 SEALED_FIELD_FILTER: SealedField.ValueType  # 3
 """The filter of a read of the book, or the question of a search, as one JSON object."""
+SEALED_FIELD_REQUESTED_BY: SealedField.ValueType  # 4
+"""The id of the person who asked for an erasure or for pruning, as one JSON string."""
+SEALED_FIELD_APPROVED_BY: SealedField.ValueType  # 5
+"""The id of the other person, who approved it, as one JSON string."""
+SEALED_FIELD_REASON: SealedField.ValueType  # 6
+"""Why, as one JSON string. Sealed for the stranger, so that it opens wherever the store of people is."""
+SEALED_FIELD_POLICY: SealedField.ValueType  # 7
+"""The text of a retention policy. Sealed for the stranger."""
 Global___SealedField: _TypeAlias = SealedField  # noqa: Y015
 
 class _PolicyStep:
@@ -157,6 +173,58 @@ SYSTEM_EVENT_SUCCEEDED: SystemEvent.ValueType  # 6
 """The book succeeds another one. It is the first entry."""
 Global___SystemEvent: _TypeAlias = SystemEvent  # noqa: Y015
 
+class _ErasureStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STEP_UNSPECIFIED: _ErasureStep.ValueType  # 0
+    """No step. Never written."""
+    ERASURE_STEP_BEGUN: _ErasureStep.ValueType  # 1
+    """The erasure is decided and durable: from here on the keys count as gone, whatever a store of people holds."""
+    ERASURE_STEP_COMPLETED: _ErasureStep.ValueType  # 2
+    """The keys are in no file of the data directory any more."""
+
+class ErasureStep(_ErasureStep, metaclass=_ErasureStepEnumTypeWrapper):
+    """The steps of an erasure."""
+
+ERASURE_STEP_UNSPECIFIED: ErasureStep.ValueType  # 0
+"""No step. Never written."""
+ERASURE_STEP_BEGUN: ErasureStep.ValueType  # 1
+"""The erasure is decided and durable: from here on the keys count as gone, whatever a store of people holds."""
+ERASURE_STEP_COMPLETED: ErasureStep.ValueType  # 2
+"""The keys are in no file of the data directory any more."""
+Global___ErasureStep: _TypeAlias = ErasureStep  # noqa: Y015
+
+class _RetentionStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetentionStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetentionStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETENTION_STEP_UNSPECIFIED: _RetentionStep.ValueType  # 0
+    """No step. Never written."""
+    RETENTION_STEP_POLICY: _RetentionStep.ValueType  # 1
+    """A written policy is in force from here on."""
+    RETENTION_STEP_BEGUN: _RetentionStep.ValueType  # 2
+    """The book begins later from here on: the entries before it may be missing."""
+    RETENTION_STEP_COMPLETED: _RetentionStep.ValueType  # 3
+    """They are gone."""
+
+class RetentionStep(_RetentionStep, metaclass=_RetentionStepEnumTypeWrapper):
+    """The steps of retention."""
+
+RETENTION_STEP_UNSPECIFIED: RetentionStep.ValueType  # 0
+"""No step. Never written."""
+RETENTION_STEP_POLICY: RetentionStep.ValueType  # 1
+"""A written policy is in force from here on."""
+RETENTION_STEP_BEGUN: RetentionStep.ValueType  # 2
+"""The book begins later from here on: the entries before it may be missing."""
+RETENTION_STEP_COMPLETED: RetentionStep.ValueType  # 3
+"""They are gone."""
+Global___RetentionStep: _TypeAlias = RetentionStep  # noqa: Y015
+
 @_typing.final
 class AuditEntry(_message.Message):
     """One entry of the book. Its index is its position."""
@@ -173,6 +241,8 @@ class AuditEntry(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
     SYSTEM_FIELD_NUMBER: _builtins.int
+    ERASURE_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     CARRIED_FIELD_NUMBER: _builtins.int
     salt: _builtins.bytes
     """16 random bytes, so that the leaf hash of a guessed entry cannot be recognised."""
@@ -209,6 +279,14 @@ class AuditEntry(_message.Message):
         """A start or stop of the service."""
 
     @_builtins.property
+    def erasure(self) -> Global___ErasureEntry:
+        """A step of the erasure of a person."""
+
+    @_builtins.property
+    def retention(self) -> Global___RetentionEntry:
+        """A retention policy, or a step of pruning under one."""
+
+    @_builtins.property
     def carried(self) -> Global___CarriedEntry:
         """A control entry of a prefix that is about to be pruned, or of the book before this one, restated."""
 
@@ -225,13 +303,15 @@ class AuditEntry(_message.Message):
         policy: Global___PolicyEntry | None = ...,
         read: Global___ReadEntry | None = ...,
         system: Global___SystemEntry | None = ...,
+        erasure: Global___ErasureEntry | None = ...,
+        retention: Global___RetentionEntry | None = ...,
         carried: Global___CarriedEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "carried", b"carried", "decision", b"decision", "entry_time", b"entry_time", "policy", b"policy", "read", b"read", "system", b"system"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "carried", b"carried", "decision", b"decision", "entry_time", b"entry_time", "erasure", b"erasure", "policy", b"policy", "read", b"read", "retention", b"retention", "system", b"system"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "caller", b"caller", "carried", b"carried", "control_link", b"control_link", "decision", b"decision", "entry_time", b"entry_time", "kind", b"kind", "policy", b"policy", "read", b"read", "salt", b"salt", "sealed", b"sealed", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "caller", b"caller", "carried", b"carried", "control_link", b"control_link", "decision", b"decision", "entry_time", b"entry_time", "erasure", b"erasure", "kind", b"kind", "policy", b"policy", "read", b"read", "retention", b"retention", "salt", b"salt", "sealed", b"sealed", "system", b"system"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["decision", "policy", "read", "system", "carried"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["decision", "policy", "read", "system", "erasure", "retention", "carried"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -753,8 +833,154 @@ class SystemEntry(_message.Message):
 Global___SystemEntry: _TypeAlias = SystemEntry  # noqa: Y015
 
 @_typing.final
+class ErasureEntry(_message.Message):
+    """A step of the erasure of a person, as it is written. Who asked, who approved and why are in sealed parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    PSEUDONYMS_FIELD_NUMBER: _builtins.int
+    ENTRIES_COUNT_FIELD_NUMBER: _builtins.int
+    SUPPRESSION_FIELD_NUMBER: _builtins.int
+    BEGUN_INDEX_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_PSEUDONYM_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_PSEUDONYM_FIELD_NUMBER: _builtins.int
+    step: Global___ErasureStep.ValueType
+    """The step."""
+    entries_count: _builtins.int
+    """The number of entries of this book that concern the person, up to the newest indexed one."""
+    suppression: _builtins.bytes
+    """The tag of the person in the suppression list, encrypted under a key of the data directory, so that the list can
+    be made again and two erasures of one person cannot be linked.
+    """
+    begun_index: _builtins.int
+    """The index of the entry of the first step; in entries of later steps."""
+    requested_by_pseudonym: _builtins.bytes
+    """The pseudonym of who asked."""
+    approved_by_pseudonym: _builtins.bytes
+    """The pseudonym of who approved."""
+    @_builtins.property
+    def pseudonyms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The pseudonyms (16 bytes each) whose keys go: one for each type under which the person was known."""
+
+    def __init__(
+        self,
+        *,
+        step: Global___ErasureStep.ValueType = ...,
+        pseudonyms: _abc.Iterable[_builtins.bytes] | None = ...,
+        entries_count: _builtins.int = ...,
+        suppression: _builtins.bytes = ...,
+        begun_index: _builtins.int = ...,
+        requested_by_pseudonym: _builtins.bytes = ...,
+        approved_by_pseudonym: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by_pseudonym", b"approved_by_pseudonym", "begun_index", b"begun_index", "entries_count", b"entries_count", "pseudonyms", b"pseudonyms", "requested_by_pseudonym", b"requested_by_pseudonym", "step", b"step", "suppression", b"suppression"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureEntry: _TypeAlias = ErasureEntry  # noqa: Y015
+
+@_typing.final
+class RetentionHold(_message.Message):
+    """A time in which no entry may be pruned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this time on."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Before this time; absent means without end."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionHold: _TypeAlias = RetentionHold  # noqa: Y015
+
+@_typing.final
+class RetentionEntry(_message.Message):
+    """A retention policy, or a step of pruning under one, as it is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    POLICY_HASH_FIELD_NUMBER: _builtins.int
+    KEEP_DAYS_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    POLICY_INDEX_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    CARRIED_COUNT_FIELD_NUMBER: _builtins.int
+    BEGUN_INDEX_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_PSEUDONYM_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_PSEUDONYM_FIELD_NUMBER: _builtins.int
+    step: Global___RetentionStep.ValueType
+    """The step."""
+    policy_hash: _builtins.bytes
+    """SHA-256 of the text of the policy."""
+    keep_days: _builtins.int
+    """For how many days the policy wants every entry kept."""
+    policy_index: _builtins.int
+    """The index of the entry that put the policy into force."""
+    first_index: _builtins.int
+    """The index at which the book begins: a multiple of 256."""
+    carried_count: _builtins.int
+    """How many control entries were carried forward before."""
+    begun_index: _builtins.int
+    """The index of the entry of the step BEGUN; in entries of the step COMPLETED."""
+    requested_by_pseudonym: _builtins.bytes
+    """The pseudonym of who asked."""
+    approved_by_pseudonym: _builtins.bytes
+    """The pseudonym of who approved."""
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetentionHold]:
+        """What the policy wants kept for longer."""
+
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp:
+        """Every entry that goes was made before this time."""
+
+    def __init__(
+        self,
+        *,
+        step: Global___RetentionStep.ValueType = ...,
+        policy_hash: _builtins.bytes = ...,
+        keep_days: _builtins.int = ...,
+        holds: _abc.Iterable[Global___RetentionHold] | None = ...,
+        policy_index: _builtins.int = ...,
+        first_index: _builtins.int = ...,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
+        carried_count: _builtins.int = ...,
+        begun_index: _builtins.int = ...,
+        requested_by_pseudonym: _builtins.bytes = ...,
+        approved_by_pseudonym: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by_pseudonym", b"approved_by_pseudonym", "before_time", b"before_time", "begun_index", b"begun_index", "carried_count", b"carried_count", "first_index", b"first_index", "holds", b"holds", "keep_days", b"keep_days", "policy_hash", b"policy_hash", "policy_index", b"policy_index", "requested_by_pseudonym", b"requested_by_pseudonym", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetentionEntry: _TypeAlias = RetentionEntry  # noqa: Y015
+
+@_typing.final
 class CarriedEntry(_message.Message):
-    """A control entry of a prefix that is about to be pruned, restated: its exact bytes, which hash to the leaf at its index."""
+    """A control entry that is no longer read where it stood, restated: its exact bytes, which hash to the leaf at its index."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -125,6 +125,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     receipt as it was asked for. UNAVAILABLE.
     Example: metadata {"origin": "gate/audit", "index": "1042", "leaf_hash": "9f2c...", "decision_id": "dec_..."}.
     """
+    ERROR_REASON_PERSON_NOT_FOUND: _ErrorReason.ValueType  # 28
+    """The person is in no key store, so there is nothing to erase. NOT_FOUND.
+    Example: metadata {}.
+    """
+    ERROR_REASON_ENTRY_PRUNED: _ErrorReason.ValueType  # 29
+    """The entry was there and is pruned. NOT_FOUND.
+    Example: metadata {"index": "12", "first_index": "1024", "begun_index": "4711"}.
+    """
+    ERROR_REASON_RETENTION_REFUSED: _ErrorReason.ValueType  # 30
+    """The written policy does not permit pruning what was asked for. FAILED_PRECONDITION.
+    Example: metadata {"keep_days": "365"}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -229,5 +241,17 @@ ERROR_REASON_SIGNER_UNAVAILABLE: ErrorReason.ValueType  # 27
 """The decision is in the book, at the index named, and what signs for the book does not answer, so that there is no
 receipt as it was asked for. UNAVAILABLE.
 Example: metadata {"origin": "gate/audit", "index": "1042", "leaf_hash": "9f2c...", "decision_id": "dec_..."}.
+"""
+ERROR_REASON_PERSON_NOT_FOUND: ErrorReason.ValueType  # 28
+"""The person is in no key store, so there is nothing to erase. NOT_FOUND.
+Example: metadata {}.
+"""
+ERROR_REASON_ENTRY_PRUNED: ErrorReason.ValueType  # 29
+"""The entry was there and is pruned. NOT_FOUND.
+Example: metadata {"index": "12", "first_index": "1024", "begun_index": "4711"}.
+"""
+ERROR_REASON_RETENTION_REFUSED: ErrorReason.ValueType  # 30
+"""The written policy does not permit pruning what was asked for. FAILED_PRECONDITION.
+Example: metadata {"keep_days": "365"}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
