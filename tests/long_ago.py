@@ -30,4 +30,4 @@ class LongAgo(datetime):
 if __name__ == "__main__":
     LongAgo.days = int(sys.argv.pop(1))
     gatebook.service.datetime = LongAgo  # type: ignore[attr-defined]  # the name that the module imported
-    main()
+    sys.exit(main())

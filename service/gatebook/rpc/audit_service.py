@@ -13,7 +13,7 @@ from gatebook.audit.pruning import PruneOrder
 from gatebook.audit.reader import BookReader
 from gatebook.audit.record import without_personal_data
 from gatebook.audit.recorder import Recorder
-from gatebook.audit.sight import EVERYTHING, Sight
+from gatebook.audit.sight import Sight
 from gatebook.errors import BookUnavailableError, EntryNotFoundError, InvalidRequestError
 from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
 from gatebook.v1 import audit_service_pb2 as pb
