@@ -102,7 +102,7 @@ def test_erasure_takes_the_person_and_nothing_else(server: RunningServer, tmp_pa
     """
     receipts = [
         ask(server, about("eli", context={"ticket": "eli-ctx"}))[0].decision.receipt,
-        ask(server, about("farah", actor={"type": "agent", "id": "eli"}))[0].decision.receipt,
+        ask(server, about("farah", actor={"type": "user", "id": "eli"}))[0].decision.receipt,
         ask(server, about("farah", row={"subject_id": "eli", "rating": 4}))[0].decision.receipt,
     ]
     filled = tmp_path / "receipts.jsonl"

@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection
 
 from gatebook.audit.conditions import ANY_PURPOSE
 from gatebook.audit.entry import nanoseconds
+from gatebook.audit.index import mentioned
 from gatebook.audit.people import People
 from gatebook.audit.record import open_request
 from gatebook.v1 import audit_service_pb2, entry_pb2
 
 About = Callable[[int, entry_pb2.AuditEntry], bool]
-"""Tells whether the person of a filter is subject or actor of an entry with this index."""
+"""Tells whether an entry with this index concerns the person of a filter."""
 
 
 def about_pseudonyms(pseudonyms: Collection[bytes]) -> About:
@@ -48,8 +49,8 @@ def about_person(subject_id: str, people: People, origin: str) -> About:
 
 
 def pseudonyms_of(entry: entry_pb2.AuditEntry) -> set[bytes]:
-    """Returns the pseudonyms of subject and actor, which other entries than decisions have none of."""
-    return {entry.decision.subject_pseudonym, entry.decision.actor_pseudonym} - {b""}
+    """Returns the pseudonyms of all whom an entry concerns: subject and actor of a decision, and who else it names."""
+    return {entry.decision.subject_pseudonym, entry.decision.actor_pseudonym, *mentioned(entry)} - {b""}
 
 
 def matches(

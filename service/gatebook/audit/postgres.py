@@ -22,7 +22,7 @@ import msgspec
 from gatebook.audit.conditions import ANY_PURPOSE
 from gatebook.audit.entry import EPOCH, decode, nanoseconds
 from gatebook.audit.exported import Shape, row_of
-from gatebook.audit.index import person_word, stranger_word
+from gatebook.audit.index import mentioned, person_word, stranger_word
 from gatebook.audit.people import People
 from gatebook.audit.record import open_request
 from gatebook.errors import BookCorruptError, BookRefusedError, BookUnavailableError
@@ -30,7 +30,7 @@ from gatebook.tlog.merkle import Frontier
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 
 T = TypeVar("T")
-VERSION: Final = 1
+VERSION: Final = 2
 COMMIT_ENTRIES_MAX: Final = 8_192
 SECONDS_MAX: Final = 60.0
 """How long one statement may take."""
@@ -48,6 +48,7 @@ COLUMNS: Final = {
     "revision": "TEXT",
     "subject": "BYTEA",
     "actor": "BYTEA",
+    "mentioned": "BYTEA[]",
     "subject_type": "TEXT",
     "resource_id": "TEXT",
     "action": "TEXT",
@@ -62,7 +63,8 @@ COLUMNS: Final = {
     "system_event": "TEXT",
 }
 """Of the table `entries`. Those that `exported` names are as there."""
-PLAIN: Final = tuple(name for name in COLUMNS if name not in ("book", "index", "leaf_hash", "time", "subject", "actor"))
+PEOPLE: Final = ("subject", "actor", "mentioned")
+PLAIN: Final = tuple(name for name in COLUMNS if name not in ("book", "index", "leaf_hash", "time", *PEOPLE))
 
 SCHEMA: Final = f"""
 CREATE SCHEMA IF NOT EXISTS gatebook;
@@ -79,6 +81,7 @@ CREATE INDEX entries_by_time ON gatebook.entries (book, time, index);
 CREATE INDEX entries_by_decision ON gatebook.entries (decision_id) WHERE decision_id IS NOT NULL;
 CREATE INDEX entries_by_subject ON gatebook.entries (book, subject, index) WHERE subject IS NOT NULL;
 CREATE INDEX entries_by_actor ON gatebook.entries (book, actor, index) WHERE actor IS NOT NULL;
+CREATE INDEX entries_by_mentioned ON gatebook.entries USING gin (mentioned) WHERE mentioned IS NOT NULL;
 CREATE INDEX entries_by_resource ON gatebook.entries (book, resource_id, effect, index) WHERE resource_id IS NOT NULL;
 CREATE INDEX entries_by_reason ON gatebook.entries (book, reason, index) WHERE effect = 'deny';
 CREATE INDEX entries_by_kind ON gatebook.entries (book, kind, index) WHERE kind <> 'decision';
@@ -115,9 +118,16 @@ def row_for(record: audit_service_pb2.EntryRecord, book: int, origin: str, peopl
         "time": EPOCH + timedelta(microseconds=nanoseconds(entry.entry_time) // 1_000),
         "subject": subject,
         "actor": actor,
+        "mentioned": _mentioned(entry, people),
         **{name: _stored(found.get(name)) for name in PLAIN},
     }
     return tuple(row[name] for name in COLUMNS)
+
+
+def _mentioned(entry: entry_pb2.AuditEntry, people: People | None) -> list[bytes] | None:
+    """Returns the words for whom an entry concerns besides, but for the stranger."""
+    stranger = None if people is None else people.stranger.pseudonym
+    return [person_word(one) for one in sorted(mentioned(entry)) if one != stranger] or None
 
 
 def _stored(value: Any) -> Any:  # noqa: ANN401  # a value of any column
@@ -307,7 +317,9 @@ def select(
     where = [book, f"index >= {mark(start)}", f"index < {mark(end)}", *_texts(wanted, mark), *_names(wanted, mark)]
     if wanted.subject_id:
         people = mark(list(askers))
-        where.append(f"(subject = ANY({people}::bytea[]) OR actor = ANY({people}::bytea[]))")
+        where.append(
+            f"(subject = ANY({people}::bytea[]) OR actor = ANY({people}::bytea[]) OR mentioned && {people}::bytea[])"
+        )
     if wanted.HasField("start_time"):
         where.append(f"time >= {mark(_moment(nanoseconds(wanted.start_time)))}")
     if wanted.HasField("end_time"):
@@ -355,6 +367,6 @@ def differs(row: Sequence[Any], record: audit_service_pb2.EntryRecord, origin: s
         index=record.index, leaf_hash=record.leaf_hash, entry=decode(record.entry_bytes, record.index)
     )
     expected = row_for(verified, row[0], origin, people)
-    names = [name for name in COLUMNS if people is not None or name not in ("subject", "actor")]
+    names = [name for name in COLUMNS if people is not None or name not in PEOPLE]
     stated, follows = dict(zip(COLUMNS, row, strict=True)), dict(zip(COLUMNS, expected, strict=True))
     return any(stated[name] != follows[name] for name in names)
