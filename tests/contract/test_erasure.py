@@ -212,7 +212,7 @@ def test_the_command_asks_first(asked_once: RunningServer) -> None:
     unasked = gatebook("audit", "erase", "eli", *NAMES, *target)
     unknown = gatebook("audit", "erase", "nobody", *NAMES, "--yes", *target)
 
-    assert (dry.returncode, dry.stdout[:30]) == (0, "would delete 1 key that ")
+    assert (dry.returncode, dry.stdout[:24]) == (0, "would delete 1 key that ")
     assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
     assert (unknown.returncode, "nobody with this id" in unknown.stderr) == (1, True)
     assert not any(one.erased for one in listed(asked_once, kind=entry_pb2.ENTRY_KIND_DECISION))
@@ -265,7 +265,8 @@ def test_a_store_that_is_put_back_gives_nobody_back(tmp_path: Path) -> None:
     """The store of people from before the erasure is restored: verification tells, and the next start erases again."""
     data, kept = tmp_path / "data", tmp_path / "kept.db"
     with serving(data, [TELEMETRY], "--dev") as running:
-        ask(running, about("eli"))
+        ask(running, about("eli"), about("farah"))
+        erase(running, "farah")  # so that the two who are named are in the store, too
     shutil.copy(data / "people.db", kept)
     with serving(data, [], "--dev") as running:
         erase(running, "eli")
@@ -273,13 +274,13 @@ def test_a_store_that_is_put_back_gives_nobody_back(tmp_path: Path) -> None:
     row = row_of(data, "eli")
     found = verify(data)
     with serving(data, [], "--dev") as running:
-        [entry] = listed(running, kind=entry_pb2.ENTRY_KIND_DECISION)
+        entries = listed(running, kind=entry_pb2.ENTRY_KIND_DECISION)
     people = People.open(data, read_only=True)
-    suppressed = people.forgotten.is_suppressed("eli"), people.forgotten.is_suppressed("farah")
+    suppressed = people.forgotten.is_suppressed("eli"), people.forgotten.is_suppressed("kai")
     people.close()
 
     assert (found.returncode, "the store has a key that entry" in found.stderr) == (1, True)
-    assert entry.erased
+    assert [one.erased for one in entries] == [True, True]
     assert suppressed == (True, False)
     assert files_with(data, row[1], row[2]) == []
     assert verify(data).returncode == 0
@@ -342,3 +343,32 @@ def test_a_person_id_is_one_person_for_the_suppression_list(tmp_path: Path) -> N
     assert {again.forgotten.entry_of(one.pseudonym) for one in rows.values()} == {7}
     assert files_with(tmp_path, b"eli") == []
     again.close()
+
+
+def test_every_worker_erases_and_says_so(tmp_path: Path) -> None:
+    """With several workers each has a book and keys of its own: one call erases in all, and is an entry in each."""
+    data = tmp_path / "data"
+    with serving(data, [TELEMETRY], "--dev", "--workers", "2") as running:
+        origins: set[str] = set()
+        for _ in range(60):  # until both were asked, each by a connection of its own
+            with grpc.insecure_channel(running.target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                request = json_format.ParseDict({"access": about("eli")}, access_service_pb2.CheckAccessRequest())
+                origins.add(AccessServiceStub(channel).CheckAccess(request, timeout=30).decision.receipt.origin)
+            if len(origins) == 2:
+                break
+        preview = erase(running, "eli", validate_only=True)
+        told = erase(running, "eli")
+        with pytest.raises(grpc.RpcError) as refused:
+            erase(running, "eli")
+        with running.channel() as channel:
+            request = pb.ListEntriesRequest(filter=pb.EntryFilter(kind=entry_pb2.ENTRY_KIND_DECISION))
+            decisions = AuditServiceStub(channel).ListEntries(request, timeout=30).entries
+
+    assert len(origins) == 2
+    assert {book.origin for book in told.books} == origins
+    assert [book.people_count for book in told.books] == [book.people_count for book in preview.books] == [1, 1]
+    assert all(book.completed_index > book.begun_index > 0 for book in told.books)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert all(one.erased for one in decisions)
+    for home in (data, data / "workers" / "1"):
+        assert verify(home).returncode == 0

@@ -6,7 +6,8 @@ refused: a misspelt hold must not let anything go.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import tomllib
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import Annotated
 
@@ -43,8 +44,8 @@ def parse_policy(text: bytes) -> RetentionPolicy:
     if not text or len(text) > POLICY_BYTES_MAX:
         raise InvalidRequestError("policy", f"1 to {POLICY_BYTES_MAX} bytes, not {len(text)}")
     try:
-        policy = msgspec.toml.decode(text, type=RetentionPolicy)
-    except (msgspec.DecodeError, ValueError) as err:
+        policy = msgspec.convert(_timed(tomllib.loads(text.decode())), RetentionPolicy)
+    except ValueError as err:  # of TOML, of UTF-8, and what msgspec finds
         message = " ".join(str(err).split())
         raise InvalidRequestError(
             "policy", f"write `keep_days = 365`, and `[[holds]]` for what stays: {message}"
@@ -59,6 +60,17 @@ def parse_policy(text: bytes) -> RetentionPolicy:
 def policy_hash(text: bytes) -> bytes:
     """Returns the hash of a policy's text, as `sha256sum` prints it."""
     return sha256(text).digest()
+
+
+def _timed(written: object) -> object:
+    """Returns what a file says, with the beginning of a day for the day."""
+    if isinstance(written, dict):
+        return {name: _timed(value) for name, value in written.items()}
+    if isinstance(written, list):
+        return [_timed(value) for value in written]
+    if isinstance(written, date) and not isinstance(written, datetime):
+        return datetime(written.year, written.month, written.day, tzinfo=UTC)
+    return written
 
 
 def _aware(hold: Hold) -> Hold:
