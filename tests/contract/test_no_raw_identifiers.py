@@ -127,7 +127,7 @@ def ask_everything(server: RunningServer) -> None:
     two = {"requested_by": GIVEN["requested by"], "approved_by": GIVEN["approved by"], "reason": "T-1"}
     with server.channel() as channel:
         books, checks = AuditServiceStub(channel), AccessServiceStub(channel)
-        calls = [
+        calls: list[tuple[Any, Any, dict[str, Any]]] = [
             (checks.BatchCheckAccess, access_service_pb2.BatchCheckAccessRequest, {**named, "items": items}),
             *(
                 (checks.CheckAccess, access_service_pb2.CheckAccessRequest, {**named, "access": one})

@@ -12,8 +12,10 @@ from pathlib import Path
 import click
 
 from gatebook.audit.catching_up import SAY_SECONDS
+from gatebook.audit.chain import control_chain
 from gatebook.audit.checkpoints import Checkpoints
 from gatebook.audit.clerk import Published
+from gatebook.audit.control_state import control_state
 from gatebook.audit.copied import CopiedBook
 from gatebook.audit.index import COMMIT_ENTRIES_MAX, Index
 from gatebook.audit.lock import DirectoryLock
@@ -103,9 +105,9 @@ def rebuilt(layout: Layout, *, anew: bool, as_json: bool) -> int:
     people = People.open(layout.data, read_only=True)
     try:
         book = Published(TileFolder(layout.book), checkpoint.size)
-        index = Index.open(
-            layout.data / "index.db", book, people, VerifierKey.parse(layout.vkey.read_text("utf-8")).name
-        )
+        begins = control_state(control_chain(book)).first_index
+        origin = VerifierKey.parse(layout.vkey.read_text("utf-8")).name
+        index = Index.open(layout.data / "index.db", book, people, origin, begins)
         try:
             with told_progress(quiet=as_json) as stage:
                 progress = stage("entries")
