@@ -130,10 +130,10 @@ def test_a_store_that_is_not_there_is_not_created_for_reading(tmp_path: Path) ->
 def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     """A store that a newer Gatebook wrote is not touched."""
     people = People.open(tmp_path)
-    people._connection.execute("PRAGMA user_version = 2")
+    people._connection.execute("PRAGMA user_version = 3")
     people.close()
 
-    with pytest.raises(BookRefusedError, match="version 2"):
+    with pytest.raises(BookRefusedError, match="version 3"):
         People.open(tmp_path)
 
 
