@@ -17,7 +17,7 @@ import msgspec
 
 from gatebook import __version__
 from gatebook.audit.book import Book
-from gatebook.audit.chain import control_chain, find_end
+from gatebook.audit.chain import control_chain, control_links, find_end
 from gatebook.audit.control_state import control_state
 from gatebook.audit.cosigning import witnesses_of
 from gatebook.audit.entry import from_timestamp
@@ -92,7 +92,7 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         is_new = book.size == 0
         people = People.open(home, create=is_new)
         stack.callback(people.close)
-        state = control_state(control_chain(book))
+        state = control_state(control_links(book))
         book.mark_first(state.first_index)
         reader = stack.enter_context(open_reader(home, book, people, witnesses))
         end = find_end(book)

@@ -361,8 +361,8 @@ def test_every_worker_erases_and_says_so(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             erase(running, "eli")
         with running.channel() as channel:
-            request = pb.ListEntriesRequest(filter=pb.EntryFilter(kind=entry_pb2.ENTRY_KIND_DECISION))
-            decisions = AuditServiceStub(channel).ListEntries(request, timeout=30).entries
+            wanted = pb.ListEntriesRequest(filter=pb.EntryFilter(kind=entry_pb2.ENTRY_KIND_DECISION))
+            decisions = AuditServiceStub(channel).ListEntries(wanted, timeout=30).entries
 
     assert len(origins) == 2
     assert {book.origin for book in told.books} == origins

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from gatebook.audit.entry import decode
 from gatebook.v1 import entry_pb2
 
 
@@ -43,24 +44,29 @@ class ControlState(msgspec.Struct, frozen=True):
 
 
 def control_state(chain: Iterable[tuple[int, entry_pb2.AuditEntry]]) -> ControlState:
-    """Returns the state that control entries lead to; takes them with their indexes, the newest first."""
+    """Returns the state that control entries lead to; takes them as `control_links` yields them."""
     erasures: list[Erasure] = []
     done: set[int] = set()
     policy: Policy | None = None
     first_index = pruned_by = 0
-    for index, entry in chain:
+    for index, found in chain:
+        # What a predecessor left is restated here: its erasures were completed there, and where it began is its own.
+        inherited = found.HasField("carried")
+        entry = decode(found.carried.entry_bytes, index) if inherited else found
         if entry.HasField("erasure"):
             told = entry.erasure
             if told.step == entry_pb2.ERASURE_STEP_COMPLETED:
                 done.add(told.begun_index)
             else:
                 # Nothing is pruned while an erasure is not completed.
-                completed = index in done or index < first_index
+                completed = inherited or index in done or index < first_index
                 erasures.append(Erasure(index, tuple(told.pseudonyms), told.suppression, completed))
         elif entry.HasField("retention"):
             kept = entry.retention
             if kept.step == entry_pb2.RETENTION_STEP_POLICY and policy is None:
                 policy = Policy(index, kept.policy_hash)
+            elif inherited:
+                continue
             elif kept.step == entry_pb2.RETENTION_STEP_COMPLETED:
                 done.add(kept.begun_index)
             elif kept.step == entry_pb2.RETENTION_STEP_BEGUN and kept.first_index > first_index:

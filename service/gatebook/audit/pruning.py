@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from gatebook.audit.book import Book
-from gatebook.audit.chain import control_chain, control_entries
+from gatebook.audit.chain import control_entries, control_links
 from gatebook.audit.control_entry import encode_carried, encode_retention
 from gatebook.audit.control_state import ControlState, control_state
 from gatebook.audit.entry import Stamp, nanoseconds, to_timestamp
@@ -172,7 +172,7 @@ class Pruning:
             raise BookUnavailableError(f"cannot remove a segment of the write-ahead log: {err.strerror}") from err
 
     def _state(self) -> ControlState:
-        return control_state(control_chain(self._book))
+        return control_state(control_links(self._book))
 
     async def _plan(self, order: PruneOrder) -> PrunePlan:
         require_two(order.requested_by, order.approved_by, order.reason)

@@ -17,7 +17,7 @@ from datetime import datetime
 import msgspec
 
 from gatebook import __version__
-from gatebook.audit.chain import Entries, control_links
+from gatebook.audit.chain import Entries, control_entries
 from gatebook.audit.checkpoints import Signed
 from gatebook.audit.entry import Stamp, decode, finish
 from gatebook.errors import VerificationError
@@ -92,8 +92,8 @@ def carried(book: Entries, origin: str) -> list[Carried]:
     found: list[Carried] = []
     seen: set[str] = set()
     activations = 0
-    for index, told in control_links(book):
-        one = Carried(origin, index, book.read(index, index + 1)[0])
+    for index, told, raw in control_entries(book):
+        one = Carried(origin, index, raw)
         if told.HasField("carried"):
             one = Carried(told.carried.origin or origin, told.carried.index, told.carried.entry_bytes)
         entry = decode(one.entry_bytes, index)
@@ -104,8 +104,21 @@ def carried(book: Entries, origin: str) -> list[Carried]:
             if activations > CARRIED_MAX and entry.policy.policy_set in seen:
                 continue
             seen.add(entry.policy.policy_set)
+        elif not _counts(entry):
+            continue
         found.append(one)
     return found[::-1]
+
+
+def _counts(entry: entry_pb2.AuditEntry) -> bool:
+    """Tells whether a control entry that is no activation counts in a successor: not where a book was pruned, say."""
+    match entry.WhichOneof("body"):
+        case "erasure":
+            return entry.erasure.step == entry_pb2.ERASURE_STEP_BEGUN
+        case "retention":
+            return entry.retention.step == entry_pb2.RETENTION_STEP_POLICY
+        case _:
+            return True
 
 
 def encode_carried(each: Sequence[Carried], time: datetime, first_index: int) -> list[bytes]:

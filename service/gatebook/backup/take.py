@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from gatebook.audit.chain import control_chain
+from gatebook.audit.chain import control_links
 from gatebook.audit.clerk import Published
 from gatebook.audit.control_state import control_state
 from gatebook.audit.files import Files
@@ -169,7 +169,7 @@ def require_pruned(copy: Layout, report: Report) -> None:
     Raises:
         VerificationError: none says so.
     """
-    begins = control_state(control_chain(Published(TileFolder(copy.book), report.size))).first_index
+    begins = control_state(control_links(Published(TileFolder(copy.book), report.size))).first_index
     if begins < report.begins:
         raise VerificationError(f"entry {begins} is missing, and no retention entry says why", begins)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from gatebook.audit.catching_up import SAY_SECONDS
-from gatebook.audit.chain import control_chain
+from gatebook.audit.chain import control_links
 from gatebook.audit.checkpoints import Checkpoints
 from gatebook.audit.clerk import Published
 from gatebook.audit.control_state import control_state
@@ -105,7 +105,7 @@ def rebuilt(layout: Layout, *, anew: bool, as_json: bool) -> int:
     people = People.open(layout.data, read_only=True)
     try:
         book = Published(TileFolder(layout.book), checkpoint.size)
-        begins = control_state(control_chain(book)).first_index
+        begins = control_state(control_links(book)).first_index
         origin = VerifierKey.parse(layout.vkey.read_text("utf-8")).name
         index = Index.open(layout.data / "index.db", book, people, origin, begins)
         try:
