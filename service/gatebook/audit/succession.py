@@ -151,7 +151,9 @@ def predecessor_of(book: Entries) -> entry_pb2.Succession | None:
     """
     if book.size == 0:
         return None
-    return succession_in(book.read(0, 1)[0], 0, entry_pb2.SYSTEM_EVENT_SUCCEEDED)
+    # Of a pruned book the first entry was carried forward, and so is among the control entries.
+    first = next((raw for index, _, raw in control_entries(book) if index == 0), None)
+    return succession_in(first or book.read(0, 1)[0], 0, entry_pb2.SYSTEM_EVENT_SUCCEEDED)
 
 
 def successor_of(book: Entries) -> entry_pb2.Succession | None:
@@ -220,20 +222,18 @@ def require_carried(book: Entries, older: Entries, birth: entry_pb2.Succession) 
         VerificationError: an entry is not one of the predecessor; its `index` is that in the successor.
     """
     count = 0
+    known = {index: raw for index, _, raw in control_entries(older)}
     for index, told in _carried_entries(book):
         if told.origin != birth.origin:
             continue  # of a book before that one, which vouched for it
         if birth.key_lost and older.size <= told.index < birth.unsigned_size:
             continue
-        if not told.index < older.size or older.read(told.index, told.index + 1) != [told.entry_bytes]:
+        if known.get(told.index) != told.entry_bytes:
             raise VerificationError(f"entry {index} restates what is not entry {told.index} of `{birth.origin}`", index)
         count += 1
     return count
 
 
 def _carried_entries(book: Entries) -> Iterator[tuple[int, entry_pb2.CarriedEntry]]:
-    for index in range(1, min(book.size, CARRIED_MAX * 4)):
-        entry = decode(book.read(index, index + 1)[0], index)
-        if not entry.HasField("carried"):
-            return
-        yield index, entry.carried
+    found = [(index, entry.carried) for index, entry, _ in control_entries(book) if entry.HasField("carried")]
+    yield from sorted(found, key=lambda each: each[0])
