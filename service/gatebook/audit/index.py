@@ -293,14 +293,14 @@ class Index:
         found = self._skimming.read(raw)
         if found is None or found.subject == self._stranger:
             return self._row(index, leaf, decode(raw, index))
-        time, caller = found.of_stamp
+        time, caller = found.nanoseconds, found.of_stamp[0]
         revision, resource, *others = found.of_clear
         asker = self._numbers[person_word(found.subject)]
         key = decision_key(found.decision_id)
         return (index, leaf, time, _DECISION, caller, revision, key, asker, None, resource, *others)
 
-    def _of_stamp(self, entry: entry_pb2.AuditEntry) -> tuple[int, int | None]:
-        return nanoseconds(entry.entry_time), self._numbers[entry.caller]
+    def _of_stamp(self, entry: entry_pb2.AuditEntry) -> tuple[int | None]:
+        return (self._numbers[entry.caller],)
 
     def _of_clear(self, decision: entry_pb2.DecisionEntry) -> tuple[int | None, ...]:
         """Returns what a row has of what stands in clear."""
