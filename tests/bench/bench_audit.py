@@ -38,7 +38,7 @@ from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 ENTRIES = 200_000
 SMALL_ENTRIES = 10_000
 EXPORTED_ENTRIES = 200_000
-QUERIES = 200
+QUERIES = 100
 PAUSE_SECONDS = 0.05
 """Between queries: somebody who asks often, and not a load test."""
 MEBIBYTE = 1 << 20
