@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 import msgspec
 
@@ -32,9 +31,9 @@ from gatebook.audit.files import Files
 from gatebook.audit.hold import ROTATION_FILE, read_hold
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.lock import DirectoryLock
-from gatebook.audit.opening import Layout, check_signed, create_book
+from gatebook.audit.lost_book import LostBook
+from gatebook.audit.opening import Layout, create_book
 from gatebook.audit.publish import Publisher
-from gatebook.audit.recovery import Replay
 from gatebook.audit.segment import group_bytes
 from gatebook.audit.signer import read_secret, write_signing_key
 from gatebook.audit.signing_elsewhere import SignerKey, parse_book_key
@@ -46,12 +45,10 @@ from gatebook.audit.succession import (
     closure,
     encode_carried,
 )
-from gatebook.audit.tile_folder import TileFolder
 from gatebook.errors import BookRefusedError, InvalidRequestError, LimitExceededError, VerificationError
 from gatebook.tlog.keys import SigningKey, VerifierKey
 from gatebook.tlog.note import parse_note, require_key_name
 from gatebook.tlog.policy import WitnessPolicy
-from gatebook.tlog.proof import open_checkpoint
 
 CLOSED = "closed"
 NEXT_KEY = "book.next.key"
@@ -319,49 +316,6 @@ class Rotation:
             if path.exists():
                 self._files.remove(path)
                 self._files.sync_directory(path.parent)
-
-
-class LostBook:
-    """The entries of a book that nobody can sign for any more, as they lie in its files."""
-
-    def __init__(self, tiles: TileFolder, signed: Signed, tail: Sequence[bytes], root: bytes) -> None:
-        """Takes the published entries with their newest checkpoint, those that came after, and the root over all."""
-        self._tiles = tiles
-        self._tail = tail
-        self.signed = signed
-        self.root = root
-
-    @classmethod
-    def at(cls, data: Path, key: VerifierKey, *, tail: bool = True) -> Self:
-        """Returns the book in a directory, with or without what no checkpoint covers.
-
-        Raises:
-            BookRefusedError: its checkpoints contradict each other.
-            BookCorruptError: bytes of it are not what was written.
-        """
-        layout = Layout(data)
-        signed = check_signed(layout, key)
-        shown = layout.checkpoint.read_bytes()
-        if open_checkpoint(shown, key) == signed.checkpoint:
-            signed = Signed(signed.checkpoint, shown, signed.time_ns)  # with cosignatures
-        tiles, size = TileFolder(layout.book), signed.checkpoint.size
-        if not tail:
-            return cls(tiles, signed, (), signed.checkpoint.root)
-        replay = Replay(layout.wal, signed.checkpoint, lambda at: tiles.frontier(at, size))
-        found = [(group.first_index, group.entries) for group in replay.groups()]
-        entries = [entry for first, group in found for index, entry in enumerate(group, first) if index >= size]
-        return cls(tiles, signed, entries, replay.frontier.root())
-
-    @property
-    def size(self) -> int:
-        """The number of entries."""
-        return self.signed.checkpoint.size + len(self._tail)
-
-    def read(self, start: int, end: int) -> list[bytes]:
-        """Returns the bytes of [start, end)."""
-        size = self.signed.checkpoint.size
-        published = self._tiles.entries(start, min(end, size), size) if start < size else []
-        return [*published, *self._tail[max(0, start - size) : max(0, end - size)]]
 
 
 def publish(book: Book) -> Publisher:
