@@ -100,6 +100,7 @@ class Audiences:
         self._conditions = Conditions(policy_set, self.people)
         self._judge = Judge(policy_set.settings, now)
         self._reached: dict[object, Reach] = {}
+        self._by_condition: dict[tuple[str, str], Reach] = {}
         self._applied: dict[tuple[str, str], _Applied] = {}
         self._pause = pause
 
@@ -147,10 +148,16 @@ class Audiences:
 
     def _left_of(self, subject: Subject, cell: Cell) -> tuple[list[Rule], Left]:
         place = self.people.place[subject.id]
-        bit = 1 << place
-        allows = [(rule, part) for rule in cell.rules.allows for part in self._parts(rule, bit) if _may(part)]
-        denies = [part for rule in self._denies(cell) for part in self._parts(rule, bit) if part.left is not False]
-        masks = [part for rule in cell.rules.masks for part in self._parts(rule, bit) if _may_mask(rule, part)]
+        held = self.people.roles(place)
+
+        def among(rules: Sequence[Rule]) -> Iterator[tuple[Rule, Part]]:
+            for rule in rules:
+                if rule.fields[SUBJECT] in held:
+                    yield rule, self._conditions.part_at(rule.fields[CONDITION], place)
+
+        allows = [(rule, part) for rule, part in among(cell.rules.allows) if _may(part)]
+        denies = [part for _, part in among(self._denies(cell)) if part.left is not False]
+        masks = [part for rule, part in among(cell.rules.masks) if _may_mask(rule, part)] if cell.masked else []
         left = Left(
             tuple(part for _, part in allows),
             tuple(denies),
@@ -158,12 +165,6 @@ class Audiences:
             self._conditions.id_of(place, read=self._reads_id(cell)),
         )
         return [rule for rule, _ in allows], left
-
-    def _parts(self, rule: Rule, bits: Bits) -> Iterator[Part]:
-        """Yields the parts of a rule's condition among those of some subjects who hold its role."""
-        held = bits & self.people.holders(rule.fields[SUBJECT])
-        if held:
-            yield from (part for part in self._conditions.parts(rule.fields[CONDITION]) if part.bits & held)
 
     def _apply(self, rule: Rule) -> _Applied:
         key = (rule.fields[SUBJECT], rule.fields[CONDITION])
@@ -208,15 +209,36 @@ class Audiences:
                 maybe_masked |= applied.holders & ~applied.never
             may &= maybe_masked
             certain &= masked
+            unsure |= ~masked
         certain &= may & ~unsure
         reach = Reach(certain)
-        for bits, left in self._alike(may & ~certain, cell):
+        for rule in cell.rules.allows:
+            # Where nothing else is open, each allow speaks for itself.
+            alone = may & ~unsure & self.people.holders(rule.fields[SUBJECT])
+            if alone & ~certain:
+                found = self._alone(rule.fields[CONDITION], cell.dataset)
+                reach |= Reach(found.certain & alone, found.possible & alone, found.own & alone)
+        for bits, left in self._alike(may & unsure, cell):
             level = self._judge.judge(left, cell.dataset).level
-            reach |= Reach(*(bits if level is of else NOBODY for of in (Level.CERTAIN, Level.POSSIBLE, Level.OWN)))
+            reach |= _at(level, bits)
         troubled = self._troubled(cell, types) & reach.certain
         if troubled:
             reach = Reach(reach.certain & ~troubled, reach.possible | troubled, reach.own)
         return reach
+
+    def _alone(self, condition: str, dataset: Dataset) -> Reach:
+        """Returns whom a condition lets in, would they hold the role, and were there no other rule."""
+        key = (condition, dataset.id)
+        found = self._by_condition.get(key)
+        if found is None:
+            found = Reach()
+            read = self._conditions.reads_id(condition)
+            for part in self._conditions.parts(condition):
+                for bits in self._conditions.by_id(part.bits, read=read) if _may(part) else ():
+                    own = self._conditions.id_of(first_of(bits), read=read)
+                    found |= _at(self._judge.judge(Left((part,), (), None, own), dataset).level, bits)
+            self._by_condition[key] = found
+        return found
 
     def _alike(self, bits: Bits, cell: Cell) -> Iterator[tuple[Bits, Left]]:
         """Yields subjects together of whom the same is left."""
@@ -268,6 +290,10 @@ class Audiences:
             applied = self._apply(rule)
             troubled |= applied.holders & ~applied.never
         return troubled
+
+
+def _at(level: Level, bits: Bits) -> Reach:
+    return Reach(*(bits if level is of else NOBODY for of in (Level.CERTAIN, Level.POSSIBLE, Level.OWN)))
 
 
 def _may(part: Part) -> bool:

@@ -68,6 +68,7 @@ class Conditions:
         literals = {node.value for tree in trees for node in walk(tree) if isinstance(node, Literal)}
         self._named = frozenset(value for value in literals if isinstance(value, str))
         self._id_is_alike = _only_compared(trees, self._stated)
+        self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
         self._parts: dict[str, tuple[Part, ...]] = {}
         self._place_of_part: dict[str, list[int]] = {}
         self._alone = frozenset(place for place, subject in enumerate(people.subjects) if self._is_named(subject))
@@ -84,6 +85,10 @@ class Conditions:
             parts = self._parts[text] = tuple(self._partition(self._trees[text]))
         return parts
 
+    def part_at(self, text: str, place: int) -> Part:
+        """Returns the part of a condition that the subject at a place is in."""
+        return self.parts(text)[self.part_of(text)[place]]
+
     def part_of(self, text: str) -> list[int]:
         """Returns, for each subject, the place of its part among the parts of a condition."""
         found = self._place_of_part.get(text)
@@ -96,7 +101,7 @@ class Conditions:
 
     def reads_id(self, text: str) -> bool:
         """Tells whether a condition reads the id of the subject."""
-        return any(isinstance(node, Path) and node.names == ID for node in walk(self._trees[text]))
+        return text in self._reading_id
 
     def id_of(self, place: int, *, read: bool) -> str:
         """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""

@@ -49,6 +49,8 @@ class People:
                 self._links.setdefault(edge.child, []).append(edge)
                 self._below.setdefault(edge.parent, []).append(edge.child)
         self._holders: dict[str, Bits] = {}
+        self._above = {child: tuple(edge.parent for edge in links) for child, links in self._links.items()}
+        self._roles: dict[tuple[str, ...], frozenset[str]] = {}
 
     def _none(self) -> bytearray:
         return bytearray(len(self.subjects) // 8 + 1)
@@ -69,6 +71,15 @@ class People:
                     held |= 1 << place
             self._holders[role] = held
         return held
+
+    def roles(self, place: int) -> frozenset[str]:
+        """Returns the roles that the subject at a place holds by whatever links, and its id."""
+        subject = self.subjects[place]
+        names = (*subject.groups, *self._above.get(subject.id, ()))
+        held = self._roles.get(names)
+        if held is None:
+            held = self._roles[names] = frozenset().union(*(reach(self._above, name) for name in names))
+        return held if subject.id in held else held | {subject.id}
 
     def among(self, bits: Bits) -> Iterator[Subject]:
         """Yields the subjects of a set, by id."""

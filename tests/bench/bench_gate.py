@@ -1,0 +1,127 @@
+"""How long the gate takes: the audience of everything, and every ceiling, against sizes of directory, catalogue and rules.
+
+The sets are made by rule: roles in three levels, conditions on attributes, circumstances, own rows and teams, denies on tags, masks that tags
+demand. The last row is what the gate is built for. Times are of the processor, in one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from tests.bench.measure import show
+from tests.governed import GOVERNED_MODEL
+
+from gatebook.governance.audience import Audiences
+from gatebook.governance.ceilings import exceeded
+from gatebook.policy.directory import Directory, load_directory
+from gatebook.policy.policy_set import PolicySet, load
+
+SEED = 20_261_121
+COLUMNS = 10
+ACTIONS = ("read", "export", "share", "write")
+PURPOSES = tuple(f"{root}{child}" for root in ("train", "cost", "care", "audit") for child in ("", ".a", ".b"))
+SIZES = ((1_000, 20, 1_000), (12_000, 20, 1_000), (12_000, 100, 1_000), (12_000, 100, 10_000))
+CONDITIONS = (
+    *("True",) * 12,
+    *("r.sub.level >= 3", "r.sub.level >= 5 && r.sub.country == 'US'", "r.sub.country in ('US', 'IE', 'DE')"),
+    *("r.ctx.network == 'corp'", "r.ctx.network == 'corp' && r.sub.level >= 2"),
+    *("r.row.c1 == r.sub.id", "r.row.c2 == r.sub.team", "r.row.c5 >= 3 && r.row.c2 != 'none'"),
+)
+
+
+def files(datasets: int, rules: int) -> dict[str, bytes]:
+    """Makes a governed set."""
+    dice = random.Random(SEED)
+    roles = [f"role:r{number}" for number in range(max(20, rules // 20))]
+    texts = {
+        "model.conf": GOVERNED_MODEL,
+        "gatebook.yaml": (
+            f"name: gate\nactions: [{', '.join(ACTIONS)}]\nroles: [{', '.join(roles)}]\n"
+            "attribute_sources:\n  local: {context: [network]}\n"
+        ),
+        "purposes.yaml": "purposes:\n" + "".join(f"  {name}: {{consent: none}}\n" for name in PURPOSES),
+        "catalogue.yaml": "".join(_catalogue(datasets, roles)),
+        "policy.csv": "".join(f"{', '.join(line)}\n" for line in _lines(dice, datasets, rules, roles)),
+    }
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _catalogue(datasets: int, roles: Sequence[str]) -> Iterator[str]:
+    yield "tags:\n" + "".join(f"  t{number}: {{requires_mask: {str(number < 3).lower()}}}\n" for number in range(8))
+    yield f"notices:\n  n: {{purposes: [{', '.join(PURPOSES[:9])}], effective_time: 2026-01-01T00:00:00Z}}\n"
+    yield "datasets:\n"
+    for number in range(datasets):
+        yield f"  s{number % 7}.d{number}:\n    sensitivity: internal\n    subject_keys: [c1]\n    retention_days: 10\n"
+        yield f"    notice: n\n    ceiling: {{roles: [{roles[number % len(roles)]}], people_max: 40}}\n    columns:\n"
+        for column in range(1, COLUMNS + 1):
+            type_ = "int" if column == 5 else "text"  # noqa: PLR2004  # one that is ordered
+            yield f"      c{column}: {{type: {type_}, tags: [t{(number + column) % 8}]}}\n"
+
+
+def _lines(dice: random.Random, datasets: int, rules: int, roles: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for number, role in enumerate(roles):
+        if number % 3:
+            yield ("g", role, roles[number // 3])
+    for _ in range(rules):
+        number = dice.randrange(datasets)
+        dataset = f"s{number % 7}.d{number}"
+        node = dice.choice((dataset, dataset, dataset, f"{dataset}.c{dice.randint(1, COLUMNS)}", f"tag:t{dice.randrange(8)}"))
+        if dice.random() < 0.01:  # noqa: PLR2004  # few speak of so much
+            node = f"s{number % 7}.*"
+        head = (dice.choice(roles), node, dice.choice((*ACTIONS[:1] * 5, *ACTIONS)), dice.choice(("*", *PURPOSES)))
+        kind = dice.random()
+        if kind < 0.8:  # noqa: PLR2004  # shares of kinds
+            yield ("p", *head, dice.choice(CONDITIONS), "allow" if dice.random() < 0.9 else "deny")  # noqa: PLR2004
+        else:
+            yield ("p2", *head, dice.choice(CONDITIONS[:14]), "nullify")
+
+
+def people(count: int, rules: int) -> bytes:
+    """Makes a directory."""
+    dice = random.Random(SEED)
+    roles = [f"role:r{number}" for number in range(max(20, rules // 20))]
+    lines = []
+    for number in range(count):
+        attributes = {
+            "level": dice.randint(1, 9),
+            "team": f"team-{number // 20}",
+            "country": dice.choice(("US", "IE", "DE", "IN", "GB")),
+        }
+        groups = sorted({"role:r0", *dice.sample(roles, dice.randint(0, 3))})
+        lines.append(msgspec.json.encode({"type": "user", "id": f"p{number}", "attributes": attributes, "groups": groups}))
+    return b"\n".join(lines) + b"\n"
+
+
+def measured(policy_set: PolicySet, directory: Directory) -> tuple[float, float, float, int]:
+    """Returns the seconds of every audience, of every ceiling after it, of a draft with one more rule, and who exceeds."""
+    begun = time.process_time()
+    audiences = Audiences(policy_set, directory)
+    cells = sum(1 for dataset in audiences.datasets() for _ in audiences.cells(dataset))
+    whole = time.process_time() - begun
+    begun = time.process_time()
+    beyond = sum(one.outside.bit_count() for one in exceeded(audiences))
+    ceilings = time.process_time() - begun
+    return whole, ceilings, cells, beyond
+
+
+def main() -> None:
+    """Prints the times."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--most", action="store_true", help="Only the largest.")
+    chosen = parser.parse_args()
+    rows = []
+    for subjects, datasets, rules in SIZES[-1:] if chosen.most else SIZES:
+        policy_set = load(files(datasets, rules), accepted=True)
+        directory = load_directory({"people.jsonl": people(subjects, rules)})
+        whole, ceilings, cells, beyond = measured(policy_set, directory)
+        sizes = (f"{subjects:,}", f"{datasets:,}", f"{rules:,}")
+        rows.append((*sizes, f"{cells:,}", f"{whole:.2f}", f"{ceilings:.2f}", f"{beyond:,}"))
+    show("the gate", ("people", "datasets", "rules", "cells", "audiences s", "ceilings s", "beyond"), rows)
+
+
+if __name__ == "__main__":
+    main()
