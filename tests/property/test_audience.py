@@ -115,7 +115,7 @@ class TestAudience:
             assert Level.POSSIBLE not in found.values()
 
     @settings(max_examples=15, deadline=None)
-    @given(policies(DECIDABLE[:12] + UNDECIDED), directories())
+    @given(policies(DECIDABLE[:16] + UNDECIDED), directories())
     def test_counts_what_it_cannot_decide(self, policy: str, people: bytes) -> None:
         """Where conditions calculate or match patterns, nobody who is allowed is missing either."""
         compare(policy, people)

@@ -94,7 +94,7 @@ def show_audience(message: pb.Audience) -> None:
     if message.people_possible:
         told += f" ({message.people_possible} of them possibly)"
     told += f", {counted(message.services, 'service')}; {message.people_own_rows} more their own rows alone"
-    console.print(told, markup=False)
+    console.print(told, markup=False, soft_wrap=True)
 
 
 def _row(member: pb.AudienceMember) -> tuple[str, str, str]:

@@ -100,7 +100,7 @@ class Audiences:
         self._conditions = Conditions(policy_set, self.people)
         self._judge = Judge(policy_set.settings, now)
         self._reached: dict[object, Reach] = {}
-        self._by_condition: dict[tuple[str, str], Reach] = {}
+        self._by_condition: dict[tuple[str, object], Reach] = {}
         self._applied: dict[tuple[str, str], _Applied] = {}
         self._pause = pause
 
@@ -228,7 +228,7 @@ class Audiences:
 
     def _alone(self, condition: str, dataset: Dataset) -> Reach:
         """Returns whom a condition lets in, would they hold the role, and were there no other rule."""
-        key = (condition, dataset.id)
+        key = (condition, self._judge.shape(dataset, self._conditions.columns(condition)))
         found = self._by_condition.get(key)
         if found is None:
             found = Reach()

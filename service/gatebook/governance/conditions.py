@@ -20,7 +20,7 @@ import msgspec
 from gatebook.compiler.timed import with_time
 from gatebook.expression.environment import Named
 from gatebook.expression.moments import NOW, TIME_MATCH, time_match
-from gatebook.expression.residual import residual
+from gatebook.expression.residual import ROW, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
 from gatebook.governance.people import NOBODY, Bits, People, bits_of, places
@@ -102,6 +102,11 @@ class Conditions:
     def reads_id(self, text: str) -> bool:
         """Tells whether a condition reads the id of the subject."""
         return text in self._reading_id
+
+    def columns(self, text: str) -> tuple[str, ...]:
+        """Returns the columns of the row that a condition reads, sorted."""
+        paths = (node.names for node in walk(self._trees[text]) if isinstance(node, Path))
+        return tuple(sorted({names[2] for names in paths if names[:2] == ROW}))
 
     def id_of(self, place: int, *, read: bool) -> str:
         """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""

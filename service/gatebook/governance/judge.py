@@ -8,7 +8,7 @@ remembered by what is left of the conditions.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import msgspec
@@ -72,15 +72,32 @@ class Judge:
         self._now = now
         self._sources = _widest(settings)
         self._judged: dict[tuple[object, ...], Judged] = {}
+        self._columns: dict[str, frozenset[str]] = {}
         self._searches = 0
 
     def judge(self, left: Left, dataset: Dataset) -> Judged:
         """Answers for one cell of a dataset."""
-        key = (dataset.id, left.key)
+        parts = (*left.allows, *left.denies, *(left.masks or ()))
+        columns = sorted(frozenset[str]().union(*map(self._columns_of, parts)))
+        key = (left.key, self.shape(dataset, columns))
         judged = self._judged.get(key)
         if judged is None:
             judged = self._judged[key] = self._judge(left, dataset)
         return judged
+
+    def shape(self, dataset: Dataset, columns: Iterable[str]) -> tuple[object, ...]:
+        """Returns what of a dataset counts where conditions read these columns; many datasets are alike."""
+        known = dataset.columns
+        read = tuple((name, known[name].type if name in known else "") for name in columns)
+        return (read, tuple((key, known[key].type) for key in dataset.subject_keys))
+
+    def _columns_of(self, part: Part) -> frozenset[str]:
+        found = self._columns.get(part.key)
+        if found is None:
+            tree = part.left if isinstance(part.left, Call | Path) else Literal(None)
+            paths = (node.names for node in walk(tree) if isinstance(node, Path))
+            found = self._columns[part.key] = frozenset(names[2] for names in paths if names[1] == "row")
+        return found
 
     def _judge(self, left: Left, dataset: Dataset) -> Judged:
         types = {name: column.type for name, column in dataset.columns.items()}
