@@ -242,23 +242,37 @@ class Audiences:
 
     def _alike(self, bits: Bits, cell: Cell) -> Iterator[tuple[Bits, Left]]:
         """Yields subjects together of whom the same is left."""
-        groups = [bits] if bits else []
-        for condition, role in self._speaking(cell):
-            holders = self.people.holders(role)
-            groups = [part for group in groups for part in self._split(group, holders, condition)]
+        always = NOBODY
+        for rule in cell.rules.allows:
+            always |= self._apply(rule).always
         read = self._reads_id(cell)
-        for group in groups:
-            for members in self._conditions.by_id(group, read=read):
-                _, left = self._left_of(self.people.subjects[first_of(members)], cell)
-                yield members, left
+        # Whom a rule allows without condition, the conditions of other allows do not concern.
+        for some, allows in ((bits & always, ()), (bits & ~always, cell.rules.allows)):
+            groups = [some] if some else []
+            for condition, role in self._open(
+                some, (*allows, *self._denies(cell)), cell.rules.masks if cell.masked else ()
+            ):
+                holders = self.people.holders(role)
+                groups = [part for group in groups for part in self._split(group, holders, condition)]
+            for group in groups:
+                for members in self._conditions.by_id(group, read=read):
+                    _, left = self._left_of(self.people.subjects[first_of(members)], cell)
+                    yield members, left
 
-    def _speaking(self, cell: Cell) -> dict[tuple[str, str], None]:
-        """Returns the conditions, each with a role, on which it depends who could be allowed a cell."""
+    def _open(self, bits: Bits, rules: Sequence[Rule], masks: Sequence[Rule]) -> dict[tuple[str, str], None]:
+        """Returns the conditions, each with a role, that tell some subjects apart."""
+        applied = [(rule, self._apply(rule)) for rule in rules]
+        telling = [rule for rule, it in applied if it.unsure & bits]
+        telling += [rule for rule in masks if (it := self._apply(rule)).holders & ~it.never & bits]
+        return dict.fromkeys((rule.fields[CONDITION], rule.fields[SUBJECT]) for rule in telling)
+
+    def _speaking(self, cell: Cell) -> set[str]:
+        """Returns the conditions on which it depends who could be allowed a cell."""
         rules = (*cell.rules.allows, *self._denies(cell), *(cell.rules.masks if cell.masked else ()))
-        return dict.fromkeys((rule.fields[CONDITION], rule.fields[SUBJECT]) for rule in rules)
+        return {rule.fields[CONDITION] for rule in rules}
 
     def _reads_id(self, cell: Cell) -> bool:
-        return any(self._conditions.reads_id(condition) for condition, _ in self._speaking(cell))
+        return any(map(self._conditions.reads_id, self._speaking(cell)))
 
     def _split(self, group: Bits, holders: Bits, condition: str) -> Iterator[Bits]:
         """Yields the parts of a group by who holds the role, and of these by what is left of the condition."""
