@@ -149,7 +149,8 @@ def require_refused(server: RunningServer, lifted: RunningServer, files: Files, 
         refused = newest_step(channel, entry_pb2.POLICY_STEP_REFUSED)
         found = next(it for it in findings(channel, files) if (it.dataset, it.action) == (dataset, "read"))
     assert found.invariant in {violation.type for violation in why.violations}
-    assert found.invariant in {finding.invariant for finding in refused.findings}
+    told = {(it.invariant, it.dataset, it.action, it.excess, it.ceiling) for it in refused.findings}
+    assert (found.invariant, found.dataset, found.action, found.excess, found.ceiling) in told
     example = found.counterexample
     assert (example.confirmed, example.path[-1].file, bool(example.path[-1].line)) == (True, found.file, True)
     with lifted.channel() as channel:

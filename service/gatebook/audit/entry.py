@@ -217,4 +217,8 @@ def _finding(finding: Finding) -> entry_pb2.FindingEntry:
         file=short_name(finding.file),
         line=finding.line,
         column=finding.column,
+        dataset=short_name(finding.dataset),
+        action=short_name(finding.action),
+        excess=finding.excess,
+        ceiling=finding.ceiling,
     )

@@ -611,6 +611,10 @@ class FindingEntry(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     COLUMN_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    EXCESS_FIELD_NUMBER: _builtins.int
+    CEILING_FIELD_NUMBER: _builtins.int
     invariant: _builtins.str
     """The rule of good policy that was broken."""
     file: _builtins.str
@@ -619,6 +623,14 @@ class FindingEntry(_message.Message):
     """The line, from 1."""
     column: _builtins.int
     """The column, from 1."""
+    dataset: _builtins.str
+    """The dataset whose audience it is about; empty where it is about none."""
+    action: _builtins.str
+    """The action whose audience it is about; empty where it is about none."""
+    excess: _builtins.int
+    """By how many the audience exceeds the ceiling: see Finding."""
+    ceiling: _builtins.int
+    """The head-count of the ceiling; absent where it is `all`."""
     def __init__(
         self,
         *,
@@ -626,12 +638,18 @@ class FindingEntry(_message.Message):
         file: _builtins.str = ...,
         line: _builtins.int = ...,
         column: _builtins.int = ...,
+        dataset: _builtins.str = ...,
+        action: _builtins.str = ...,
+        excess: _builtins.int = ...,
+        ceiling: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ceiling", b"_ceiling", "ceiling", b"ceiling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "file", b"file", "invariant", b"invariant", "line", b"line"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ceiling", b"_ceiling", "action", b"action", "ceiling", b"ceiling", "column", b"column", "dataset", b"dataset", "excess", b"excess", "file", b"file", "invariant", b"invariant", "line", b"line"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__ceiling: _TypeAlias = _typing.Literal["ceiling"]  # noqa: Y015
+    _WhichOneofArgType__ceiling: _TypeAlias = _typing.Literal["_ceiling", b"_ceiling"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ceiling) -> _WhichOneofReturnType__ceiling | None: ...
 
 Global___FindingEntry: _TypeAlias = FindingEntry  # noqa: Y015
 
