@@ -21,8 +21,8 @@ from gatebook.policy.model import walk
 from gatebook.policy.settings import AttributeSource, Settings
 
 Names = tuple[str, ...]
-SEARCHES_MAX = 50_000
-"""Searches of one analysis; past it whoever is not decided yet is possible."""
+STEPS_TOTAL_MAX = 2_000_000
+"""Values tried in all searches of one analysis, some minutes; past it whoever is not decided yet is possible."""
 
 
 class Level(enum.IntEnum):
@@ -73,7 +73,7 @@ class Judge:
         self._sources = _widest(settings)
         self._judged: dict[tuple[object, ...], Judged] = {}
         self._columns: dict[str, frozenset[str]] = {}
-        self._searches = 0
+        self._steps = 0
 
     def judge(self, left: Left, dataset: Dataset) -> Judged:
         """Answers for one cell of a dataset."""
@@ -143,10 +143,10 @@ class Judge:
         )
         decided = True
         for closed, caller in self._closed(paths).items():
-            self._searches += 1
-            if self._searches > SEARCHES_MAX:
+            if self._steps > STEPS_TOTAL_MAX:
                 return False
             found: Search = search(goals, types, closed, self._now)
+            self._steps += found.steps
             if found.witness is not None:
                 stated = any(names[1] in ("ctx", "sub") for names in found.witness.values)
                 return Judged(Level.CERTAIN, place, found.witness, caller if stated else "")

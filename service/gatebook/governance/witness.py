@@ -62,6 +62,7 @@ class Search(msgspec.Struct, frozen=True):
 
     witness: Witness | None
     complete: bool
+    steps: int = 0
 
 
 def search(
@@ -78,7 +79,7 @@ def search(
     looking = _Looking(types, now)
     found = looking.descend(goals, dict.fromkeys(closed))
     values = None if found is None else {path: value for path, value in found.items() if value is not None}
-    return Search(None if values is None else Witness(values), looking.complete)
+    return Search(None if values is None else Witness(values), looking.complete, looking.steps)
 
 
 class _Looking:
@@ -87,13 +88,13 @@ class _Looking:
     def __init__(self, types: Mapping[str, str], now: str) -> None:
         self._types = types
         self._now = now
-        self._steps = 0
+        self.steps = 0
         self.complete = True
 
     def descend(self, goals: Sequence[Goal], chosen: dict[Names, Any]) -> dict[Names, Any] | None:
         """Returns values that meet all goals, or None."""
-        self._steps += 1
-        if self._steps > STEPS_MAX:
+        self.steps += 1
+        if self.steps > STEPS_MAX:
             self.complete = False
             return None
         left: list[Goal] = []
