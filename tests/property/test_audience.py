@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from tests.property.whole_sets import (
     ACTIONS,
@@ -100,6 +101,28 @@ def compare(policy: str, people: bytes) -> dict[Asked, Level]:
                 decision = ask(snapshot, request, caller)
                 assert reach.level(audiences.people.place[subject.id]) is Level.OWN or decision.allowed, (cell, subject)
     return found
+
+
+FOUND_BEFORE = {
+    "the id of nobody in particular, taken for a value to try": (
+        "p, role:a, t.rows.who, read, train, r.row.who == r.sub.id, allow\n"
+        "p, role:a, t.rows.who, read, *, !(r.row.team < r.row.who), allow\n"
+    ),
+    "an id that is ordered": "p, role:a, t.rows.who, read, *, r.row.who == r.sub.id && r.row.who < 'b', allow\n",
+    "an id that a condition names": "p, role:a, t.rows.who, read, *, r.row.who == 'ana' && r.sub.id != 'ben', allow\n",
+    "an id that is an attribute": "p, role:a, t.rows.who, read, *, r.row.who == r.sub.boss, allow\n",
+    "numbers and truth values": "p, role:a, t.rows.who, read, *, r.ctx.net == r.sub.badge || r.ctx.net == 1, allow\n",
+}
+PEOPLE = (
+    b'{"type":"user","id":"ana","attributes":{"boss":"ana","level":1,"badge":"gold"},"groups":["role:a"]}\n'
+    b'{"type":"user","id":"ben","attributes":{"boss":"ana","level":2},"groups":["role:a"]}\n'
+)
+
+
+@pytest.mark.parametrize("case", FOUND_BEFORE)
+def test_what_was_found_or_feared_stays_right(case: str) -> None:
+    """Sets that were, or could have been, analysed wrongly are what brute force finds."""
+    compare(FOUND_BEFORE[case], PEOPLE)
 
 
 class TestAudience:

@@ -32,6 +32,9 @@ from gatebook.policy.rule_text import read_condition
 SELF: Final = "\ufdd0"
 """Stands for the id of each subject alike: a character that no text of a directory or policy holds."""
 
+UNREAD: Final = "\ufdd1"
+"""Stands for an id that no condition reads: rows about others have another one, nothing else is compared with it."""
+
 ID: Final = ("r", "sub", "id")
 NOW_PATH: Final = ("r", NOW)
 TIMES: Final[Functions] = {TIME_MATCH: time_match}
@@ -67,7 +70,9 @@ class Conditions:
         trees = self._trees.values()
         literals = {node.value for tree in trees for node in walk(tree) if isinstance(node, Literal)}
         self._named = frozenset(value for value in literals if isinstance(value, str))
-        self._id_is_alike = _only_compared(trees, self._stated)
+        datasets = () if policy_set.catalogue is None else policy_set.catalogue.datasets.values()
+        keys = {("r", "row", key) for dataset in datasets for key in dataset.subject_keys}
+        self._id_is_alike = _only_compared(trees, self._stated, keys)
         self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
         self._parts: dict[str, tuple[Part, ...]] = {}
         self._place_of_part: dict[str, list[int]] = {}
@@ -110,8 +115,9 @@ class Conditions:
 
     def id_of(self, place: int, *, read: bool) -> str:
         """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""
-        alone = place in self._alone or (read and not self._id_is_alike)
-        return self._people.subjects[place].id if alone else SELF
+        if place in self._alone or (read and not self._id_is_alike):
+            return self._people.subjects[place].id
+        return SELF if read else UNREAD
 
     def by_id(self, bits: Bits, *, read: bool) -> Iterator[Bits]:
         """Yields subjects together for whose ids the same stands."""
@@ -170,9 +176,14 @@ def _kept(attributes: Mapping[str, Any], name: str) -> object:
     return (type(value), value)
 
 
-def _only_compared(trees: Iterable[Expression], stated: frozenset[str]) -> bool:
-    """Tells whether the id, and all that is compared with what is compared with it, is only compared for equality."""
+def _only_compared(trees: Iterable[Expression], stated: frozenset[str], keys: Iterable[tuple[str, ...]]) -> bool:
+    """Tells whether the id, and all that is compared with what is compared with it, is only compared for equality.
+
+    The keys of data subjects are compared with it too, since rows about others are told apart by them.
+    """
     joined = _Joined(stated)
+    for key in keys:
+        joined.join(ID, key)
     for tree in trees:
         _note(tree, joined)
     return not joined.is_used(ID)

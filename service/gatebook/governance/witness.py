@@ -21,7 +21,7 @@ import msgspec
 from gatebook.expression.moments import NOW, TIME_MATCH, UNBOUNDED
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
-from gatebook.governance.conditions import NOW_PATH, TIMES
+from gatebook.governance.conditions import NOW_PATH, TIMES, UNREAD
 from gatebook.policy.casts import cast_value
 from gatebook.policy.model import walk
 
@@ -229,15 +229,15 @@ class _Atoms:
         match value:
             case bool():
                 self._bools = True
-            case str():
+            case str() if value != UNREAD:
                 self._texts.add(value)
             case int() | float():
                 self._numbers.add(value)
             case tuple():
-                texts = tuple(item for item in value if isinstance(item, str))
+                texts = tuple(item for item in value if isinstance(item, str) and item != UNREAD)
                 self._sought.update(texts)
                 self._lists_met.add(texts)
-                self.complete = self.complete and len(texts) == len(value)
+                self.complete = self.complete and all(isinstance(item, str) for item in value)
             case _:
                 pass
 
