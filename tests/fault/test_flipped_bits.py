@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from gatebook.audit.segment import HEADER_BYTES
 from gatebook.audit.sight import EVERYTHING
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.verify import verify_book
-from gatebook.errors import BookCorruptError, BookRefusedError, GatebookError, VerificationError
+from gatebook.errors import BookCorruptError, BookRefusedError, BookUnavailableError, GatebookError, VerificationError
 from gatebook.tlog.checkpoint import Checkpoint
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.values import Entity
@@ -247,6 +248,22 @@ def test_every_bit_of_the_index(published: Path, part: int | None) -> None:
     assert seen["short"] < seen["same"]
     if part is None:
         assert seen["same"] > SAMPLE // 2
+
+
+def test_a_row_of_the_index_that_is_no_row(published: Path) -> None:
+    """A row whose leaf hash has become nothing of the kind is reported as damage, which a list of others shows, too."""
+    path = published / "index.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE entries SET leaf = 7 WHERE idx = 2")
+    connection.close()
+    book = open_book(published, files=UnsyncedFiles(), limits=SMALL)
+    people = People.open(published)
+    query = Query(path, book, people, ORIGIN)
+    with pytest.raises(BookUnavailableError, match="the index is damaged"):
+        query.page(pb.ListEntriesRequest(page_size=100), book.size, EVERYTHING)
+    query.close()
+    people.close()
+    book.close()
 
 
 def answered(path: Path, book: Book, people: People, entries: list[bytes]) -> str:

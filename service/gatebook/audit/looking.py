@@ -247,6 +247,8 @@ class Looking:
             query = f"SELECT idx, leaf FROM entries {arm.source} WHERE {where} ORDER BY idx {order} LIMIT {limit:d}"  # noqa: S608  # names and numbers of our own
             values = (*((within[0] >> BLOCK_BITS,) if keyed else ()), *arm.values, *within)
             found.update(self._connection().execute(query, values).fetchall())
+        if not all(isinstance(index, int) and isinstance(leaf, bytes) for index, leaf in found):
+            raise BookUnavailableError("the index is damaged: stop the service, delete `index.db` and start it again")
         return sorted(found, reverse=newest_first)[:limit]
 
 
