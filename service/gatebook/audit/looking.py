@@ -239,6 +239,7 @@ class Looking:
     ) -> list[tuple[int, bytes]]:
         """Returns the first entries that match in a range, which has one block where there is a key."""
         found: set[tuple[int, bytes]] = set()
+        damaged = False
         for arm in arms:
             keyed = ("block = ?",) if arm.where else ()
             where = " AND ".join((*keyed, *arm.where, *sought.sql(without=arm.columns), "idx >= ?", "idx < ?"))
@@ -246,8 +247,10 @@ class Looking:
             where = where.replace(BLOCK, str(within[0] >> BLOCK_BITS))
             query = f"SELECT idx, leaf FROM entries {arm.source} WHERE {where} ORDER BY idx {order} LIMIT {limit:d}"  # noqa: S608  # names and numbers of our own
             values = (*((within[0] >> BLOCK_BITS,) if keyed else ()), *arm.values, *within)
-            found.update(self._connection().execute(query, values).fetchall())
-        if not all(isinstance(index, int) and isinstance(leaf, bytes) for index, leaf in found):
+            rows: list[tuple[object, object]] = self._connection().execute(query, values).fetchall()
+            found.update((index, leaf) for index, leaf in rows if isinstance(index, int) and isinstance(leaf, bytes))
+            damaged = damaged or any(not isinstance(leaf, bytes) for _, leaf in rows)
+        if damaged:
             raise BookUnavailableError("the index is damaged: stop the service, delete `index.db` and start it again")
         return sorted(found, reverse=newest_first)[:limit]
 
