@@ -24,7 +24,7 @@ from gatebook.tlog.merkle import leaf_hash
 from gatebook.tlog.proof import verify_proof
 from gatebook.v1 import access_service_pb2 as access
 from gatebook.v1 import audit_service_pb2 as audit
-from gatebook.v1 import types_pb2
+from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 
@@ -318,7 +318,8 @@ def test_what_was_just_acknowledged_is_in_every_answer_that_it_matches(server: R
                 access.CheckAccessRequest(access=question, receipt_level=types_pb2.RECEIPT_LEVEL_FULL)
             ).decision
             after = decided.receipt.entry_time.ToNanoseconds() + 1
-            soon, later = audit.EntryFilter(subject_id="hasty"), audit.EntryFilter(subject_id="hasty")
+            decision = entry_pb2.ENTRY_KIND_DECISION  # the lists here name this person, too
+            soon, later = (audit.EntryFilter(subject_id="hasty", kind=decision) for _ in range(2))
             soon.end_time.FromNanoseconds(after)
             later.end_index = decided.receipt.index + 1
             found = [
