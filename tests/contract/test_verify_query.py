@@ -149,7 +149,13 @@ def test_a_third_party_tells_by_pseudonym(library: Library) -> None:
     named = [
         record
         for record in right
-        if {record.entry.decision.subject_pseudonym, record.entry.decision.actor_pseudonym} & known
+        if {
+            record.entry.decision.subject_pseudonym,
+            record.entry.decision.actor_pseudonym,
+            *record.entry.decision.data_subject_pseudonyms,
+            record.entry.read.subject_pseudonym,
+        }
+        & known
     ]
 
     assert library.verified(wanted, named, pseudonyms=known).holds
@@ -246,6 +252,8 @@ def test_by_subject_it_says_what_only_keys_can_tell(server: RunningServer, tmp_p
         "verify-query",
         "--subject",
         "person-1",
+        "--kind",
+        "decision",
         "--vkey",
         vkey(server),
         "--no-remember",
@@ -253,7 +261,9 @@ def test_by_subject_it_says_what_only_keys_can_tell(server: RunningServer, tmp_p
         server.target,
     )
     alone = run(*asked)
-    pseudonym = json.loads(run("list", "--subject", "person-1", "--json", "--target", server.target).stdout)
+    pseudonym = json.loads(
+        run("list", "--subject", "person-1", "--kind", "decision", "--json", "--target", server.target).stdout
+    )
     told = pseudonym["entries"][0]["entry"]["decision"]["subject_pseudonym"]
     copy = copied(server, tmp_path / "copy")
     shutil.copytree(server.data / "keys", tmp_path / "whole" / "keys")
