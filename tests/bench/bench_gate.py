@@ -125,7 +125,7 @@ def main() -> None:
         sizes = (f"{subjects:,}", f"{datasets:,}", f"{rules:,}")
         rows.append((*sizes, f"{cells:,}", f"{whole:.2f}", f"{ceilings:.2f}", f"{beyond:,}"))
     header = ("people", "datasets", "rules", "cells", "audiences s", "ceilings s", "beyond")
-    show("the gate: audiences and ceilings", header, rows, "tests.bench.bench_gate")
+    show("the gate: audiences and ceilings", header, rows, "bench_gate")
 
 
 if __name__ == "__main__":
