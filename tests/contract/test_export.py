@@ -223,6 +223,13 @@ def add_a_part(folder: Path) -> None:
     shutil.copy(folder / a_part(folder), folder / "day=2020-01-01" / "part-000000000000-000000000001.parquet")
 
 
+def link_a_day(folder: Path) -> None:
+    """Puts a file elsewhere, and a link to its folder beside the others: who reads `*/*.parquet` reads it."""
+    (folder.parent / "elsewhere").mkdir()
+    shutil.copy(folder / a_part(folder), folder.parent / "elsewhere" / "part-000000000000-000000000001.parquet")
+    (folder / "day=2020-01-01").symlink_to(folder.parent / "elsewhere")
+
+
 def lead_outside(folder: Path) -> None:
     """Has the manifest name a file outside."""
     manifest = json.loads((folder / "_manifest.json").read_text())
@@ -252,6 +259,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a part is left out": (drop_a_part, "does not follow on entry"),
     "the end is left out": (drop_the_last_part, "ends at"),
     "a file is added": (add_a_part, "is in no manifest"),
+    "a link is added": (link_a_day, "is in no manifest"),
     "a file outside is named": (lead_outside, "is not the name of a part"),
     "a bit is flipped": (flip_a_bit, "is not the file that was exported"),
     "a part is in another day": (put_in_another_day, "another day"),

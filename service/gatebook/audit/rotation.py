@@ -24,8 +24,9 @@ from pathlib import Path
 import msgspec
 
 from gatebook.audit.book import Book
-from gatebook.audit.chain import Entries, find_end
+from gatebook.audit.chain import Entries, control_links, find_end
 from gatebook.audit.checkpoints import Signed
+from gatebook.audit.control_state import ControlState, control_state
 from gatebook.audit.cosigning import Collector
 from gatebook.audit.files import Files
 from gatebook.audit.hold import ROTATION_FILE, read_hold
@@ -170,6 +171,7 @@ class Rotation:
         try:
             if find_end(book).closed:
                 raise BookRefusedError(f"the book `{key.name}` is closed already")
+            _require_completed(control_state(control_links(book)))
             self._require_fitting(self._beginning(mark, book, book.signed))
         finally:
             book.close()
@@ -316,6 +318,12 @@ class Rotation:
             if path.exists():
                 self._files.remove(path)
                 self._files.sync_directory(path.parent)
+
+
+def _require_completed(state: ControlState) -> None:
+    """Requires that nothing is half done: a successor takes what it inherits for done."""
+    if not state.pruning_completed or any(not erasure.completed for erasure in state.erasures):
+        raise BookRefusedError("an erasure or pruning is not completed: start the server, which does it, and stop it")
 
 
 def publish(book: Book) -> Publisher:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from gatebook.audit.chain import Entries
+from gatebook.audit.chain import Entries, control_chain
 from gatebook.audit.succession import predecessor_of, require_birth, require_bound, require_carried, successor_of
 from gatebook.audit.tile_folder import TileFolder
 from gatebook.audit.verify import Report, verify_book
 from gatebook.audit.verify_copy import Copy
+from gatebook.audit.verify_range import Meaning
 from gatebook.errors import VerificationError
 from gatebook.tlog.checkpoint import Checkpoint, parse_checkpoint
 from gatebook.tlog.keys import VerifierKey
@@ -69,10 +70,18 @@ def verify_chain(copy: Copy, key: VerifierKey, report: Report, named: Sequence[P
     book = copy.book
     entries = Published(TileFolder(book), report.size)
     successor = successor_of(entries) if report.size else None
-    return Chain(tuple(_predecessors(book, entries, key, named, jobs)), successor)
+    meaning = Meaning(key.name, copy.data, _erased_in(entries))
+    return Chain(tuple(_predecessors(book, entries, key, named, jobs, meaning)), successor)
 
 
-def _predecessors(book: Path, entries: Entries, key: VerifierKey, named: Sequence[Path], jobs: int) -> Iterator[Link]:
+def _erased_in(book: Entries) -> frozenset[bytes]:
+    """Returns the pseudonyms that a book says were erased, its predecessors' erasures among them: they go on in it."""
+    return frozenset(one for _, entry in control_chain(book) for one in entry.erasure.pseudonyms)
+
+
+def _predecessors(
+    book: Path, entries: Entries, key: VerifierKey, named: Sequence[Path], jobs: int, newest: Meaning
+) -> Iterator[Link]:
     folders = [Copy.at(path).book for path in named] + sorted(book.parent.glob("closed/*/book"))[:FOLDERS_MAX]
     for _ in range(CHAIN_MAX):
         birth = predecessor_of(entries)
@@ -90,17 +99,25 @@ def _predecessors(book: Path, entries: Entries, key: VerifierKey, named: Sequenc
         )
         if found is None:
             return
-        entries = _verified(found, older_key, birth, key, entries, jobs)
+        # The store of people counts for all books of a data directory, and so do the newest one's erasures.
+        meaning = msgspec.structs.replace(newest, origin=older_key.name)
+        entries = _verified(found, older_key, birth, key, entries, jobs, meaning)
         key = older_key
     raise VerificationError(f"more than {CHAIN_MAX} books succeed each other")
 
 
 def _verified(
-    book: Path, key: VerifierKey, birth: entry_pb2.Succession, successor: VerifierKey, newer: Entries, jobs: int
+    book: Path,
+    key: VerifierKey,
+    birth: entry_pb2.Succession,
+    successor: VerifierKey,
+    newer: Entries,
+    jobs: int,
+    meaning: Meaning,
 ) -> Entries:
     """Returns the entries of a predecessor, once it is verified and bound to its successor."""
     try:
-        report = verify_book(book, key, meaning=Copy(book, None, None).meaning(key.name), jobs=jobs)
+        report = verify_book(book, key, meaning=meaning, jobs=jobs)
         older = Published(TileFolder(book), report.size)
         require_bound(birth, successor, older, Checkpoint(key.name, report.size, report.root))
     except VerificationError as err:

@@ -282,9 +282,13 @@ class EntryVerifier:
 class EntryJoin:
     """Takes what the ranges of a book say, in order, and holds the rules that reach over their ends."""
 
-    def __init__(self, *, whole: bool = True) -> None:
-        """Begins before the first entry of a book, or where what comes before is verified already."""
+    def __init__(self, *, whole: bool = True, erased: frozenset[bytes] = frozenset()) -> None:
+        """Begins before the first entry of a book, or where what comes before is verified already.
+
+        `erased` are pseudonyms that a book which succeeds this one says were erased.
+        """
         self._known = whole
+        self._erased_later = erased
         self._time = self._link = 0
         self._kinds: Counter[entry_pb2.EntryKind.ValueType] = Counter()
         self._pseudonyms: set[bytes] = set()
@@ -345,7 +349,8 @@ class EntryJoin:
 
     def _fault_of_all(self, begins: int) -> Fault | None:
         """Returns the first fault that only all entries together show."""
-        hidden = [index for each, index in self._missing.items() if each not in self._erased]
+        erased = self._erased.keys() | self._erased_later
+        hidden = [index for each, index in self._missing.items() if each not in erased]
         found = []
         if hidden:
             index = min(hidden)

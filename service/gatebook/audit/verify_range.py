@@ -37,6 +37,8 @@ class Meaning(msgspec.Struct, frozen=True):
     origin: str
     data: Path | None = None
     """The data directory with the store of people."""
+    erased: frozenset[bytes] = frozenset()
+    """Pseudonyms that books which succeed this one say were erased."""
 
 
 class Asked(msgspec.Struct, frozen=True):

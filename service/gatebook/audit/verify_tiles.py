@@ -66,7 +66,8 @@ class TileVerifier:
             self._promised.setdefault(index // RANGE_ENTRIES, {})[index] = leaf
         self._meaning = meaning
         self._rows: list[list[bytes]] = []
-        self._entries = EntryJoin(whole=not self.first_index)
+        erased = frozenset[bytes]() if meaning is None else meaning.erased
+        self._entries = EntryJoin(whole=not self.first_index, erased=erased)
         self.roots = {0: EMPTY_ROOT}
         """The root at each wanted size that is reached by what was read."""
         self.entry_bytes = 0
