@@ -12,7 +12,7 @@ import random
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,7 @@ def bits(content: bytes, part: int | None) -> Iterator[tuple[int, int]]:
         yield at, dice.randrange(8)
 
 
+EVERY = pytest.mark.parametrize("every", [False, pytest.param(True, marks=LONG)], ids=["some", "every"])
 PARTS = pytest.mark.parametrize("part", [None, *(pytest.param(bit, marks=LONG) for bit in range(8))])
 
 
@@ -214,14 +215,23 @@ def verdict(layout: Layout, known: Stored) -> str:
     return "same" if signed.time_ns == known.time_ns else "time"
 
 
-def test_every_cut_of_the_checkpoint_database(published: Path) -> None:
+@pytest.mark.timeout(3_600)
+@EVERY
+def test_every_cut_of_the_checkpoint_database(published: Path, every: bool) -> None:
     """A database that was cut is refused; only of its last bytes, the unsigned time, zeros may be read."""
     layout, path = Layout(published), published / "checkpoints.db"
     content, known = path.read_bytes(), Checkpoints(path).newest()
-    dice = random.Random(SEED)
-    for size in [0, 1, *range(4_095, len(content), 4_096), *dice.sample(range(len(content)), 300)]:
+    for size in cuts(content, 300, every=every):
         path.write_bytes(content[:size])
         assert verdict(layout, known) in ({"refused", "time"} if size >= len(content) - 8 else {"refused"})
+
+
+def cuts(content: bytes, sample: int, *, every: bool) -> Iterable[int]:
+    """Returns how much is left of a database that was cut: all lengths, or the ends of pages and a sample."""
+    if every:
+        return range(len(content))
+    some = random.Random(SEED).sample(range(len(content)), sample)
+    return [0, 1, *range(4_095, len(content), 4_096), *range(4_096, len(content), 4_096), *some]
 
 
 @pytest.mark.timeout(3_600)
@@ -248,6 +258,26 @@ def test_every_bit_of_the_index(published: Path, part: int | None) -> None:
     assert seen["short"] < seen["same"]
     if part is None:
         assert seen["same"] > SAMPLE // 2
+
+
+@pytest.mark.timeout(3_600)
+@EVERY
+def test_every_cut_of_the_index(published: Path, every: bool) -> None:
+    """An index that was cut is refused, made anew, or shows every entry as before: it never hides one."""
+    path = published / "index.db"
+    content = path.read_bytes()
+    seen: Counter[str] = Counter()
+    book = open_book(published, files=UnsyncedFiles(), limits=SMALL)
+    people = People.open(published)
+    entries = book.read(0, book.size)
+    for size in cuts(content, 200, every=every):
+        path.write_bytes(content[:size])
+        seen[answered(path, book, people, entries)] += 1
+    people.close()
+    book.close()
+
+    assert seen.keys() <= {"refused", "rebuilt", "same"}
+    assert seen["same"] < seen["rebuilt"] + seen["refused"]
 
 
 def test_a_row_of_the_index_that_is_no_row(published: Path) -> None:

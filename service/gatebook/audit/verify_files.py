@@ -18,6 +18,7 @@ from gatebook.tlog.tiles import (
     TILE_WIDTH,
     Tile,
     decode_bundle,
+    encode_bundle,
     number_path,
     parse_path,
     split_tile,
@@ -87,16 +88,28 @@ class FileVerifier:
         if tile.width == signed_width:
             return 0
         content = read_content(self._book / tile.path, tile) or b""
-        parts = decode_bundle(content, tile) if tile.level == ENTRIES else split_tile(content, tile)
         if signed_width:
-            verified_tile, verified = read_tile(self._book, Tile(tile.level, tile.number, signed_width))
-            split = decode_bundle if tile.level == ENTRIES else split_tile
-            for number, (part, right) in enumerate(zip(parts, split(verified, verified_tile), strict=False)):
-                if part != right and number < signed_width:
-                    index = tile.first_index + (number << TILE_HEIGHT * max(tile.level, 0))
-                    raise VerificationError(f"`{tile.path}` contradicts entry {index}", index)
+            self._check_common(tile, content, Tile(tile.level, tile.number, signed_width))
+        split = decode_bundle if tile.level == ENTRIES else split_tile
+        split(content, tile)
         end = (tile.number * TILE_WIDTH + tile.width) << TILE_HEIGHT * max(tile.level, 0)
         return max(end - self._size, 0)
+
+    def _check_common(self, tile: Tile, content: bytes, verified: Tile) -> None:
+        """Checks that a file holds what the verified one does, as far as both reach.
+
+        Compares before anything is decoded: a length that is wrong makes no sense of entries behind it only.
+        """
+        right_tile, right = read_tile(self._book, verified)
+        bundle = tile.level == ENTRIES
+        parts = (decode_bundle if bundle else split_tile)(right, right_tile)
+        offset = 0
+        for number, part in enumerate(parts[: min(tile.width, verified.width)]):
+            expected = encode_bundle([part]) if bundle else part
+            if not content.startswith(expected, offset):
+                index = tile.first_index + (number << TILE_HEIGHT * max(tile.level, 0))
+                raise VerificationError(f"`{tile.path}` contradicts entry {index}", index)
+            offset += len(expected)
 
 
 def _tile_number(level: int, index: int) -> int:
