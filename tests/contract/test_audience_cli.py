@@ -37,6 +37,17 @@ def test_action_and_purpose_narrow_and_a_limit_says_what_it_leaves_out() -> None
     assert "more: ask with a larger --limit" in shown
 
 
+def test_each_way_stands_below_its_subject_step_by_step() -> None:
+    """What is printed for people has a line for each subject and for each step of the way, with file and line."""
+    shown = gatebook("policy", "audience", "mci.prompts", "--policy-set", TELEMETRY, "--action", "read").stdout
+
+    assert shown.splitlines()[:3] == [
+        "farah  read mci.prompts for model_training",
+        "  by  personas.jsonl:6  farah has role:mci_researcher",
+        "  by  policy/mci.csv:5  p, role:mci_researcher, mci.prompts, read, model_training, r.sub.level >= 3, allow",
+    ]
+
+
 def test_what_nobody_knows_is_a_mistake_of_usage() -> None:
     """A node, action or purpose that the set does not know ends with 2 and suggests one."""
     done = gatebook("policy", "audience", "mci.prompt", "--policy-set", TELEMETRY)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from gatebook.cli.output import USAGE, counted, errors_told, fail, json_option, print_json, stdout, table
+from gatebook.cli.output import USAGE, counted, errors_told, fail, json_option, print_json, stdout
 from gatebook.cli.uploading import size_of, working
 from gatebook.errors import InvalidRequestError
 from gatebook.expression.moments import Moment
@@ -26,7 +27,7 @@ _SURE = {
 }
 
 
-@click.command()
+@click.command(short_help="List who could be allowed something, and by which rule.")
 @click.argument("node", metavar="DATASET|COLUMN|TAG")
 @click.option(
     "--policy-set",
@@ -85,23 +86,26 @@ def audience(
 def show_audience(message: pb.Audience) -> None:
     """Prints an audience for people."""
     console = stdout()
-    if message.members:
-        console.print(table("subject", "could", "by", rows=map(_row, message.members)))
+    for member in message.members:
+        for line in _lines(member):
+            console.print(line, markup=False, soft_wrap=True)
     if message.subjects_left_out:
         console.print(f"... and {message.subjects_left_out} more: ask with a larger --limit", markup=False)
     people = message.people_certain + message.people_possible
     told = f"{message.node}: {people} {'person' if people == 1 else 'people'} could be allowed"
     if message.people_possible:
         told += f" ({message.people_possible} of them possibly)"
-    told += f", {counted(message.services, 'service')}; {message.people_own_rows} more their own rows alone"
+    told += f", {counted(message.services, 'service')}"
+    if message.people_own_rows:
+        told += f"; {message.people_own_rows} more their own rows alone"
     console.print(told, markup=False, soft_wrap=True)
 
 
-def _row(member: pb.AudienceMember) -> tuple[str, str, str]:
+def _lines(member: pb.AudienceMember) -> Iterator[str]:
+    """Yields what one subject could do, and the way below it."""
     widest = [it for it in member.purposes if not any(it.startswith(f"{other}.") for other in member.purposes)]
-    could = [f"{member.action} {member.dataset}"]
-    if member.certainty != pb.CERTAINTY_CERTAIN:
-        could.append(f"({_SURE.get(member.certainty, '?')})")
-    could += [f"for {purpose}" for purpose in widest]
-    path = "\n".join(f"{step.text} ({step.file}:{step.line})" for step in member.path)
-    return (member.subject, "\n".join(could), path)
+    purposes = f" for {', '.join(widest)}" if widest else ""
+    sure = "" if member.certainty == pb.CERTAINTY_CERTAIN else f" ({_SURE.get(member.certainty, '?')})"
+    yield f"{member.subject}  {member.action} {member.dataset}{purposes}{sure}"
+    for step in member.path:
+        yield f"  by  {step.file}:{step.line}  {step.text}"
