@@ -174,8 +174,8 @@ def home_of(config: Config) -> Path:
 
 
 def setting(name: str, default: str = "", environ: Mapping[str, str] | None = None) -> str:
-    """Returns the setting `GATEBOOK_<NAME>` of the environment, or the default."""
-    return (os.environ if environ is None else environ).get(f"GATEBOOK_{name.upper()}", default)
+    """Returns the setting `GATEBOOK_<NAME>` of the environment, or the default where it is unset or empty."""
+    return (os.environ if environ is None else environ).get(f"GATEBOOK_{name.upper()}") or default
 
 
 def state_home(environ: Mapping[str, str] | None = None) -> Path:

@@ -20,6 +20,7 @@ from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
     NO,
     channel,
+    counted,
     fail,
     json_option,
     print_json,
@@ -78,7 +79,7 @@ def list_entries(
         column.no_wrap = True
     console.print(listed)
     more = ", more match: raise --limit" if answer.next_page_token else ""
-    console.print(f"{len(answer.entries)} entries, of {covered(answer)}{more}", markup=False)
+    console.print(f"{counted(len(answer.entries), 'entry', 'entries')}, of {covered(answer)}{more}", markup=False)
 
 
 def covered(answer: pb.ListEntriesResponse) -> str:
@@ -208,7 +209,7 @@ def witnessed_size(stub: AuditServiceStub, index: int, origin: str) -> int:
     return covering.size
 
 
-@audit.command()
+@audit.command(short_help="Name the books of a service, with their verifier keys.")
 @target_option
 @json_option
 def books(*, target: str, as_json: bool) -> None:

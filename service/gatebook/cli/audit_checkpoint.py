@@ -25,7 +25,7 @@ from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 AGAIN_SECONDS = 0.5
 
 
-@click.command()
+@click.command(short_help="Verify that the newest checkpoint continues the one remembered.")
 @click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
 @memory_options
 @witness_options

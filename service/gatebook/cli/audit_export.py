@@ -56,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     target: str
 
 
-@click.command()
+@click.command(short_help="Write entries as JSON lines, or the whole book as Parquet.")
 @filter_options
 @click.option("--format", "form", type=click.Choice([JSON_LINES, PARQUET]), default=JSON_LINES, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file; of Parquet to this folder.")
@@ -202,7 +202,7 @@ def write_lines(file: IO[str], page: pb.ListEntriesResponse, *, raw: bool) -> No
         file.write(json_line(record) + "\n")
 
 
-@click.command()
+@click.command(short_help="Check that a Parquet export has every entry of the book.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
 @click.option(

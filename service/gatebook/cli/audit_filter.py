@@ -21,7 +21,12 @@ REASON, EFFECT, KIND = "REASON_CODE_", "EFFECT_", "ENTRY_KIND_"
 INDEX = click.IntRange(0, 2**63 - 1)
 TEXTS = ("subject_id", "resource_id", "column", "action", "purpose", "revision", "caller", "decision_id")
 OPTIONS = (
-    click.option("--subject", "subject_id", metavar="ID", help="Decisions for this subject or actor."),
+    click.option(
+        "--subject",
+        "subject_id",
+        metavar="ID",
+        help="Entries that concern this person: who asked, about whom, who was looked up, who approved.",
+    ),
     click.option("--resource", "resource_id", metavar="ID", help="Decisions about this resource."),
     click.option("--column", metavar="NAME", help="Decisions about this column."),
     click.option("--action", metavar="NAME", help="Decisions about this action."),

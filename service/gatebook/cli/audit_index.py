@@ -34,7 +34,7 @@ from gatebook.tlog.keys import VerifierKey
 LOOK_SECONDS = 1.0
 
 
-@click.command()
+@click.command(short_help="Keep an index of the book in PostgreSQL.")
 @click.option("--to", "address", required=True, metavar="URL", help="The database, such as postgresql://host/audit.")
 @click.option(
     "--copy",
@@ -70,7 +70,7 @@ def index(*, address: str, copy: Path, vkey: str, follow: bool) -> None:
     click.echo(f"{size} entries of {key.name} are indexed")
 
 
-@click.command()
+@click.command(short_help="Build the index of a stopped data directory.")
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--anew", is_flag=True, help="Begin anew, also where there is an index that fits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines: how far it is, every few seconds.")

@@ -31,7 +31,7 @@ def two_options(function: F) -> F:
     return function
 
 
-@click.command()
+@click.command(short_help="Delete the keys of what is personal of PERSON in the book.")
 @click.argument("person", metavar="PERSON")
 @two_options
 @target_option
@@ -84,7 +84,7 @@ def concern(entries: int) -> str:
     return "1 entry concerns" if entries == 1 else f"{entries} entries concern"
 
 
-@click.command()
+@click.command(short_help="Remove the oldest entries, as a written policy permits.")
 @click.option("--before", metavar="TIME", help="Entries that are older go (ISO 8601; UTC unless it says otherwise).")
 @click.option("--keep", "keep_days", type=click.IntRange(min=1), metavar="DAYS", help="Entries that are older go.")
 @click.option(
@@ -134,7 +134,7 @@ def prune(  # noqa: PLR0913  # each is an option
         answer = stub.PruneEntries(request, timeout=KEEP_TIMEOUT_SECONDS)
         entries = sum(book.entries_count for book in answer.books)
         if entries and not dry_run:
-            confirm(f"Remove {counted_entries(entries)}? It cannot be undone", yes=yes)
+            confirm(f"Remove {counted(entries, 'entry', 'entries')}? It cannot be undone", yes=yes)
             request.validate_only = False
             answer = stub.PruneEntries(request, timeout=KEEP_TIMEOUT_SECONDS)
     if as_json:
@@ -143,15 +143,10 @@ def prune(  # noqa: PLR0913  # each is an option
     for book in answer.books:
         told = "would go" if dry_run and book.entries_count else "went" if book.entries_count else "to go"
         held = ", since a hold keeps the rest" if book.held else ""
-        count = counted_entries(book.entries_count) if book.entries_count else "nothing"
+        count = counted(book.entries_count, "entry", "entries") if book.entries_count else "nothing"
         click.echo(f"{book.origin}: {count} {told}, the book begins with entry {book.first_index}{held}")
         if book.begun_index:
             click.echo(f"  entry {book.begun_index} says so, under the policy of entry {book.policy_index}")
-
-
-def counted_entries(number: int) -> str:
-    """Returns a number of entries in words."""
-    return "1 entry" if number == 1 else f"{number} entries"
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -29,7 +29,7 @@ from gatebook.v1 import types_pb2
 JOBS_MAX = 256
 
 
-@click.command()
+@click.command(short_help="Check every byte of a copied book, or of a data directory.")
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
 @memory_options

@@ -29,6 +29,7 @@ from gatebook.cli.output import (
     COULD_NOT_ASK,
     NO,
     channel,
+    counted,
     fail,
     json_option,
     stdout,
@@ -51,7 +52,7 @@ class Source(msgspec.Struct, frozen=True):
     batches: Callable[[], Iterator[Sequence[pb.EntryRecord]]]
 
 
-@click.command()
+@click.command(short_help="Check that the answer to a filter is all that the book has.")
 @filter_options
 @click.option("--vkey", required=True, metavar="KEY|FILE", help="The verifier key of the book, or a file with it.")
 @click.option(
@@ -251,7 +252,9 @@ def told(report: QueryReport, *, as_json: bool) -> None:
         raise SystemExit(code)
     console = stdout()
     console.print("[bold green]THE ANSWER HOLDS[/]" if code == 0 else "[bold red]NOT VERIFIED[/]", end=" ")
-    console.print(f"{report.rows} rows, of {report.size} entries that were looked at", markup=False, soft_wrap=True)
+    console.print(
+        f"{counted(report.rows, 'row')}, of {report.size} entries that were looked at", markup=False, soft_wrap=True
+    )
     for name, difference in (("missing", report.missing), ("added", report.added), ("altered", report.altered)):
         if difference.count:
             listed = ", ".join(map(str, difference.indexes[:INDEXES_SHOWN]))

@@ -100,13 +100,18 @@ def verified_receipt(wanted: Wanted, decision: types_pb2.Decision, opened: grpc.
             from gatebook_client.verify import receipt_proof_file  # noqa: PLC0415  # see the top
 
             wanted.proof_file.write_bytes(receipt_proof_file(decision))
-        return "" if wanted.vkey is None else _verified(wanted, wanted.vkey, decision, opened)
+        if wanted.vkey is None:
+            told = "" if wanted.receipt == "basic" else "not verified: name the verifier key of the book with --vkey"
+        else:
+            told = _verified(wanted, wanted.vkey, decision, opened)
     except VerificationError as error:
         fail(f"NOT VERIFIED: {error.message}", NO)
     except GatebookError as error:
         fail(error.message, COULD_NOT_ASK)
     except OSError as error:
         fail(f"cannot use `{error.filename}`: {error.strerror}", COULD_NOT_ASK)
+    else:
+        return told
 
 
 def _verified(wanted: Wanted, vkey: str, decision: types_pb2.Decision, opened: grpc.Channel) -> str:

@@ -22,7 +22,12 @@ keys.add_command(rotate)
 
 
 @keys.command("export")
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The data directory of the service.",
+)
 @click.option("--policy-set", required=True, help="The policy set.")
 @click.option("--purpose", required=True, help="The purpose that the enforcer serves.")
 def export(data: Path, policy_set: str, purpose: str) -> None:

@@ -88,9 +88,9 @@ def table(*columns: str, rows: Iterable[Iterable[str]], title: str | None = None
     return made
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, several: str = "") -> str:
     """Returns a number of things in words, such as `1 error` or `2 errors`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def told_time(seconds: int) -> str:

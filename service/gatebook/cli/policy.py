@@ -55,7 +55,7 @@ def policy() -> None:
 policy.add_command(audience)
 
 
-@policy.command()
+@policy.command(short_help="Report everything that is wrong with a policy set.")
 @folder
 @name_option
 @json_option

@@ -19,8 +19,13 @@ SOCKET = click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=Tr
 _GENERATION = re.compile(r"(?P<origin>.+)/(?P<number>[1-9][0-9]{0,8})")
 
 
-@click.command()
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.command(short_help="Close the book and open its successor, under a new key.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The data directory of the service, which is stopped.",
+)
 @click.option(
     "--origin", default="", help="The origin of the successor; else that of the old book with the next number."
 )

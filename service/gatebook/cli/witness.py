@@ -56,7 +56,7 @@ def key(*, data: Path) -> None:
         click.echo(read_witness_key(data).public)
 
 
-@witness.command("status")
+@witness.command("status", short_help="Show what was cosigned last, and contradictions that were shown.")
 @data_option
 @json_option
 def status(*, data: Path, as_json: bool) -> None:
