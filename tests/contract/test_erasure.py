@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -259,6 +260,29 @@ def test_a_kill_at_any_step_is_made_up_for(tmp_path: Path, step: str) -> None:
     assert files_with(data, row[1], row[2]) == []
     end = verify(data)
     assert end.returncode == 0, end.stderr
+
+
+def test_what_a_reader_of_the_store_holds_up_is_done_when_asked_again(server: RunningServer, tmp_path: Path) -> None:
+    """While somebody reads the store its log cannot be cut: the erasure says so, and the same order completes it."""
+    data = tmp_path / "data"
+    ask(server, about("eli"))
+    row = row_of(data, "eli")
+    with contextlib.closing(sqlite3.connect(f"{(data / 'people.db').as_uri()}?mode=ro", uri=True)) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM people").fetchone()
+        with pytest.raises(grpc.RpcError) as held_up:
+            erase(server, "eli")
+    [again] = erase(server, "eli").books
+    with pytest.raises(grpc.RpcError) as gone:
+        erase(server, "eli")
+    entries = listed(server)
+
+    steps = [one.entry.erasure.step for one in entries if one.entry.HasField("erasure")]
+    assert held_up.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert (again.people_count, again.entries_count) == (1, 1)
+    assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+    assert steps == [entry_pb2.ERASURE_STEP_BEGUN, entry_pb2.ERASURE_STEP_COMPLETED]
+    assert files_with(data, row[1], row[2]) == []
 
 
 def test_a_store_that_is_put_back_gives_nobody_back(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_the_policy_is_an_entry_that_says_what_it_permits(data: Path) -> None:
         (b"", {}, grpc.StatusCode.INVALID_ARGUMENT, "policy"),
         (b"keep_days = 0\n", {}, grpc.StatusCode.INVALID_ARGUMENT, "policy"),
         (POLICY + b"hold = 1\n", {}, grpc.StatusCode.INVALID_ARGUMENT, "policy"),
+        (b"holds = " + b"[" * 16_000, {}, grpc.StatusCode.INVALID_ARGUMENT, "policy"),
+        (POLICY, {"keep_days": 2**31 - 1}, grpc.StatusCode.INVALID_ARGUMENT, "selector"),
         (POLICY, {"keep_days": 0}, grpc.StatusCode.INVALID_ARGUMENT, "selector"),
         (POLICY, {"approved_by": "dana"}, grpc.StatusCode.INVALID_ARGUMENT, "approved_by"),
         (POLICY, {"reason": ""}, grpc.StatusCode.INVALID_ARGUMENT, "reason"),

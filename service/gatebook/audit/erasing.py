@@ -55,16 +55,30 @@ class ErasedIn(msgspec.Struct, frozen=True, kw_only=True):
     completed_index: int = 0
 
 
+class _Half(msgspec.Struct, frozen=True):
+    """An erasure that is an entry, of which a later step failed."""
+
+    pseudonyms: Sequence[bytes]
+    told: ErasedIn
+
+
 class Erasing:
     """Erases people in one book. Used on the event loop only."""
 
-    def __init__(self, reader: BookReader, recorder: Recorder, people: People, origin: str) -> None:
-        """Takes what reads the book, its pen, and the store of people."""
+    def __init__(
+        self, reader: BookReader, recorder: Recorder, people: People, origin: str, turn: asyncio.Lock | None = None
+    ) -> None:
+        """Takes what reads the book, its pen, and the store of people.
+
+        Who holds the `turn` names people in entries: nobody is erased meanwhile, else an entry would be sealed for
+        somebody whom an earlier one calls erased.
+        """
         self._reader = reader
         self._recorder = recorder
         self._people = people
         self._origin = origin
-        self._turn = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
+        self._half: dict[bytes, _Half] = {}  # by tag; what is left of it after a stop, a start completes
 
     async def preview(self, order: Order) -> ErasedIn:
         """Returns what an erasure would erase; nothing is changed.
@@ -75,6 +89,9 @@ class Erasing:
         require_two(order.requested_by, order.approved_by, order.reason, erased=order.subject_id)
         found = await asyncio.to_thread(self._people.find, order.subject_id)
         entries = await self._reader.concerning([person.pseudonym for person in found])
+        half = self._half.get(self._people.forgotten.tag(order.subject_id))
+        if half is not None:
+            return ErasedIn(people=len(found) + half.told.people, entries=entries + half.told.entries)
         return ErasedIn(people=len(found), entries=entries)
 
     async def erase(self, order: Order, caller: str, *, known: bool = False) -> ErasedIn:
@@ -85,15 +102,19 @@ class Erasing:
         Raises:
             InvalidRequestError: the order is not one that may be carried out.
             PersonNotFoundError: nobody has this id.
-            BookUnavailableError: it could not be done, or not be completed: a start completes it.
+            BookUnavailableError: it could not be done, or not be completed: the same order, or a start, completes it.
         """
         async with self._turn:
+            tag = self._people.forgotten.tag(order.subject_id)
+            half = self._half.get(tag)
+            finished = None if half is None else await self._finish(half, tag, caller)
             found = await self.preview(order)
+            if not found.people and finished is not None:
+                return finished
             if not found.people and not known:
                 raise PersonNotFoundError
             pseudonyms = [one.pseudonym for one in await asyncio.to_thread(self._people.find, order.subject_id)]
             named = await name_two(self._recorder, self._people, order.requested_by, order.approved_by, order.reason)
-            tag = self._people.forgotten.tag(order.subject_id)
             begun = entry_pb2.ErasureEntry(
                 step=entry_pb2.ERASURE_STEP_BEGUN,
                 pseudonyms=pseudonyms,
@@ -102,20 +123,27 @@ class Erasing:
             )
 
             def delete(written: Written) -> None:
+                told = ErasedIn(people=len(pseudonyms), entries=found.entries, begun_index=written.index)
+                self._half[tag] = _Half(pseudonyms, told)
                 self._people.make_void(pseudonyms)
                 self._people.erase(pseudonyms, tag, written.index)
 
             def encode(stamp: Stamp) -> bytes:
                 return encode_erasure(begun, stamp, self._origin, named)
 
-            written = (await self._recorder.record_control([encode], caller, delete))[-1]
-            completed = await self._complete(written.index, caller)
-            return ErasedIn(
-                people=len(pseudonyms),
-                entries=found.entries,
-                begun_index=written.index,
-                completed_index=completed.index,
-            )
+            await self._recorder.record_control([encode], caller, delete)
+            return await self._completed(tag, caller)
+
+    async def _finish(self, half: _Half, tag: bytes, caller: str) -> ErasedIn:
+        """Takes the steps again that are left of an erasure."""
+        await asyncio.to_thread(self._people.erase, half.pseudonyms, tag, half.told.begun_index)
+        return await self._completed(tag, caller)
+
+    async def _completed(self, tag: bytes, caller: str) -> ErasedIn:
+        told = self._half[tag].told
+        completed = await self._complete(told.begun_index, caller)
+        del self._half[tag]
+        return msgspec.structs.replace(told, completed_index=completed.index)
 
     async def _complete(self, begun_index: int, caller: str) -> Written:
         """Takes the last bytes of the keys out of the files, and says so."""

@@ -5,6 +5,7 @@ Owns the three together, and what a start does before anybody is answered: it co
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -46,6 +47,9 @@ class Keeping(msgspec.Struct, frozen=True):
 
 def keeping_of(book: Book, reader: BookReader, recorder: Recorder, people: People) -> Keeping:
     """Returns what keeps a book."""
+    turn = asyncio.Lock()
     return Keeping(
-        Erasing(reader, recorder, people, book.origin), Pruning(book, reader, recorder, people), KeyWatch(reader)
+        Erasing(reader, recorder, people, book.origin, turn),
+        Pruning(book, reader, recorder, people, turn),
+        KeyWatch(reader),
     )

@@ -79,13 +79,21 @@ class Prover:
         waiter = _Waiter(indexes, witnessed, self._loop.create_future())
         self._waiting[waiter] = None
         try:
-            if self._book.signed.checkpoint.size <= max(indexes):
+            if self._covered_now(max(indexes), witnessed=witnessed):
+                self._wake()
+            elif self._book.signed.checkpoint.size <= max(indexes):
                 self._publisher.hasten()
-            self._wake()
             async with asyncio.timeout(wait_seconds):
                 return await waiter.proofs
         finally:
             self._waiting.pop(waiter, None)
+
+    def _covered_now(self, index: int, *, witnessed: bool) -> bool:
+        """Tells whether an entry can be proved now; else a later checkpoint wakes who waits, once for all of them."""
+        if not witnessed:
+            return index < self._book.signed.checkpoint.size
+        cosigned = None if self._collector is None else self._collector.witnessed
+        return cosigned is not None and index < cosigned.checkpoint.size
 
     def close(self) -> None:
         """Ends the thread. Nobody waits any more."""

@@ -32,7 +32,7 @@ from gatebook.audit.erasing import name_two, require_two
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader
 from gatebook.audit.recorder import SERVICE_CALLER, Recorder, Written
-from gatebook.audit.retention_policy import RetentionPolicy, parse_policy, policy_hash
+from gatebook.audit.retention_policy import DAYS_MAX, RetentionPolicy, parse_policy, policy_hash
 from gatebook.errors import BookUnavailableError, InvalidRequestError, RetentionRefusedError
 from gatebook.tlog.tiles import ENTRIES, TILE_WIDTH, Tile
 from gatebook.v1 import entry_pb2
@@ -80,13 +80,15 @@ class PrunedIn(msgspec.Struct, frozen=True, kw_only=True):
 class Pruning:
     """Prunes one book. Used on the event loop only."""
 
-    def __init__(self, book: Book, reader: BookReader, recorder: Recorder, people: People) -> None:
-        """Takes the open book, what reads it, its pen, and the store of people."""
+    def __init__(
+        self, book: Book, reader: BookReader, recorder: Recorder, people: People, turn: asyncio.Lock | None = None
+    ) -> None:
+        """Takes the open book, what reads it, its pen, and the store of people; the `turn` is that of `Erasing`."""
         self._book = book
         self._reader = reader
         self._recorder = recorder
         self._people = people
-        self._turn = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
 
     async def preview(self, order: PruneOrder) -> PrunedIn:
         """Returns what would go; nothing is changed.
@@ -178,8 +180,8 @@ class Pruning:
         require_two(order.requested_by, order.approved_by, order.reason)
         policy = parse_policy(order.policy)
         now = self._recorder.now()
-        if order.before is None and order.keep_days < 1:
-            raise InvalidRequestError("selector", "name a time or a number of days, at least 1")
+        if order.before is None and not 1 <= order.keep_days <= DAYS_MAX:
+            raise InvalidRequestError("selector", f"name a time or a number of days, 1 to {DAYS_MAX}")
         before = order.before or now - timedelta(days=order.keep_days)
         if before > now - timedelta(days=policy.keep_days):
             raise RetentionRefusedError(

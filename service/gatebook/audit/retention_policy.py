@@ -45,7 +45,7 @@ def parse_policy(text: bytes) -> RetentionPolicy:
         raise InvalidRequestError("policy", f"1 to {POLICY_BYTES_MAX} bytes, not {len(text)}")
     try:
         policy = msgspec.convert(_timed(tomllib.loads(text.decode())), RetentionPolicy)
-    except ValueError as err:  # of TOML, of UTF-8, and what msgspec finds
+    except (ValueError, RecursionError) as err:  # of TOML, of UTF-8, what msgspec finds, and nested without end
         message = " ".join(str(err).split())
         raise InvalidRequestError(
             "policy", f"write `keep_days = 365`, and `[[holds]]` for what stays: {message}"
