@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
+from gatebook.cli.output import counted
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 
 COLUMNS = ("index", "time (UTC)", "kind", "caller", "who", "what", "outcome")
@@ -34,7 +37,7 @@ def row(record: audit_service_pb2.EntryRecord) -> tuple[str, ...]:
         case "retention":
             what, outcome = retention(entry.retention)
         case "carried":
-            what = f"restates entry {entry.carried.index}"
+            what, outcome = carried(entry.carried)
         case _:
             pass
     return (str(record.index), time(entry), kind, entry.caller, who, what, outcome)
@@ -104,7 +107,7 @@ def read(entry: entry_pb2.ReadEntry) -> str:
         return "no entries"
     if entry.first_index == entry.last_index:
         return f"entry {entry.first_index}"
-    return f"{entry.count} entries of {entry.first_index} to {entry.last_index}"
+    return f"{counted(entry.count, 'entry', 'entries')} of {entry.first_index} to {entry.last_index}"
 
 
 def system(entry: entry_pb2.SystemEntry) -> tuple[str, str]:
@@ -130,7 +133,21 @@ def erasure(entry: entry_pb2.ErasureEntry) -> tuple[str, str]:
     if entry.step == entry_pb2.ERASURE_STEP_COMPLETED:
         return f"erasure of entry {entry.begun_index} completed", "the keys are in no file"
     people = ", ".join(pseudonym(one) for one in entry.pseudonyms)
-    return f"erase {people or 'nobody in this book'}", f"{entry.entries_count} entries concerned"
+    return f"erase {people or 'nobody in this book'}", f"{counted(entry.entries_count, 'entry', 'entries')} concerned"
+
+
+def carried(entry: entry_pb2.CarriedEntry) -> tuple[str, str]:
+    """Returns which older entry is restated, and what that one says."""
+    inner = entry_pb2.AuditEntry()
+    try:
+        inner.ParseFromString(entry.entry_bytes)
+    except DecodeError:
+        inner.Clear()
+    told = f"restates entry {entry.index}{f' of {entry.origin}' if entry.origin else ''}"
+    if inner.WhichOneof("body") in {None, "carried"}:
+        return told, ""
+    *_, what, outcome = row(audit_service_pb2.EntryRecord(entry=inner))
+    return f"{told}: {what}", outcome
 
 
 def retention(entry: entry_pb2.RetentionEntry) -> tuple[str, str]:
