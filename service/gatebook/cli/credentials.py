@@ -56,7 +56,7 @@ def opened(target: str, options: Sequence[tuple[str, int]]) -> Iterator[grpc.Cha
     """
     ca, certificate, key, token = (_kept(option) for option in OPTIONS)
     encrypted = any((ca, certificate, key))
-    choose_target(target, encrypted=encrypted)
+    target = choose_target(target, encrypted=encrypted)
     if encrypted:
         channel = grpc.secure_channel(target, Tls(ca, certificate, key).channel_credentials(), options=options)
     else:

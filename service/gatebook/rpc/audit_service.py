@@ -79,7 +79,9 @@ class AuditServicer(AuditServiceServicer):
             InvalidRequestError: it does.
         """
         if origin not in ("", self._reader.book.origin):
-            raise InvalidRequestError("origin", f"the book here is `{self._reader.book.origin}`")
+            here = self._reader.book.origin
+            told = f"the book here is `{here}`: name that one; entries of a closed book are read in its folder"
+            raise InvalidRequestError("origin", told)
 
     async def ListEntries(  # noqa: N802  # gRPC names it
         self, request: pb.ListEntriesRequest, context: ServicerContext
