@@ -1,8 +1,9 @@
 """The life of a book, in a process that waits until somebody traces it.
 
-Is run as a program, with a Python path that finds `gatebook` and `tests`. Reads lines `<data dir>` and forks a child
-for each, whose number it prints. The child waits for a line `go` and then lives: it opens the book and its people,
-appends groups of which each names a new person, has a clerk in another process publish and index them, and closes all.
+Is run as a program, with a Python path that finds `gatebook` and `tests`. Reads lines `<kind of life>:<data dir>` and
+forks a child for each, whose number it prints. The child waits for a line `go` and then lives: it opens the book and
+its people, appends groups of which each names a new person, has a clerk in another process publish and index them, and
+closes all (`WRITING`); or it closes the book for ever and begins its successor (`ROTATING`).
 All of that is done by its first thread, so that its file calls can be counted. What it would have answered it writes
 to the memory of `<data dir>.told`, which outlives it and is no call. The clerk writes its number to `<data dir>.clerk`
 and waits until `<data dir>.go` is there, if `<data dir>.wait` is. At last the program prints how the child ended: 0
@@ -38,12 +39,15 @@ from gatebook.audit.entry import Stamp, encode_system, nanoseconds
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.people import People
 from gatebook.audit.publish import Publisher
+from gatebook.audit.rotation import Rotated, Rotation
 from gatebook.audit.writer import EXIT_BOOK_FAILED
-from gatebook.errors import BookFailedError, GatebookError
+from gatebook.errors import BookFailedError, BookUnavailableError, GatebookError
 from gatebook.v1 import entry_pb2
 from gatebook.values import Entity
 
 ORIGIN = "gatebook.test/book"
+SUCCESSOR = f"{ORIGIN}/2"
+WRITING, ROTATING = "writing", "rotating"
 LIMITS = BookLimits(segment_bytes=12_288, group_entries_max=64, group_bytes_max=6_000)
 GROUPS, GROUP_ENTRIES, PUBLISH_EVERY = 7, 45, 3
 """More than 256 entries, so that full tiles take the place of partial ones, and more than two segments."""
@@ -178,6 +182,16 @@ def live(data: Path, told: Told, nursery: Nursery) -> None:
         clerking.cover(book.size)
 
 
+def rotate(data: Path) -> Rotated:
+    """Closes the book and begins its successor, or goes on with that, as the command does."""
+    rotation = Rotation(data, limits=LIMITS)
+    try:
+        rotation.require_possible(SUCCESSOR, "a test")
+        return rotation.finish(rotation.begin(SUCCESSOR, "a test"))
+    except OSError as err:
+        raise BookUnavailableError(f"cannot rotate: {err.strerror}") from err
+
+
 def write_group(book: Book, people: People, told: Told, number: int) -> None:
     """Writes a decision about somebody who is new, and steps of the service behind it; then answers."""
     end = find_end(book)
@@ -194,14 +208,17 @@ def write_group(book: Book, people: People, told: Told, number: int) -> None:
         told.tell(index, leaf, time_ns, book.key.sign(text.encode()))
 
 
-def be_born(data: Path, gate: int) -> None:
+def be_born(kind: str, data: Path, gate: int) -> None:
     """Is the child: waits for the word, lives, and ends."""
     may_be_traced()
     told, nursery = Told(data.with_suffix(".told")), Nursery(data)
     os.read(gate, 1)
     code = 70
     try:
-        live(data, told, nursery)
+        if kind == ROTATING:
+            rotate(data)
+        else:
+            live(data, told, nursery)
         code = 0
     except BookFailedError:
         code = EXIT_BOOK_FAILED
@@ -217,13 +234,14 @@ def main() -> None:
     """Forks a life for each line."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     for line in sys.stdin:
-        data = Path(line.strip())
+        kind, name = line.strip().split(":", 1)
+        data = Path(name)
         data.with_suffix(".told").write_bytes(bytes(TOLD_BYTES))
         gate, opened = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(opened)
-            be_born(data, gate)
+            be_born(kind, data, gate)
         os.close(gate)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()

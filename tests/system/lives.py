@@ -17,6 +17,7 @@ from typing import Self
 
 import msgspec
 from tests.serving import ROOT
+from tests.system.book_life import WRITING
 
 import gatebook
 import gatebook_client
@@ -83,11 +84,11 @@ class Lives:
         """Ends the program."""
         self._program.communicate()
 
-    def live(self, data: Path, role: str, *options: str) -> Ended:
-        """Lets a book live in a data directory, with the book's or its clerk's calls traced."""
+    def live(self, data: Path, role: str, *options: str, kind: str = WRITING) -> Ended:
+        """Lets a book live in a data directory in some way, with the book's or its clerk's calls traced."""
         if role == CLERK:
             data.with_suffix(".wait").touch()
-        child = int(self._say(f"{data}"))
+        child = int(self._say(f"{kind}:{data}"))
         strace = None
         try:
             if role == BOOK:
@@ -107,7 +108,7 @@ class Lives:
 
     def live_whole(self, data: Path, *options: str) -> Ended:
         """Lets a book live with all calls of all of its processes traced, in the order in which they ended."""
-        child = int(self._say(f"{data}"))
+        child = int(self._say(f"{WRITING}:{data}"))
         until = time.monotonic() + SECONDS_MAX
         children = Path(f"/proc/{child}/task/{child}/children")
         while not (nursery := children.read_text("ascii").split()):

@@ -1,4 +1,4 @@
-"""The kernel fails, or the process is killed, at each file call of a book's life: written, published, recovered.
+"""The kernel fails, or the process is killed, at each file call of a book: new, recovered, published, rotated.
 
 Needs strace. SQLite's own calls are among those that fail, of the book's process and of its clerk's. All calls in turn
 take an hour (`make test-long`); `make test-system` takes each kind of call once, at a place that a seed chooses.
@@ -17,15 +17,21 @@ import pytest
 from tests.books import check_log, key_of
 from tests.books import publisher as publisher_of
 from tests.serving import gatebook
-from tests.system.book_life import LIMITS, ORIGIN, read_told
+from tests.system.book_life import LIMITS, ORIGIN, ROTATING, SUCCESSOR, WRITING, read_told, rotate
 from tests.system.lives import BOOK, CLERK, Lives
 
 from gatebook.audit.book import Book
 from gatebook.audit.chain import find_end
 from gatebook.audit.clerk import sole_writer
 from gatebook.audit.entry import Stamp, encode_system
+from gatebook.audit.hold import require_released
+from gatebook.audit.lost_book import LostBook
 from gatebook.audit.people import People
+from gatebook.audit.verify import verify_book
+from gatebook.audit.verify_chain import verify_chain
+from gatebook.audit.verify_copy import Copy
 from gatebook.errors import GatebookError
+from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt, verify_receipt
 from gatebook.v1 import entry_pb2
 
@@ -34,9 +40,9 @@ TRACED = ("-e", "trace=%file,%desc")
 BY_ITSELF = {0, 3, 74}
 KILLED = -9
 FAULTS = {"EIO": "error=EIO", "ENOSPC": "error=ENOSPC", "SIGKILL": "signal=SIGKILL"}
-NEW, OLD = "new", "old"
-LIVES = [(NEW, BOOK), (OLD, BOOK), (OLD, CLERK)]
-"""A book is made; one that was killed is recovered and goes on; and its clerk writes tiles and index."""
+NEW, OLD, ROTATED = "new", "old", "rotated"
+LIVES = [(NEW, BOOK), (OLD, BOOK), (OLD, CLERK), (ROTATED, BOOK)]
+"""A book is made; one that was killed is recovered and goes on; its clerk writes tiles and index; it is closed."""
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +130,9 @@ def test_each_call_fails_in_turn(folder: Path, lives: Lives, killed: Path, kind:
 def begin(folder: Path, lives: Lives, killed: Path, kind: str, role: str) -> dict[str, int]:
     """Returns how often each call is made in such a life."""
     data = folder / "counted"
-    if kind == OLD:
+    if kind != NEW:
         shutil.copytree(killed, data)
-    counted = lives.live(data, role, *TRACED)
+    counted = lives.live(data, role, *TRACED, kind=doing(kind))
     assert 0 == counted.code, counted.error
     forget(data)
     return counted.calls()
@@ -137,10 +143,11 @@ def fail(folder: Path, lives: Lives, killed: Path, life: tuple[str, str], what: 
     (kind, role), (call, at, fault) = life, what
     data = folder / "failing"
     before: list[bytes] = []
-    if kind == OLD:
+    if kind != NEW:
         shutil.copytree(killed, data)
         before = entries_of(killed)
-    ended = lives.live(data, role, *TRACED, "-e", f"inject={call}:{FAULTS[fault]}:when={at}")
+    inject = f"inject={call}:{FAULTS[fault]}:when={at}"
+    ended = lives.live(data, role, *TRACED, "-e", inject, kind=doing(kind))
     wrong = []
     if ended.code not in ({KILLED} if fault == "SIGKILL" and role == BOOK else BY_ITSELF):
         wrong.append(f"ended with {ended.code}: {ended.error}")
@@ -148,11 +155,16 @@ def fail(folder: Path, lives: Lives, killed: Path, life: tuple[str, str], what: 
     if role == BOOK and not ("(INJECTED)" in ended.trace or "SIGKILL" in ended.trace):
         wrong.append("the call was not reached")
     try:
-        require_nothing_lost(data, before)
+        (require_succeeded if kind == ROTATED else require_nothing_lost)(data, before)
     except (AssertionError, GatebookError, OSError) as err:
         wrong.append(repr(err)[:500])
     forget(data)
     return f"{kind} {role}, {call} {at}, {fault}: {'; '.join(wrong)}" if wrong else ""
+
+
+def doing(kind: str) -> str:
+    """Returns what a book does in such a life."""
+    return ROTATING if kind == ROTATED else WRITING
 
 
 def forget(data: Path) -> None:
@@ -176,22 +188,52 @@ def entries_of(data: Path) -> list[bytes]:
 def require_nothing_lost(data: Path, before: list[bytes]) -> None:
     """Starts the book again: all that was there or acknowledged is, everything verifies, and it goes on."""
     told = read_told(data.with_suffix(".told"))
+    entries, verifier = require_goes_on(data, ORIGIN, before)
+    for index, leaf, time_ns, signature in told:
+        verify_receipt(Receipt(ORIGIN, index, leaf, time_ns, entries[index], signature), verifier)
+
+
+def require_goes_on(data: Path, origin: str, before: list[bytes]) -> tuple[list[bytes], VerifierKey]:
+    """Starts the book, which takes another entry, and checks all; returns its entries and its key."""
     with ExitStack() as stack:
         if (data / "book.new").is_dir():
             stack.enter_context(sole_writer(data / "book.new"))
-        book = Book.open(data, origin=ORIGIN, limits=LIMITS)
+        book = Book.open(data, origin=origin, limits=LIMITS)
         stack.callback(book.close)
         People.open(data, create=book.size == 0).close()
         entries = book.read(0, book.size)
         assert before == entries[: len(before)]
-        for index, leaf, time_ns, signature in told:
-            verify_receipt(Receipt(ORIGIN, index, leaf, time_ns, entries[index], signature), book.key.verifier)
         end = find_end(book)
         event = entry_pb2.SYSTEM_EVENT_STARTED
         entries.append(encode_system(event, Stamp.of(end.last_entry_time, "gatebook", end.control_link), version="0"))
         book.append_group(entries[-1:])
         publisher_of(book).publish_now()
     check_log(data, entries, len(entries), meaning=True)
+    return entries, book.key.verifier
+
+
+def require_succeeded(data: Path, before: list[bytes]) -> None:
+    """Begins the rotation again where it did not end: the old book is whole and closed, and the new one goes on."""
+    if (data / "rotation.json").exists() or not is_successor(data):
+        rotate(data)
+    assert is_successor(data)
+    require_released(data)
+    [closed] = (data / "closed").iterdir()
+    entries = LostBook.at(closed, key_of(closed), tail=False)
+    assert (before, len(before) + 1) == (entries.read(0, len(before)), entries.size)
+    assert verify_book(closed / "book", key_of(closed)).size == entries.size
+    assert [] == list((closed / "keys").iterdir())
+    assert {"book.key", "people.key"} == {path.name for path in (data / "keys").iterdir()}
+    report = verify_book(data / "book", key_of(data))
+    [link] = verify_chain(Copy.at(data), key_of(data), report, (), 1).predecessors
+    assert (ORIGIN, entries.size) == (link.origin, link.size)
+    require_goes_on(data, SUCCESSOR, [])
+
+
+def is_successor(data: Path) -> bool:
+    """Tells whether the book in a directory is that which a rotation begins."""
+    path = data / "book" / "vkey"
+    return path.exists() and VerifierKey.parse(path.read_text("utf-8")).name == SUCCESSOR
 
 
 def test_the_command_verifies_what_was_recovered(folder: Path, lives: Lives, killed: Path) -> None:
