@@ -3,8 +3,9 @@
 Is run as a program, with a Python path that finds `gatebook` and `tests`. Reads lines `<kind of life>:<data dir>` and
 forks a child for each, whose number it prints. The child waits for a line `go` and then lives: it opens the book and
 its people, appends groups of which each names a new person, has a clerk in another process publish and index them, and
-closes all (`WRITING`); or it closes the book for ever and begins its successor (`ROTATING`).
-All of that is done by its first thread, so that its file calls can be counted. What it would have answered it writes
+closes all (`WRITING`); or it closes the book for ever and begins its successor (`ROTATING`); or it erases a person and
+prunes, in a year, what is older than that, with the threads that a service has (`FORGETTING`). But for the last all of
+that is done by its first thread, so that its file calls can be counted. What it would have answered it writes
 to the memory of `<data dir>.told`, which outlives it and is no call. The clerk writes its number to `<data dir>.clerk`
 and waits until `<data dir>.go` is there, if `<data dir>.wait` is. At last the program prints how the child ended: 0
 done, 3 the book said that it is unavailable, 74 a write or sync failed, negative: by a signal.
@@ -12,8 +13,10 @@ done, 3 the book said that it is unavailable, 74 a write or sync failed, negativ
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
+import functools
 import io
 import mmap
 import os
@@ -23,31 +26,40 @@ import struct
 import sys
 import time
 import traceback
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 from tests.audit_samples import decided, found_people, request
 
+from gatebook.audit import reader
 from gatebook.audit.book import Book
-from gatebook.audit.chain import find_end
+from gatebook.audit.chain import control_links, find_end
 from gatebook.audit.clerk import main as attend
 from gatebook.audit.clerk_words import Begin
 from gatebook.audit.clerking import Clerking
+from gatebook.audit.control_state import control_state
 from gatebook.audit.decision_entry import encode_decision
 from gatebook.audit.entry import Stamp, encode_system, nanoseconds
+from gatebook.audit.erasing import Order
+from gatebook.audit.keeping import keeping_of
 from gatebook.audit.limits import BookLimits
 from gatebook.audit.people import People
+from gatebook.audit.pruning import PruneOrder
 from gatebook.audit.publish import Publisher
+from gatebook.audit.recorder import Recorder
 from gatebook.audit.rotation import Rotated, Rotation
-from gatebook.audit.writer import EXIT_BOOK_FAILED
+from gatebook.audit.writer import EXIT_BOOK_FAILED, BookWriter
 from gatebook.errors import BookFailedError, BookUnavailableError, GatebookError
 from gatebook.v1 import entry_pb2
 from gatebook.values import Entity
 
 ORIGIN = "gatebook.test/book"
 SUCCESSOR = f"{ORIGIN}/2"
-WRITING, ROTATING = "writing", "rotating"
+WRITING, ROTATING, FORGETTING = "writing", "rotating", "forgetting"
+FORGOTTEN = "somebody-0"
+YEAR = timedelta(days=365)
+TWO = {"requested_by": "dana", "approved_by": "kai", "reason": "T-7"}
 LIMITS = BookLimits(segment_bytes=12_288, group_entries_max=64, group_bytes_max=6_000)
 GROUPS, GROUP_ENTRIES, PUBLISH_EVERY = 7, 45, 3
 """More than 256 entries, so that full tiles take the place of partial ones, and more than two segments."""
@@ -192,6 +204,30 @@ def rotate(data: Path) -> Rotated:
         raise BookUnavailableError(f"cannot rotate: {err.strerror}") from err
 
 
+async def forget(data: Path, *, anew: bool = True) -> None:
+    """Opens the book as a service does, which completes what was begun; then erases a person and prunes if told."""
+    with contextlib.ExitStack() as stack:
+        book = Book.open(data, origin=ORIGIN, limits=LIMITS)
+        stack.callback(book.close)
+        people = People.open(data)
+        stack.callback(people.close)
+        state = control_state(control_links(book))
+        book.mark_first(state.first_index)
+        opened = stack.enter_context(reader.open_reader(data, book, people))
+        writer = BookWriter(book)
+        writer.start()
+        try:
+            pen = Recorder(writer, people, find_end(book), origin=ORIGIN, clock=lambda: datetime.now(UTC) + YEAR)
+            keeping = keeping_of(book, opened, pen, people)
+            async with keeping.open(state, book.size):
+                if anew:
+                    await keeping.erasing.erase(Order(subject_id=FORGOTTEN, **TWO), "a test")
+                    order = PruneOrder(before=None, keep_days=90, policy=b"keep_days = 30\n", **TWO)
+                    await keeping.pruning.prune(order, "a test")
+        finally:
+            await writer.close()
+
+
 def write_group(book: Book, people: People, told: Told, number: int) -> None:
     """Writes a decision about somebody who is new, and steps of the service behind it; then answers."""
     end = find_end(book)
@@ -217,6 +253,9 @@ def be_born(kind: str, data: Path, gate: int) -> None:
     try:
         if kind == ROTATING:
             rotate(data)
+        elif kind == FORGETTING:
+            setattr(reader, "Clerking", functools.partial(Clerking, start=nursery.clerk))  # noqa: B010  # mypy
+            asyncio.run(forget(data))
         else:
             live(data, told, nursery)
         code = 0

@@ -1,7 +1,7 @@
 """Lives of books under strace: counts their file calls, and has the n-th of a kind fail or kill.
 
-Only one thread of a life is traced, the first of the book's process or all of its clerk's, so that a number names the
-same call each time.
+Traced is the first thread of the book's process, or all of them, or all of its clerk's. Where there are several, a
+number names the call of each thread, and not always the same.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ SECONDS_MAX = 60.0
 LEFT_OUT = {
     "close",
     "dup",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
     "ioctl",
     "lseek",
     "mmap",
@@ -40,7 +43,7 @@ LEFT_OUT = {
 }
 """Calls that touch no file, or that say nothing of one when they fail: close(2) lets go of it whatever it says."""
 _CALL = re.compile(r"^(?:(\d+) +)?(\w+)\(", re.MULTILINE)
-BOOK, CLERK = "book", "clerk"
+BOOK, CLERK, SERVICE = "book", "clerk", "service"
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -85,14 +88,14 @@ class Lives:
         self._program.communicate()
 
     def live(self, data: Path, role: str, *options: str, kind: str = WRITING) -> Ended:
-        """Lets a book live in a data directory in some way, with the book's or its clerk's calls traced."""
+        """Lets a book live in a data directory in some way, with the calls of somebody in it traced."""
         if role == CLERK:
             data.with_suffix(".wait").touch()
         child = int(self._say(f"{kind}:{data}"))
         strace = None
         try:
-            if role == BOOK:
-                strace = self._trace(data, child, *options)
+            if role != CLERK:
+                strace = self._trace(data, child, *(["-f"] if role == SERVICE else []), *options)
                 code = int(self._say("go"))
             else:
                 self._write("go")

@@ -6,6 +6,7 @@ take an hour (`make test-long`); `make test-system` takes each kind of call once
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import tempfile
@@ -17,12 +18,24 @@ import pytest
 from tests.books import check_log, key_of
 from tests.books import publisher as publisher_of
 from tests.serving import gatebook
-from tests.system.book_life import LIMITS, ORIGIN, ROTATING, SUCCESSOR, WRITING, read_told, rotate
-from tests.system.lives import BOOK, CLERK, Lives
+from tests.system.book_life import (
+    FORGETTING,
+    FORGOTTEN,
+    LIMITS,
+    ORIGIN,
+    ROTATING,
+    SUCCESSOR,
+    WRITING,
+    forget,
+    read_told,
+    rotate,
+)
+from tests.system.lives import BOOK, CLERK, SERVICE, Lives
 
 from gatebook.audit.book import Book
-from gatebook.audit.chain import find_end
+from gatebook.audit.chain import control_links, find_end
 from gatebook.audit.clerk import sole_writer
+from gatebook.audit.control_state import control_state
 from gatebook.audit.entry import Stamp, encode_system
 from gatebook.audit.hold import require_released
 from gatebook.audit.lost_book import LostBook
@@ -33,6 +46,7 @@ from gatebook.audit.verify_copy import Copy
 from gatebook.errors import GatebookError
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt, verify_receipt
+from gatebook.tlog.tiles import ENTRIES, Tile
 from gatebook.v1 import entry_pb2
 
 SEED = 20261121
@@ -40,9 +54,11 @@ TRACED = ("-e", "trace=%file,%desc")
 BY_ITSELF = {0, 3, 74}
 KILLED = -9
 FAULTS = {"EIO": "error=EIO", "ENOSPC": "error=ENOSPC", "SIGKILL": "signal=SIGKILL"}
-NEW, OLD, ROTATED = "new", "old", "rotated"
-LIVES = [(NEW, BOOK), (OLD, BOOK), (OLD, CLERK), (ROTATED, BOOK)]
-"""A book is made; one that was killed is recovered and goes on; its clerk writes tiles and index; it is closed."""
+NEW, OLD, ROTATED, KEPT = "new", "old", "rotated", "kept"
+DOES = {NEW: WRITING, OLD: WRITING, ROTATED: ROTATING, KEPT: FORGETTING}
+LIVES = [(NEW, BOOK), (OLD, BOOK), (OLD, CLERK), (ROTATED, BOOK), (KEPT, SERVICE)]
+"""A book is made; one that was killed is recovered and goes on; its clerk writes tiles and index; it is closed;
+somebody in it is erased, and it is pruned."""
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +148,9 @@ def begin(folder: Path, lives: Lives, killed: Path, kind: str, role: str) -> dic
     data = folder / "counted"
     if kind != NEW:
         shutil.copytree(killed, data)
-    counted = lives.live(data, role, *TRACED, kind=doing(kind))
+    counted = lives.live(data, role, *TRACED, kind=DOES[kind])
     assert 0 == counted.code, counted.error
-    forget(data)
+    remove(data)
     return counted.calls()
 
 
@@ -147,27 +163,23 @@ def fail(folder: Path, lives: Lives, killed: Path, life: tuple[str, str], what: 
         shutil.copytree(killed, data)
         before = entries_of(killed)
     inject = f"inject={call}:{FAULTS[fault]}:when={at}"
-    ended = lives.live(data, role, *TRACED, "-e", inject, kind=doing(kind))
+    ended = lives.live(data, role, *TRACED, "-e", inject, kind=DOES[kind])
     wrong = []
-    if ended.code not in ({KILLED} if fault == "SIGKILL" and role == BOOK else BY_ITSELF):
+    allowed = BY_ITSELF if fault != "SIGKILL" else {KILLED} if role == BOOK else BY_ITSELF | {KILLED}
+    if ended.code not in allowed:
         wrong.append(f"ended with {ended.code}: {ended.error}")
     # A clerk indexes in one transaction or in two, as orders come, so that its last calls are not in each life.
     if role == BOOK and not ("(INJECTED)" in ended.trace or "SIGKILL" in ended.trace):
         wrong.append("the call was not reached")
     try:
-        (require_succeeded if kind == ROTATED else require_nothing_lost)(data, before)
+        {ROTATED: require_succeeded, KEPT: require_forgotten}.get(kind, require_nothing_lost)(data, before)
     except (AssertionError, GatebookError, OSError) as err:
         wrong.append(repr(err)[:500])
-    forget(data)
+    remove(data)
     return f"{kind} {role}, {call} {at}, {fault}: {'; '.join(wrong)}" if wrong else ""
 
 
-def doing(kind: str) -> str:
-    """Returns what a book does in such a life."""
-    return ROTATING if kind == ROTATED else WRITING
-
-
-def forget(data: Path) -> None:
+def remove(data: Path) -> None:
     """Removes what a life left."""
     shutil.rmtree(data)
     for suffix in (".told", ".clerk", ".go", ".wait", ".error", ".trace"):
@@ -230,6 +242,27 @@ def require_succeeded(data: Path, before: list[bytes]) -> None:
     require_goes_on(data, SUCCESSOR, [])
 
 
+def require_forgotten(data: Path, before: list[bytes]) -> None:
+    """Starts the book as a service does: what an entry says was begun is done then, and nothing else is changed."""
+    asyncio.run(forget(data, anew=False))
+    book = Book.open(data, origin=ORIGIN, limits=LIMITS)
+    state = control_state(control_links(book))
+    book.mark_first(state.first_index)
+    entries = before[: state.first_index] + book.read(state.first_index, book.size)
+    book.close()
+    assert before == entries[: len(before)]
+    check_log(data, entries, len(entries), meaning=True)
+    assert state.pruning_completed
+    assert all(erasure.completed for erasure in state.erasures)
+    assert state.erasures or not state.first_index
+    bundle = data / "book" / Tile(ENTRIES, 0).path
+    assert bundle.exists() == (not state.first_index)
+    people = People.open(data)
+    found, suppressed = people.find(FORGOTTEN), people.forgotten.is_suppressed(FORGOTTEN)
+    people.close()
+    assert (bool(state.erasures), not state.erasures) == (suppressed, bool(found))
+
+
 def is_successor(data: Path) -> bool:
     """Tells whether the book in a directory is that which a rotation begins."""
     path = data / "book" / "vkey"
@@ -246,4 +279,4 @@ def test_the_command_verifies_what_was_recovered(folder: Path, lives: Lives, kil
     verified = gatebook("audit", "verify", str(data), "--vkey", str(key_of(data)))
 
     assert 0 == verified.returncode, verified.stdout + verified.stderr
-    forget(data)
+    remove(data)

@@ -15,7 +15,7 @@ import pytest
 from tests.system.book_life import COUNT, MARK, read_told
 from tests.system.lives import Lives
 from tests.system.power import TRACED, Call, Disk, calls
-from tests.system.test_book_syscalls import forget, require_nothing_lost
+from tests.system.test_book_syscalls import remove, require_nothing_lost
 
 CHANGING = {"fsync", "fdatasync", "unlink", "rmdir", "rename", "link", "mkdir", "openat", "pwrite64", "ftruncate"}
 SAMPLED = 40
@@ -96,7 +96,7 @@ def test_what_a_killed_process_left_in_memory(folder: Path, *, all_of_them: bool
         whole = lives.live_whole(base / "data", *TRACED)
         mine = whole.trace[: whole.trace.index(" ") + 1]
         synced = list(calls("\n".join(line for line in whole.trace.splitlines() if line.startswith(mine))))
-        forget(base / "data")
+        remove(base / "data")
         wrong = []
         for name in ("fsync", "fdatasync"):
             paths = [call.path.removeprefix(str(base)) for call in synced if call.name == name]
