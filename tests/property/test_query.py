@@ -109,6 +109,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             for module in ("index", "looking"):
                 patched.setattr(f"gatebook.audit.{module}.BLOCK_BITS", 6)
                 patched.setattr(f"gatebook.audit.{module}.CHUNK_BITS", 3)
+            patched.setattr("gatebook.audit.index_file.BLOCK_BITS", 6)
             patched.setattr("gatebook.audit.looking.WINDOW_CHUNKS", 5)
         one = Library(tmp_path_factory.mktemp("data"), request.param)
         yield one

@@ -25,65 +25,24 @@ from typing import Any, Protocol, Self
 
 from gatebook.audit.chain import Entries
 from gatebook.audit.entry import decode, nanoseconds
+from gatebook.audit.index_file import BLOCK_BITS, connect_fitting, connect_new
 from gatebook.audit.people import People
 from gatebook.audit.record import open_request
 from gatebook.audit.skimming import Skimming
 from gatebook.errors import BookUnavailableError
-from gatebook.tlog.merkle import leaf_hash
 from gatebook.v1 import entry_pb2
 
 _DECISION = int(entry_pb2.ENTRY_KIND_DECISION)
-INDEX_VERSION = 3
-BLOCK_BITS = 16
-"""An entry is in block `index >> 16`, each of which is searched by its keys."""
 CHUNK_BITS = 12
 """An entry is in chunk `index >> 12`, of which each is known what occurs in it."""
 READ_ENTRIES_MAX = 2_048
 COMMIT_ENTRIES_MAX = 4 * READ_ENTRIES_MAX
 """Of one transaction: each page that it changes is written once, and ids of decisions lie anywhere."""
-CACHE_KIBIBYTES = 32_768
-"""Pages of the index in memory, among them those of a transaction."""
-WAL_PAGES = 4_096
-"""After how many pages of 4 KiB the log of the index is folded in, which syncs."""
 FORGOTTEN_AT_ONCE = 20_000
 """Entries of a pruned prefix that one transaction takes out."""
 NUMBERS_CACHED_MAX = 131_072
 """Of words and column sets, beyond which all are forgotten before the next transaction."""
 
-SCHEMA = """
-CREATE TABLE covered (origin TEXT NOT NULL, size INTEGER NOT NULL, first INTEGER NOT NULL);
-CREATE TABLE words (id INTEGER PRIMARY KEY, word NOT NULL UNIQUE);
-CREATE TABLE column_sets (id INTEGER PRIMARY KEY, columns TEXT NOT NULL UNIQUE);
-CREATE TABLE column_members (column INTEGER, column_set INTEGER, PRIMARY KEY (column, column_set)) WITHOUT ROWID;
-CREATE TABLE entries (
-    idx INTEGER PRIMARY KEY,
-    leaf BLOB NOT NULL,
-    time INTEGER NOT NULL,
-    kind INTEGER NOT NULL,
-    caller INTEGER NOT NULL,
-    revision INTEGER,
-    decision_id TEXT,
-    subject INTEGER,
-    actor INTEGER,
-    resource INTEGER,
-    column_set INTEGER,
-    action INTEGER,
-    purpose INTEGER,
-    effect INTEGER,
-    reason INTEGER,
-    block INTEGER GENERATED ALWAYS AS (idx >> {block_bits}) VIRTUAL
-);
-CREATE INDEX entries_by_decision ON entries (block, decision_id) WHERE decision_id IS NOT NULL;
-CREATE INDEX entries_by_subject ON entries (block, subject) WHERE subject IS NOT NULL;
-CREATE INDEX entries_by_actor ON entries (block, actor) WHERE actor IS NOT NULL;
-CREATE INDEX entries_by_resource ON entries (block, resource, effect) WHERE resource IS NOT NULL;
-CREATE TABLE mentions (
-    block INTEGER, word INTEGER, entry INTEGER, PRIMARY KEY (block, word, entry)
-) WITHOUT ROWID;
-CREATE TABLE present (
-    field INTEGER, value INTEGER, chunk INTEGER, PRIMARY KEY (field, value, chunk)
-) WITHOUT ROWID;
-"""
 PRESENT = {
     "kind": 3,
     "caller": 4,
@@ -196,7 +155,7 @@ class Index:
             BookUnavailableError: no index can be kept at this path.
         """
         try:
-            connection = _connect_fitting(path, book, origin) or _connect_new(path, origin, first_index)
+            connection = connect_fitting(path, book, origin) or connect_new(path, origin, first_index)
         except (OSError, sqlite3.Error) as err:
             raise BookUnavailableError(f"no index can be kept in `{path}`: {err}") from err
         return cls(connection, people, origin)
@@ -370,53 +329,3 @@ class Index:
             return row[0], False
         cursor = self._connection.execute(f"INSERT INTO {table} ({field}) VALUES (?)", (value,))  # noqa: S608  # as above
         return int(cursor.lastrowid or 0), True
-
-
-def _connect_fitting(path: Path, book: Entries, origin: str) -> sqlite3.Connection | None:
-    """Returns a connection to the index at this path if it is that of the book, else None."""
-    if not path.exists():
-        return None
-    connection = sqlite3.connect(path)
-    try:
-        if _fits(connection, book, origin):
-            return _connect(path)
-    except (sqlite3.Error, ValueError):
-        pass  # damaged: it is built anew
-    finally:
-        connection.close()
-    return None
-
-
-def _fits(connection: sqlite3.Connection, book: Entries, origin: str) -> bool:
-    """Tells whether this is an index of this version and of the book, up to an entry that the book has."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] != INDEX_VERSION:
-        return False
-    [(found, size, first)] = connection.execute("SELECT origin, size, first FROM covered").fetchall()
-    newest = connection.execute("SELECT idx, leaf FROM entries ORDER BY idx DESC LIMIT 1").fetchone()
-    if found != origin or size > book.size:
-        return False
-    if newest is None:
-        return bool(size == first)
-    expected = (size - 1, leaf_hash(book.read(size - 1, size)[0]))
-    return bool(newest == expected)
-
-
-def _connect_new(path: Path, origin: str, first_index: int) -> sqlite3.Connection:
-    """Begins a new index, in place of what is at this path."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    connection = _connect(path)
-    schema = SCHEMA.format(block_bits=BLOCK_BITS)
-    connection.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {INDEX_VERSION}; COMMIT;")
-    connection.execute("INSERT INTO covered VALUES (?, ?, ?)", (origin, first_index, first_index))
-    return connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    # A lost commit is made up for by the next `catch_up`; readers are not blocked.
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
-    return connection

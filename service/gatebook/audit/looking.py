@@ -24,7 +24,8 @@ import msgspec
 
 from gatebook.audit.conditions import Conditions, conditions, listed
 from gatebook.audit.entry import nanoseconds
-from gatebook.audit.index import BLOCK_BITS, CHUNK_BITS, PRESENT, Word
+from gatebook.audit.index import CHUNK_BITS, PRESENT, Word
+from gatebook.audit.index_file import BLOCK_BITS
 from gatebook.errors import BookUnavailableError, DeadlineExceededError
 from gatebook.v1 import audit_service_pb2, types_pb2
 

@@ -29,7 +29,7 @@ WHY = {
     "audit/files.py": "the seam itself: every other durable write goes through it, and each of its calls fails in turn",
     "audit/checkpoints.py": "SQLite, synchronous EXTRA; clears what was no book yet",
     "audit/export.py": "an export, which a later one goes on with",
-    "audit/index.py": "SQLite; derived, may be lost at any time",
+    "audit/index_file.py": "SQLite; derived, may be lost at any time",
     "audit/looking.py": "SQLite; reads the index",
     "audit/keyfile.py": "makes the folder of keys, and clears a temporary file",
     "audit/parquet.py": "an export, made under a temporary name",
