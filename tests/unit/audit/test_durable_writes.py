@@ -34,6 +34,7 @@ WHY = {
     "audit/keyfile.py": "makes the folder of keys, and clears a temporary file",
     "audit/parquet.py": "an export, made under a temporary name",
     "audit/people.py": "SQLite, synchronous FULL",
+    "audit/pruning.py": "removes folders that it emptied, and syncs the one above",
     "audit/recovery.py": "clears a temporary file",
     "audit/signer.py": "clears a temporary file",
     "audit/tile_writer.py": "makes folders that it syncs, removes empty ones",
