@@ -36,6 +36,7 @@ LEFT_OUT = {
     "munmap",
     "poll",
     "pipe2",
+    "pselect6",
     "select",
     "getcwd",
     "recvfrom",

@@ -46,7 +46,7 @@ from gatebook.audit.verify_copy import Copy
 from gatebook.errors import GatebookError
 from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.receipt import Receipt, verify_receipt
-from gatebook.tlog.tiles import ENTRIES, Tile
+from gatebook.tlog.tiles import ENTRIES, TILE_WIDTH, Tile
 from gatebook.v1 import entry_pb2
 
 SEED = 20261121
@@ -117,6 +117,24 @@ def test_lives_are_traced_whole(folder: Path, lives: Lives) -> None:
     assert everywhere <= clerk.calls().keys()
     assert {"link", "fallocate", "chmod"} <= book.calls().keys()
     assert {"rmdir", "getdents64"} <= clerk.calls().keys()
+
+
+def test_lives_do_what_they_are_for(folder: Path, lives: Lives, killed: Path) -> None:
+    """One that nothing disturbs erases somebody, and prunes a whole bundle; one gives the book a successor."""
+    data = folder / "undisturbed"
+    shutil.copytree(killed, data)
+    ended = lives.live(data, SERVICE, *TRACED, kind=FORGETTING)
+    assert 0 == ended.code, ended.error
+    book = Book.open(data, origin=ORIGIN, limits=LIMITS)
+    state = control_state(control_links(book))
+    book.close()
+    assert (TILE_WIDTH, [True]) == (state.first_index, [erasure.completed for erasure in state.erasures])
+    remove(data)
+
+    shutil.copytree(killed, data)
+    assert 0 == lives.live(data, BOOK, *TRACED, kind=ROTATING).code
+    assert is_successor(data)
+    remove(data)
 
 
 @pytest.mark.timeout(600)

@@ -262,7 +262,8 @@ class Clerking:
         try:
             self._connection.send_bytes(encode(order))
         except OSError as err:
-            self._connection = None  # its end is heard of soon
+            hang_up(self._connection)  # whatever it was, so that its end is heard of soon
+            self._connection = None
             raise ClerkAwayError("the clerk of the book has ended; another one is started") from err
 
     def _run(self) -> None:
