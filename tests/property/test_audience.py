@@ -111,6 +111,16 @@ FOUND_BEFORE = {
     "an id that is ordered": "p, role:a, t.rows.who, read, *, r.row.who == r.sub.id && r.row.who < 'b', allow\n",
     "an id that a condition names": "p, role:a, t.rows.who, read, *, r.row.who == 'ana' && r.sub.id != 'ben', allow\n",
     "an id that is an attribute": "p, role:a, t.rows.who, read, *, r.row.who == r.sub.boss, allow\n",
+    "what is within a value that a caller states": "p, role:a, t.rows, read, *, r.ctx.net.zone == 'x', allow\n",
+    "the action, which is always that of the rule": "p, role:a, t.rows, read, *, r.act == 'read', allow\n",
+    "what is asked for": "p, role:a, t.*, read, *, keyMatch(r.obj, 't.rows*'), allow\n",
+    "the purpose": "p, role:a, t.rows, read, *, r.purpose != 'cost', allow\n",
+    "the rule itself": "p, role:a, t.rows, read, *, p.sub == 'role:a', allow\n",
+    "the subject as its id": "p, role:a, t.rows, read, *, r.sub in ('ana', 'zoe'), allow\n",
+    "the whole row": "p, role:a, t.rows, read, *, !(r.row == 'x') || r.act == 'read', allow\n",
+    "a number that no text is": (
+        "p, role:a, t.rows, read, *, True, allow\np, role:a, t.rows, read, *, r.row.level > 1.5, deny\n"
+    ),
     "numbers and truth values": "p, role:a, t.rows.who, read, *, r.ctx.net == r.sub.badge || r.ctx.net == 1, allow\n",
 }
 PEOPLE = (

@@ -192,7 +192,7 @@ def tried(policy: str, seed: int, at_most: int = 40) -> list[Tried]:
 
 def circumstances(policy: str) -> Iterator[Circumstances]:
     """Yields callers, contexts and stated properties: one of each that conditions of the policy can tell apart."""
-    nets = (None, "corp", "ana", "ben", "lan") if "r.ctx.net" in policy else (None,)
+    nets = (None, "corp", "ana", "ben", "lan", {"zone": "x"}) if "r.ctx.net" in policy else (None,)
     shifts = (None, 1, 2) if "r.ctx.shift" in policy else (None,)
     badges = (None, "gold", "x", "tin") if "r.sub.badge" in policy else (None,)
     for caller, net, shift, badge in product(CALLERS, nets, shifts, badges):

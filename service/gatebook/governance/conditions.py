@@ -5,7 +5,8 @@ Owns the partition of subjects by what is left of a condition. Rules:
 1. attributes that the directory knows are known; `r.ctx`, `r.row`, the time, and attributes that a caller may state
    of whom the directory does not know it, are open;
 2. subjects of whom a condition reads the same values share what is left of it;
-3. the id differs for each. Where conditions only compare it for equality, with what else is only compared for
+3. whatever else a condition reads, such as `r.act`, is left open, and is not decided;
+4. the id differs for each. Where conditions only compare it for equality, with what else is only compared for
    equality, it stands as `SELF` for everybody: a value that equals no other, as each id then is. Who has an id that
    a condition or an own attribute names, is taken alone.
 """
@@ -37,6 +38,9 @@ UNREAD: Final = "\ufdd1"
 
 ID: Final = ("r", "sub", "id")
 NOW_PATH: Final = ("r", NOW)
+ASKED: Final = ("r", "asked")
+"""Begins paths that are open and that nobody decides: what conditions read beside subject, circumstances and row."""
+
 TIMES: Final[Functions] = {TIME_MATCH: time_match}
 _COMPARED = frozenset(("eq", "ne"))
 _JOINED = frozenset(("and", "or", "not"))
@@ -111,7 +115,7 @@ class Conditions:
     def columns(self, text: str) -> tuple[str, ...]:
         """Returns the columns of the row that a condition reads, sorted."""
         paths = (node.names for node in walk(self._trees[text]) if isinstance(node, Path))
-        return tuple(sorted({names[2] for names in paths if names[:2] == ROW}))
+        return tuple(sorted({names[2] for names in paths if names[:2] == ROW and len(names) > len(ROW)}))
 
     def id_of(self, place: int, *, read: bool) -> str:
         """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""
@@ -159,13 +163,14 @@ class Conditions:
 
         def open_path(names: tuple[str, ...]) -> tuple[str, ...] | None:
             match names:
-                case ("r", "row", _):
+                case ("r", "row", _, *_):
                     return names
-                case ("r", "ctx", key):
+                case ("r", "ctx", key, *_):
                     return names if key in self._believed else None
-                case ("r", "sub", key):
+                case ("r", "sub", key, *_):
                     return names if key in self._stated and key not in attributes else None
-            return names if names == NOW_PATH else None
+            # What is asked, the rule itself, and whole values: nothing here tells what they are for a cell.
+            return names if names == NOW_PATH else (*ASKED, *names)
 
         return residual(tree, {"r": {"sub": named}}, TIMES, open_path)
 

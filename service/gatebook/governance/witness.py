@@ -6,7 +6,8 @@ A branch ends where an allow cannot become true, or a deny cannot become false. 
 
 1. an unknown value is never tried: what it decides is decided by every value (Kleene's logic is monotonic);
 2. `complete` says that every other value was tried too, in effect. It is False where an open value goes through a
-   function or is calculated with, where two open values are ordered, and past `STEPS_MAX`;
+   function or is calculated with, where two open values are ordered, where what is within one is read, and past
+   `STEPS_MAX`;
 3. no witness and not complete is no proof of anything.
 """
 
@@ -21,7 +22,7 @@ import msgspec
 from gatebook.expression.moments import NOW, TIME_MATCH, UNBOUNDED
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
-from gatebook.governance.conditions import NOW_PATH, TIMES, UNREAD
+from gatebook.governance.conditions import ASKED, NOW_PATH, TIMES, UNREAD
 from gatebook.policy.casts import cast_value
 from gatebook.policy.model import walk
 
@@ -29,6 +30,9 @@ STEPS_MAX = 1_000
 """Values tried in one search."""
 LISTED_MAX = 4
 """Texts looked for in one open list, of which each choice is tried."""
+
+COLUMN_NAMES = 3
+"""Names of a path to a column, or to a value of a context; longer ones lead into a value."""
 
 Names = tuple[str, ...]
 Goal = tuple[Expression, bool]
@@ -46,6 +50,7 @@ _FRESH: Final[Mapping[str, tuple[object, ...]]] = {
     "bigint": (0, 1),
     "numeric": (0, 1),
     "bool": (True, False),
+    "text": (_FRESH_TEXT,),
     "text[]": ((), (_FRESH_TEXT,)),
 }
 _LATE = "9999-12-30 00:00:00.000000"
@@ -130,6 +135,9 @@ class _Looking:
             atoms.note(expression)
         if path == NOW_PATH:
             return self._times(goals)
+        if len(path) > COLUMN_NAMES or path[:2] == ASKED:
+            self.complete = False  # what is within a value can be anything that a caller, or a row, says
+            return []
         type_ = self._types.get(path[2], "") if path[1] == "row" else ""
         kinds = {self._types.get(other[2], "") if other[1] == "row" else "" for other in atoms.linked}
         alike = kinds <= {"text", ""} if type_ in ("text", "") else not kinds
@@ -138,6 +146,7 @@ class _Looking:
         if path[1] != "row":
             return [*values, *((0, True) if atoms.linked else ())]
         fit = [value for value in values if type_ and cast_value(type_, value) is not None]
+        self.complete = self.complete and (bool(fit) or not type_)
         return fit or [None]  # what is no column of this dataset is unknown for every row
 
     def _times(self, goals: Sequence[Goal]) -> list[str]:
