@@ -1,7 +1,7 @@
 """The command line on a clock that is behind: `python -m tests.long_ago DAYS serve ...` makes entries of long ago.
 
-The times of entries come from one clock, which `open_service` gives the recorder. Nothing else is behind: checkpoints
-have the time of the machine.
+The times of entries come from the clock that `open_service` gives the recorder, and from that of a rotation. Nothing
+else is behind: checkpoints have the time of the machine.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime, timedelta
 
+import gatebook.audit.rotation
 import gatebook.service
 from gatebook.__main__ import main
 
@@ -29,5 +30,6 @@ class LongAgo(datetime):
 
 if __name__ == "__main__":
     LongAgo.days = int(sys.argv.pop(1))
-    gatebook.service.datetime = LongAgo  # type: ignore[attr-defined]  # the name that the module imported
+    for module in (gatebook.service, gatebook.audit.rotation):
+        module.datetime = LongAgo  # type: ignore[attr-defined]  # the name that the module imported
     sys.exit(main())

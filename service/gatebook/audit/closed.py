@@ -38,7 +38,8 @@ class ClosedBook:
         if not 0 <= index < size <= final:
             message = f"no entry {index} in a tree of {size}: the closed book has {final} entries"
             raise EntryNotFoundError(message, index=str(index), size=str(final))
-        [(leaf, _)] = self._tiles.hashed_entries(index, index + 1, final)
+        # The leaf tile has it of a pruned entry, too; the proof is made of what is above and beside it.
+        leaf = self._tiles.leaves(index, index + 1, final)[0]
         return leaf, self._tiles.inclusion_proof(index, size, final)
 
     def consistency(self, old_size: int, new_size: int) -> list[bytes]:

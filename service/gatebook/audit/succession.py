@@ -117,6 +117,8 @@ def _counts(entry: entry_pb2.AuditEntry) -> bool:
             return entry.erasure.step == entry_pb2.ERASURE_STEP_BEGUN
         case "retention":
             return entry.retention.step == entry_pb2.RETENTION_STEP_POLICY
+        case "system":
+            return False  # the first entry of a pruned book, which says what came before that one
         case _:
             return True
 

@@ -84,6 +84,19 @@ class TileFolder:
             start += len(found)
         return entries
 
+    def leaves(self, start: int, end: int, size: int) -> list[bytes]:
+        """Returns the leaf hashes of published entries, as they are in the leaf tiles: of pruned entries, too.
+
+        Raises:
+            BookCorruptError: a tile is missing or malformed.
+        """
+        found: list[bytes] = []
+        while start < end:
+            number, first = divmod(start, TILE_WIDTH)
+            found += self.hashes(0, number, size)[first : min(end - number * TILE_WIDTH, TILE_WIDTH)]
+            start = (number + 1) * TILE_WIDTH
+        return found
+
     def frontier(self, size: int, published_size: int) -> Frontier:
         """Returns the frontier of the first `size` entries.
 

@@ -1,0 +1,213 @@
+"""Erasure, pruning and rotation meet: a book that was pruned and closed, its successor pruned, and one after that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+import pytest
+from google.protobuf import json_format
+from tests import killed, long_ago
+from tests.serving import POLICIES, ROOT, RunningServer, gatebook, serving
+
+from gatebook.audit.people import People
+from gatebook.v1 import access_service_pb2
+from gatebook.v1 import audit_service_pb2 as pb
+from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
+from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
+from gatebook_client import connect_blocking
+from gatebook_client.verify import verify_inclusion
+
+ORIGIN = "gate.test/combined"
+POLICY = b"keep_days = 90\n"
+TWO: Any = {"requested_by": "dana", "approved_by": "kai", "reason": "T-7"}
+ASKED = 600
+
+
+class Books(msgspec.Struct, frozen=True):
+    """A data directory, and what is known of its books from when they were made, the oldest first."""
+
+    data: Path
+    keys: tuple[str, ...]
+    folders: tuple[str, ...]
+    """Of the closed ones, beneath the data directory."""
+
+    def at(self, data: Path) -> Books:
+        """Returns the same in a copy."""
+        return msgspec.structs.replace(self, data=Path(shutil.copytree(self.data, data)))
+
+
+def ask(server: RunningServer, *subjects: str) -> list[Any]:
+    """Asks a question for each, and returns the receipts."""
+    access = {
+        "action": {"name": "read"},
+        "resource": {"id": "hr.performance_metrics"},
+        "purpose": "performance_evaluation.review",
+        "enforcer": {"id": "hr-tool"},
+    }
+    receipts = []
+    with server.channel() as channel:
+        stub = AccessServiceStub(channel)
+        for start in range(0, len(subjects), 100):
+            items = [
+                {"access": {"subject": {"type": "user", "id": one}, **access}} for one in subjects[start : start + 100]
+            ]
+            request = json_format.ParseDict({"items": items}, access_service_pb2.BatchCheckAccessRequest())
+            receipts += [one.decision.receipt for one in stub.BatchCheckAccess(request, timeout=60).results]
+    return receipts
+
+
+def prune(server: RunningServer) -> pb.Pruned:
+    """Prunes what is older than 100 days."""
+    with server.channel() as channel:
+        request = pb.PruneEntriesRequest(policy=POLICY, keep_days=100, **TWO)
+        return AuditServiceStub(channel).PruneEntries(request, timeout=60).books[0]
+
+
+def erase(server: RunningServer, person: str) -> None:
+    """Erases a person."""
+    with server.channel() as channel:
+        AuditServiceStub(channel).EraseSubject(pb.EraseSubjectRequest(subject_id=person, **TWO), timeout=60)
+
+
+def aged(data: Path, days: int, *arguments: str) -> RunningServer:
+    """Serves a data directory so many days ago."""
+    return RunningServer(data, "--dev", *arguments, program=(*long_ago.PROGRAM, str(days)))
+
+
+def rotated(data: Path, days: int) -> dict[str, str]:
+    """Closes the book so many days ago, and returns what is said."""
+    command = [sys.executable, *long_ago.PROGRAM, str(days), "keys", "rotate", "--data", str(data), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, str] = json.loads(done.stdout)["rotated"][0]
+    return told
+
+
+def verify(data: Path, key: str, *options: str) -> dict[str, Any]:
+    """Verifies, and returns what is said."""
+    done = gatebook("audit", "verify", str(data), "--vkey", key, "--json", *options)
+    told: dict[str, Any] = json.loads(done.stdout or "{}")
+    return {**told, "code": done.returncode, "stderr": done.stderr}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """Makes three books: the first is pruned and closed, the second begins at 512 and is closed, the third is open."""
+    folder = tmp_path_factory.mktemp("made")
+    data = folder / "data"
+    # What the set expects was not so at that time.
+    policies = shutil.copytree(POLICIES / "telemetry", folder / "telemetry", ignore=shutil.ignore_patterns("tests"))
+    server = aged(data, 400, "--policies", str(policies), "--origin", ORIGIN)
+    ask(server, *["farah", "eli"] * (ASKED // 2))
+    assert server.stop() == 0
+    server = aged(data, 250)
+    ask(server, "eli", "farah", "chidi", "ben")
+    erase(server, "chidi")
+    assert prune(server).first_index == 512
+    assert server.stop() == 0
+    first = rotated(data, 240)
+    server = aged(data, 200)
+    ask(server, *["farah", "eli"] * (ASKED // 2))
+    assert server.stop() == 0
+    with serving(data, [], "--dev") as server:
+        ask(server, "eli", "farah")
+        assert prune(server).first_index == 512
+        ask(server, "eli")
+    second = rotated(data, 0)
+    shutil.copy(data / "people.db", folder / "older.db")
+    with serving(data, [], "--dev") as server:
+        ask(server, "eli", "farah")
+        erase(server, "eli")
+    folders = tuple(str(Path(each["folder"]).relative_to(data)) for each in (first, second))
+    return Books(data, (first["old"], first["new"], second["new"]), folders)
+
+
+def test_all_books_verify_as_a_chain(made: Books) -> None:
+    """Books that were pruned verify as predecessors, with their births, of which one was carried forward."""
+    told = verify(made.data, made.keys[2])
+
+    assert told["code"] == 0, told
+    assert [(link["origin"], link["verified"]) for link in told["predecessors"]] == [
+        (f"{ORIGIN}/2", True),
+        (ORIGIN, True),
+    ]
+
+
+def test_each_closed_book_verifies_by_itself(made: Books) -> None:
+    """Each by its own key; it says where it begins and how it goes on."""
+    for folder, key in zip(made.folders, made.keys, strict=False):
+        told = verify(made.data / folder, key)
+        assert (told["code"], told["begins"]) == (0, 512), told
+
+
+def test_pruned_entries_of_closed_books_are_proved(made: Books, tmp_path: Path) -> None:
+    """A receipt of an entry that is gone, of a book that is closed, is still proved by the service."""
+    books = made.at(tmp_path / "data")
+    with serving(books.data, [], "--dev") as server, connect_blocking(server.target) as client:
+        for key in books.keys[:2]:
+            proof = client.inclusion_proof(5, origin=key.partition("+")[0])
+            verify_inclusion(proof.leaf_hash, 5, proof, key)
+
+
+def test_who_was_erased_later_is_no_vanished_key(made: Books, tmp_path: Path) -> None:
+    """A closed book names somebody whom its successor erased: there is a reason. Where a key vanished there is none."""
+    books = made.at(tmp_path / "data")
+    whole = verify(books.data, books.keys[2])
+    people = People.open(books.data, read_only=True)
+    [ben] = people.find("ben")
+    people.close()
+    with sqlite3.connect(books.data / "people.db") as store:
+        store.execute("DELETE FROM people WHERE pseudonym = ?", (ben.pseudonym,))
+    store.close()
+    told = verify(books.data, books.keys[2])
+
+    assert whole["code"] == 0, whole
+    assert (told["code"], told["verified"]) == (1, False)
+    assert "missing from the store, and nothing says why" in told["error"]
+    assert books.folders[0] in told["error"]
+
+
+def test_who_was_erased_stays_erased_in_every_successor(made: Books, tmp_path: Path) -> None:
+    """A store of people of before an erasure that a predecessor has an entry of gives nobody back."""
+    books = made.at(tmp_path / "data")
+    rotated(books.data, 0)
+    shutil.copy(made.data.parent / "older.db", books.data / "people.db")
+    for each in books.data.glob("people.db-*"):
+        each.unlink()
+    before = verify(books.data, (books.data / "book" / "vkey").read_text().strip())
+    with serving(books.data, [], "--dev"):
+        pass
+    after = verify(books.data, (books.data / "book" / "vkey").read_text().strip())
+    people = People.open(books.data, read_only=True)
+    found = {name: len(people.find(name)) for name in ("eli", "chidi", "farah")}
+    people.close()
+
+    assert (before["code"], "start the server, which erases it" in before["error"]) == (1, True), before
+    assert after["code"] == 0, after
+    assert found == {"eli": 0, "chidi": 0, "farah": 1}
+
+
+def test_a_book_with_an_unfinished_erasure_is_not_closed(made: Books, tmp_path: Path) -> None:
+    """What a start has to complete is completed before a book is closed: its successor could not do it."""
+    books = made.at(tmp_path / "data")
+    where = "gatebook.audit.erasing:encode_erasure:2"
+    server = RunningServer(books.data, "--dev", program=(*killed.PROGRAM, where))
+    with pytest.raises(grpc.RpcError):
+        erase(server, "farah")
+    server.process.wait(30)
+    server.kill()
+    refused = gatebook("keys", "rotate", "--data", str(books.data))
+    with serving(books.data, [], "--dev"):
+        pass
+
+    assert (refused.returncode, "start the server, which does it" in refused.stderr) == (1, True), refused.stderr
+    assert not (books.data / "rotation.json").exists()
+    assert rotated(books.data, 0)["old"] == books.keys[2]
