@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import grpc
 import msgspec
 import pytest
@@ -211,3 +212,101 @@ def test_a_book_with_an_unfinished_erasure_is_not_closed(made: Books, tmp_path: 
     assert (refused.returncode, "start the server, which does it" in refused.stderr) == (1, True), refused.stderr
     assert not (books.data / "rotation.json").exists()
     assert rotated(books.data, 0)["old"] == books.keys[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the audit."""
+    return gatebook("audit", *arguments)
+
+
+def exported(lake: Path, key: str, *source: str) -> dict[str, Any]:
+    """Exports, verifies the export, and returns what is said of it."""
+    done = run("export", "--format", "parquet", "--out", str(lake), "--raw", "--vkey", key, *source)
+    assert done.returncode == 0, done.stderr
+    checked = run("verify-export", str(lake), "--vkey", key, "--json")
+    assert checked.returncode == 0, checked.stdout
+    told: dict[str, Any] = json.loads(checked.stdout)
+    return told
+
+
+def test_a_pruned_and_closed_book_is_exported(made: Books, tmp_path: Path) -> None:
+    """An export of a copy begins where the book does, leads to its root, and says what erasures and prunings say."""
+    lake, copy = tmp_path / "lake", made.data / made.folders[1]
+    told = exported(lake, made.keys[1], "--from-copy", str(copy))
+    beside = run("verify-export", str(lake), "--vkey", made.keys[1], "--book", str(copy), "--json")
+    with duckdb.connect() as connection:
+        lines: Any = connection.read_parquet(f"{lake}/*/*.parquet")
+        said = (
+            "min(index), max(keep_days), max(pruned_before_index), max(successor), max(holds), count(carried_index) > 0"
+        )
+        rows = lines.aggregate(said).fetchone()
+    manifest = json.loads((lake / "_manifest.json").read_text())
+    manifest["first_index"] = manifest["parts"][0]["first_index"] = 256
+    (lake / "_manifest.json").write_text(json.dumps(manifest))
+    forged = run("verify-export", str(lake), "--vkey", made.keys[1])
+
+    assert told["first_index"] == 512
+    assert (beside.returncode, json.loads(beside.stdout)["rows_compared"]) == (0, told["size"] - 512)
+    assert rows == (512, 90, 512, f"{ORIGIN}/3", 0, True)
+    assert forged.returncode == 1, forged.stdout
+
+
+def test_an_export_goes_on_after_pruning_only_where_nothing_is_missing(made: Books, tmp_path: Path) -> None:
+    """Who exported up to the pruning goes on; who did not is told to begin elsewhere; a served book is as a copy."""
+    books = made.at(tmp_path / "data")
+    pruned, key = books.data / books.folders[0], books.keys[0]
+    lake = tmp_path / "lake"
+    shutil.rmtree(books.data / "closed")  # this one is not the third's any more
+    shutil.copytree(made.data / books.folders[0], pruned)
+    exported(lake, key, "--from-copy", str(pruned))
+    manifest = json.loads((lake / "_manifest.json").read_text())
+    manifest.update(size=300, first_index=0, pruned=[])
+    manifest["frontier"] = ["00" * 32] * 4
+    manifest["parts"][0].update(first_index=0, end_index=300)
+    (lake / "_manifest.json").write_text(json.dumps(manifest))
+    refused = run(
+        "export", "--format", "parquet", "--out", str(lake), "--raw", "--vkey", key, "--from-copy", str(pruned)
+    )
+
+    assert refused.returncode != 0
+    assert "entries 300 to 511 were pruned before they were exported" in refused.stderr
+
+
+def test_queries_of_pruned_books_are_verified(made: Books, tmp_path: Path) -> None:
+    """By a copy and by the server alone: what is left is compared, and leads with what is pruned to the root."""
+    pruned = made.data / made.folders[1]
+    answer = tmp_path / "answer.jsonl"
+    answer.write_text('{"index": "5"}\n')
+    by_copy = run("verify-query", "--answer", str(answer), "--copy", str(pruned), "--vkey", made.keys[1], "--json")
+    told = json.loads(by_copy.stdout)
+
+    assert by_copy.returncode == 1
+    assert (told["first_index"], told["gone"], told["missing"]["count"]) == (512, 1, told["size"] - 512)
+
+
+def test_a_served_pruned_book_is_exported_queried_and_indexed_anew(tmp_path: Path) -> None:
+    """The same of a server: it says where the book begins, and its proofs have what is pruned."""
+    data, lake = tmp_path / "data", tmp_path / "lake"
+    server = aged(data, 400, "--policies", str(POLICIES / "basic"), "--origin", ORIGIN)
+    ask(server, *["farah"] * 700)
+    assert server.stop() == 0
+    key = (data / "book" / "vkey").read_text().strip()
+    early = tmp_path / "early"
+    before = exported(early, key, "--from-copy", str(data))
+    with serving(data, [], "--dev") as running:
+        ask(running, "farah")
+        assert prune(running).first_index == 512
+        told = exported(lake, key, "--target", running.target)
+        later = exported(early, key, "--target", running.target)
+        query = run("verify-query", "--effect", "deny", "--vkey", key, "--target", running.target, "--json")
+        assert query.returncode == 0, query.stdout + query.stderr
+    shutil.rmtree(lake)
+    anew = run("rebuild-index", str(data), "--anew")
+    again = exported(lake, key, "--from-copy", str(data))
+    asked = json.loads(query.stdout)
+
+    assert (before["first_index"], told["first_index"], later["first_index"], again["first_index"]) == (0, 512, 0, 512)
+    assert (asked["verified"], asked["first_index"], asked["rows"] > 100) == (True, 512, True)
+    assert anew.returncode == 0, anew.stderr
+    with serving(data, [], "--dev") as running, connect_blocking(running.target) as client:
+        assert next(iter(client.entries(oldest_first=True))).index == 512

@@ -2,6 +2,8 @@
 
 Owns the stream that everything is made of which trusts no index: each entry hashes to its leaf, and the leaves lead to
 the root that is signed. Whoever reads it knows that only at its end, and must say nothing before.
+
+A pruned book begins later. The leaves of what is gone are still there, and lead to the root with all others.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gatebook.audit.chain import control_links
+from gatebook.audit.control_state import control_state
 from gatebook.audit.entry import decode
 from gatebook.audit.people import People
 from gatebook.audit.record import open_record
@@ -19,6 +23,7 @@ from gatebook.tlog.keys import VerifierKey
 from gatebook.tlog.merkle import Frontier
 from gatebook.tlog.note import NOTE_BYTES_MAX
 from gatebook.tlog.proof import open_checkpoint
+from gatebook.tlog.tiles import TILE_WIDTH
 from gatebook.v1 import audit_service_pb2
 
 ENTRIES_AT_ONCE = 1_024
@@ -42,15 +47,66 @@ class CopiedBook:
         self._key = key
         self._tiles = TileFolder(book)
         self._people = people
+        self.first_index = self._first_index()
+        """Where the book begins: what is before it is pruned, as an entry says."""
+
+    @property
+    def size(self) -> int:
+        """Returns how many entries are published."""
+        return self.checkpoint.size
+
+    def read(self, start: int, end: int) -> list[bytes]:
+        """Returns the bytes of [start, end)."""
+        return self._tiles.entries(start, end, self.size)
+
+    def leaves(self, start: int, end: int) -> Iterator[list[bytes]]:
+        """Yields the leaf hashes of entries, pruned ones too, many at a time.
+
+        Raises:
+            VerificationError: a tile is missing or malformed.
+        """
+        for first in range(start, end, ENTRIES_AT_ONCE):
+            try:
+                yield self._tiles.leaves(first, min(end, first + ENTRIES_AT_ONCE), self.size)
+            except BookCorruptError as err:
+                raise VerificationError(err.message, err.index) from err
+
+    def edge(self) -> list[bytes]:
+        """Returns the maximal subtrees over what is pruned, the largest first.
+
+        Raises:
+            VerificationError: a tile is missing or malformed.
+        """
+        try:
+            return list(self._tiles.frontier(self.first_index, self.size).hashes)
+        except BookCorruptError as err:
+            raise VerificationError(err.message, err.index) from err
+
+    def _first_index(self) -> int:
+        """Returns where the book begins.
+
+        Raises:
+            VerificationError: entries are missing, and none says why.
+        """
+        begins = self._tiles.first_bundle(self.size) * TILE_WIDTH
+        if not begins:
+            return 0
+        try:
+            permitted = control_state(control_links(self)).first_index
+        except BookCorruptError as err:
+            raise VerificationError(err.message, err.index) from err
+        if permitted < begins:
+            raise VerificationError(f"entry {permitted} is missing, and no retention entry says why", permitted)
+        return begins
 
     def batches(self, start: int = 0) -> Iterator[Sequence[audit_service_pb2.EntryRecord]]:
-        """Yields the entries from `start` on, many at a time, each of which hashes to its leaf.
+        """Yields the entries from `start` on that are there, many at a time, each of which hashes to its leaf.
 
         Raises:
             VerificationError: one is missing, or not what was written.
         """
         size = self.checkpoint.size
-        for first in range(start, size, ENTRIES_AT_ONCE):
+        for first in range(max(start, self.first_index), size, ENTRIES_AT_ONCE):
             try:
                 found = self._tiles.hashed_entries(first, min(size, first + ENTRIES_AT_ONCE), size)
                 yield [self._record(index, leaf, raw) for index, (leaf, raw) in enumerate(found, first)]
@@ -81,6 +137,31 @@ class Rooted:
             if size > self._checkpoint.size:
                 message = f"the book ends at {self._checkpoint.size}, but a checkpoint of size {size} was signed"
                 raise ContradictionError(message, self._checkpoint.size, (kept, note))
+
+    def begin(self, size: int, subtrees: Sequence[bytes]) -> None:
+        """Begins at a size, with the maximal subtrees over all leaves before; only the root shows whether they hold.
+
+        Raises:
+            ContradictionError: they do not continue a checkpoint that was seen.
+            VerificationError: there is one of before, which cannot be compared.
+        """
+        if len(subtrees) != size.bit_count():
+            raise VerificationError(
+                f"what is pruned before {size} has {size.bit_count()} subtrees, not {len(subtrees)}"
+            )
+        before = max((each for each in self._kept if 0 < each < size), default=0)
+        if before:
+            message = f"a checkpoint of size {before} is remembered, from before entry {size}, where this begins"
+            raise VerificationError(f"{message}: verify a copy of the book first, which remembers a newer one")
+        self._frontier = Frontier(size, subtrees)
+        if size in self._kept and self._frontier.root() != self._kept[size][0]:
+            message = f"the entries before {size} are not those that were signed at that size"
+            raise ContradictionError(message, 0, (self._kept[size][1], self._note))
+
+    @property
+    def reached(self) -> int:
+        """Returns how many leaves there were so far."""
+        return self._frontier.size
 
     @property
     def size(self) -> int:

@@ -3,10 +3,13 @@
 Owns the folder: `day=YYYY-MM-DD/part-FIRST-END.parquet` with the entries [FIRST, END), and `_manifest.json`, which
 names every part with its digest and the checkpoint that covers them. What it promises:
 
-1. the parts in the manifest hold every entry of [0, size), each once, in order; its day is that of `time` in UTC;
+1. the parts in the manifest hold every entry of [first_index, size), each once, in order; its day is that
+   of `time` in UTC;
 2. a part is complete and durable before the manifest names it; what else is there of one is taken away;
 3. an export goes on where the one before it ended, whether that came to its end or not, and changes no part;
-4. an export that came to its end led to the root of a checkpoint, which is in the manifest verbatim.
+4. an export that came to its end led to the root of a checkpoint, which is in the manifest verbatim;
+5. an export of a pruned book begins where that does. Its manifest has the maximal subtrees over what is pruned, which
+   with all rows lead to the root, too. Entries that were exported before they were pruned stay.
 
 `verify_export` checks all that without trusting anything here.
 """
@@ -57,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True):
     format: int
     origin: str
     size: int
-    """Entries in all parts."""
+    """Where the parts end: how many entries they have, with those before `first_index`."""
     checkpoint: str
     """The checkpoint that the last export that came to its end led to: a signed note; empty before there is one."""
     frontier: tuple[str, ...]
@@ -65,6 +68,10 @@ class Manifest(msgspec.Struct, frozen=True):
     shape: Shape
     columns: dict[str, str]
     parts: tuple[Part, ...]
+    first_index: int = 0
+    """Where the parts begin: what is before it was pruned when the export began."""
+    pruned: tuple[str, ...] = ()
+    """The maximal subtrees over that."""
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -111,6 +118,25 @@ class Export:
             raise BookRefusedError(f"the export in `{folder}` has other columns: name another folder")
         self._frontier = Frontier(self.manifest.size, map(bytes.fromhex, self.manifest.frontier))
 
+    def begin_at(self, first_index: int, subtrees: Sequence[bytes]) -> None:
+        """Begins an export of a pruned book, whose entries before an index are gone; one that goes on is past it.
+
+        `subtrees` are the maximal ones over what is gone, the largest first: the root shows whether they hold.
+
+        Raises:
+            BookRefusedError: the export ended before, so that it cannot go on.
+        """
+        if self.manifest.size >= first_index:
+            return
+        if self.manifest.parts:
+            message = f"entries {self.manifest.size} to {first_index - 1} were pruned before they were exported"
+            raise BookRefusedError(f"{message}: name another folder")
+        self._frontier = Frontier(first_index, subtrees)
+        pruned = tuple(each.hex() for each in self._frontier.hashes)
+        self.manifest = msgspec.structs.replace(
+            self.manifest, size=first_index, frontier=pruned, first_index=first_index, pruned=pruned
+        )
+
     def run(
         self,
         batches: Iterable[Sequence[audit_service_pb2.EntryRecord]],
@@ -148,7 +174,7 @@ class Export:
     def _begin(self) -> None:
         """Says whose folder this is, and takes away what an export that was broken off has left behind."""
         self._files.make_directories(self._folder / _NEW)
-        if not self.manifest.size:
+        if not self.manifest.parts:
             self._put(self.manifest)
         known = {part.file for part in self.manifest.parts}
         for path in [*self._folder.glob("day=*/part-*.parquet"), *(self._folder / _NEW).iterdir()]:

@@ -63,6 +63,24 @@ PLAIN: Final[Mapping[str, str]] = {
     "system_version": "VARCHAR",
     "recovered_size": "BIGINT",
     "unclean": "BOOLEAN",
+    "successor": "VARCHAR",
+    "predecessor": "VARCHAR",
+    "predecessor_size": "BIGINT",
+    "key_lost": "BOOLEAN",
+    "succession_reason": "VARCHAR",
+    "erasure_step": "VARCHAR",
+    "erased_keys": "INTEGER",
+    "erased_entries": "BIGINT",
+    "retention_step": "VARCHAR",
+    "retention_policy_hash": "VARCHAR",
+    "retention_policy_index": "BIGINT",
+    "keep_days": "INTEGER",
+    "holds": "INTEGER",
+    "pruned_before_index": "BIGINT",
+    "pruned_before_time": "TIMESTAMPTZ",
+    "begun_index": "BIGINT",
+    "carried_index": "BIGINT",
+    "carried_origin": "VARCHAR",
 }
 """The columns that every export has, each with its type in SQL."""
 PSEUDONYMS: Final[Mapping[str, str]] = {
@@ -70,6 +88,9 @@ PSEUDONYMS: Final[Mapping[str, str]] = {
     "actor_pseudonym": "VARCHAR",
     "data_subject_pseudonyms": "VARCHAR[]",
     "read_subject_pseudonym": "VARCHAR",
+    "erased_pseudonyms": "VARCHAR[]",
+    "requested_by_pseudonym": "VARCHAR",
+    "approved_by_pseudonym": "VARCHAR",
 }
 PERSONAL: Final[Mapping[str, str]] = {
     "subject_id": "VARCHAR",
@@ -87,12 +108,16 @@ PERSONAL: Final[Mapping[str, str]] = {
     "context_json": "VARCHAR",
     "row_json": "VARCHAR",
     "filter_json": "VARCHAR",
+    "requested_by": "VARCHAR",
+    "approved_by": "VARCHAR",
+    "stated_reason": "VARCHAR",
+    "retention_policy": "VARCHAR",
 }
 """What is sealed in the book; attributes and rows, which have names and types of their callers', are JSON texts."""
 EXACT: Final[Mapping[str, str]] = {"entry_bytes": "BLOB"}
 BLOBS: Final = ("leaf_hash", "entry_bytes")
 """In base64 on the way into a file."""
-TIMES: Final = ("time", "expires_time")
+TIMES: Final = ("time", "expires_time", "pruned_before_time")
 """In microseconds since 1970 on the way into a file."""
 
 
@@ -124,6 +149,8 @@ _MASKS = _names(types_pb2.MaskKind, "MASK_KIND_")
 _OBLIGATIONS = _names(types_pb2.ObligationKind, "OBLIGATION_KIND_")
 _STEPS = _names(entry_pb2.PolicyStep, "POLICY_STEP_")
 _EVENTS = _names(entry_pb2.SystemEvent, "SYSTEM_EVENT_")
+_ERASURE_STEPS = _names(entry_pb2.ErasureStep, "ERASURE_STEP_")
+_RETENTION_STEPS = _names(entry_pb2.RetentionStep, "RETENTION_STEP_")
 
 
 def row_of(record: audit_service_pb2.EntryRecord, shape: Shape) -> dict[str, Any]:
@@ -137,17 +164,7 @@ def row_of(record: audit_service_pb2.EntryRecord, shape: Shape) -> dict[str, Any
         "caller": entry.caller,
         "control_link": entry.control_link,
     }
-    match entry.WhichOneof("body"):
-        case "decision":
-            row |= _decision(entry.decision)
-        case "policy":
-            row |= _policy(entry.policy)
-        case "read":
-            row |= _read(entry.read)
-        case "system":
-            row |= _system(entry.system)
-        case _:
-            pass
+    row |= _of_body(entry)
     if shape.pseudonyms or shape.personal:
         row |= _pseudonyms(entry)
     if shape.personal:
@@ -155,6 +172,27 @@ def row_of(record: audit_service_pb2.EntryRecord, shape: Shape) -> dict[str, Any
     if shape.exact:
         row["entry_bytes"] = base64.b64encode(record.entry_bytes).decode()
     return row
+
+
+def _of_body(entry: entry_pb2.AuditEntry) -> dict[str, Any]:
+    """Returns what the body of an entry says."""
+    match entry.WhichOneof("body"):
+        case "decision":
+            return _decision(entry.decision)
+        case "policy":
+            return _policy(entry.policy)
+        case "read":
+            return _read(entry.read)
+        case "system":
+            return _system(entry.system)
+        case "erasure":
+            return _erasure(entry.erasure)
+        case "retention":
+            return _retention(entry.retention)
+        case "carried":
+            return {"carried_index": entry.carried.index, "carried_origin": entry.carried.origin or None}
+        case _:
+            return {}
 
 
 def _decision(decision: entry_pb2.DecisionEntry) -> dict[str, Any]:
@@ -220,26 +258,66 @@ def _read(read: entry_pb2.ReadEntry) -> dict[str, Any]:
 
 
 def _system(system: entry_pb2.SystemEntry) -> dict[str, Any]:
-    return {
+    row: dict[str, Any] = {
         "system_event": _EVENTS.get(system.event, str(system.event)),
         "system_version": system.version,
         "recovered_size": system.recovered_size,
         "unclean": system.unclean,
     }
+    if system.HasField("succession"):
+        bound = system.succession
+        closes = system.event == entry_pb2.SYSTEM_EVENT_CLOSED
+        row |= {"successor" if closes else "predecessor": bound.origin, "succession_reason": bound.reason or None}
+        row |= {} if closes else {"predecessor_size": bound.size, "key_lost": bound.key_lost}
+    return row
+
+
+def _erasure(erasure: entry_pb2.ErasureEntry) -> dict[str, Any]:
+    row: dict[str, Any] = {"erasure_step": _ERASURE_STEPS.get(erasure.step, str(erasure.step))}
+    if erasure.step == entry_pb2.ERASURE_STEP_COMPLETED:
+        return row | {"begun_index": erasure.begun_index}
+    return row | {"erased_keys": len(erasure.pseudonyms), "erased_entries": erasure.entries_count}
+
+
+def _retention(retention: entry_pb2.RetentionEntry) -> dict[str, Any]:
+    row: dict[str, Any] = {"retention_step": _RETENTION_STEPS.get(retention.step, str(retention.step))}
+    if retention.step != entry_pb2.RETENTION_STEP_POLICY:
+        row["pruned_before_index"] = retention.first_index
+    if retention.step == entry_pb2.RETENTION_STEP_COMPLETED:
+        return row | {"begun_index": retention.begun_index}
+    if retention.HasField("before_time"):
+        row["retention_policy_index"] = retention.policy_index
+        row["pruned_before_time"] = nanoseconds(retention.before_time) // 1_000
+    hashed = retention.policy_hash.hex() or None
+    return row | {
+        "retention_policy_hash": hashed,
+        "keep_days": retention.keep_days,
+        "holds": len(retention.holds),
+    }
 
 
 def _pseudonyms(entry: entry_pb2.AuditEntry) -> dict[str, Any]:
-    decision = entry.decision
+    decision, named = entry.decision, entry.erasure if entry.HasField("erasure") else entry.retention
     return {
         "subject_pseudonym": decision.subject_pseudonym.hex() or None,
         "actor_pseudonym": decision.actor_pseudonym.hex() or None,
         "data_subject_pseudonyms": [one.hex() for one in decision.data_subject_pseudonyms] or None,
         "read_subject_pseudonym": entry.read.subject_pseudonym.hex() or None,
+        "erased_pseudonyms": [one.hex() for one in entry.erasure.pseudonyms] or None,
+        "requested_by_pseudonym": named.requested_by_pseudonym.hex() or None,
+        "approved_by_pseudonym": named.approved_by_pseudonym.hex() or None,
     }
 
 
 def _personal(record: audit_service_pb2.EntryRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {"row_json": _text(record.row_json), "filter_json": _text(record.filter_json)}
+    row: dict[str, Any] = {
+        "row_json": _text(record.row_json),
+        "filter_json": _text(record.filter_json),
+        "requested_by": record.requested_by or None,
+        "approved_by": record.approved_by or None,
+        "stated_reason": record.stated_reason or None,
+        "retention_policy": _text(record.policy_text),
+    }
     if not record.HasField("request"):
         return row
     request = record.request

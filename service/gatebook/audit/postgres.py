@@ -7,7 +7,8 @@ What it promises:
    pseudonym, and strangers, where the keys are at hand, by a keyed hash of their id, as in the index of the service;
 2. a transaction is bounded, and the size that is covered is part of it: who indexes again goes on from there, two who
    index at once do not mix, and readers see whole transactions;
-3. it is no source of truth: `gatebook audit verify-query --index` holds what it says against the book.
+3. of a pruned book it has what the book has: rows of what was pruned since go, too;
+4. it is no source of truth: `gatebook audit verify-query --index` holds what it says against the book.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from gatebook.tlog.merkle import Frontier
 from gatebook.v1 import audit_service_pb2, entry_pb2, types_pb2
 
 T = TypeVar("T")
-VERSION: Final = 2
+VERSION: Final = 3
 COMMIT_ENTRIES_MAX: Final = 8_192
 SECONDS_MAX: Final = 60.0
 """How long one statement may take."""
@@ -72,6 +73,7 @@ CREATE TABLE gatebook.version (version INTEGER NOT NULL);
 CREATE TABLE gatebook.books (
     book SMALLINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     origin TEXT NOT NULL UNIQUE,
+    first_index BIGINT NOT NULL DEFAULT 0,
     size BIGINT NOT NULL,
     frontier BYTEA[] NOT NULL,
     checkpoint TEXT NOT NULL
@@ -85,7 +87,7 @@ CREATE INDEX entries_by_mentioned ON gatebook.entries USING gin (mentioned) WHER
 CREATE INDEX entries_by_resource ON gatebook.entries (book, resource_id, effect, index) WHERE resource_id IS NOT NULL;
 CREATE INDEX entries_by_reason ON gatebook.entries (book, reason, index) WHERE effect = 'deny';
 CREATE INDEX entries_by_kind ON gatebook.entries (book, kind, index) WHERE kind <> 'decision';
-CREATE VIEW gatebook.coverage AS SELECT origin, size, checkpoint FROM gatebook.books;
+CREATE VIEW gatebook.coverage AS SELECT origin, first_index, size, checkpoint FROM gatebook.books;
 CREATE VIEW gatebook.decisions AS
     SELECT b.origin, e.* FROM gatebook.entries e JOIN gatebook.books b USING (book) WHERE e.kind = 'decision';
 CREATE VIEW gatebook.denials AS SELECT * FROM gatebook.decisions WHERE effect = 'deny';
@@ -238,6 +240,35 @@ class PostgresIndex:
             query = "UPDATE gatebook.books SET size = $2, frontier = $3 WHERE book = $1"
             await self._connection.execute(query, row["book"], frontier.size, list(frontier.hashes))
         return frontier.size
+
+    def prune(self, origin: str, first_index: int, subtrees: Sequence[bytes]) -> None:
+        """Removes the rows of what is pruned; where nothing is covered that is not, begins behind it.
+
+        `subtrees` are the maximal ones over what is pruned, the largest first.
+
+        Raises:
+            BookUnavailableError: it cannot be written.
+        """
+        self._run(self._begin_at(origin, first_index, subtrees))
+        while self._run(self._remove_some(origin, first_index)):
+            pass
+
+    async def _begin_at(self, origin: str, first_index: int, subtrees: Sequence[bytes]) -> None:
+        async with self._connection.transaction():
+            query = "UPDATE gatebook.books SET size = $2, frontier = $3 WHERE origin = $1 AND size < $2"
+            await self._connection.execute(query, origin, first_index, list(subtrees))
+            query = "UPDATE gatebook.books SET first_index = $2 WHERE origin = $1"
+            await self._connection.execute(query, origin, first_index)
+
+    async def _remove_some(self, origin: str, first_index: int) -> bool:
+        """Removes some rows before an index; returns whether there may be more."""
+        within = "book = (SELECT book FROM gatebook.books WHERE origin = $1)"
+        lowest = await self._connection.fetchval(f"SELECT min(index) FROM gatebook.entries WHERE {within}", origin)  # noqa: S608  # ours
+        if lowest is None or lowest >= first_index:
+            return False
+        end = min(lowest + COMMIT_ENTRIES_MAX, first_index)
+        await self._connection.execute(f"DELETE FROM gatebook.entries WHERE {within} AND index < $2", origin, end)  # noqa: S608  # ours
+        return True
 
     def confirm(self, origin: str, note: bytes, size: int, root: bytes) -> None:
         """Notes the checkpoint that the rows lead to.

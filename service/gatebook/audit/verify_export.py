@@ -2,7 +2,8 @@
 
 Trusts nothing in the folder. Rules:
 
-1. the checkpoint in the manifest is signed by the key of the book, and the leaf hashes of all rows lead to its root;
+1. the checkpoint in the manifest is signed by the key of the book, and the leaf hashes of all rows lead to its root,
+   with the subtrees over what was pruned before the export began;
 2. every part is the file that the manifest names, with the rows that it names, in order, of the day in its path;
 3. no other Parquet file is there, and no link to a place that may have some;
 4. where the exact bytes of entries are at hand, in the rows or in a copied book, each is that of its leaf, and every
@@ -40,7 +41,9 @@ class ExportReport(msgspec.Struct, frozen=True):
 
     origin: str
     size: int
-    """The size of the checkpoint: every entry below it is there."""
+    """The size of the checkpoint: every entry below it is there, from `first_index` on."""
+    first_index: int
+    """Where the export begins: what is before was pruned."""
     root: bytes
     files: int
     beyond: int
@@ -72,8 +75,9 @@ def verify_export(
         raise VerificationError(f"the copied book ends at {book.checkpoint.size}, before the export: copy it again")
     _check_files(folder, manifest)
     rooted = Rooted(note, key, remembered)
-    verifier = _Rows(manifest, None if book is None else _entries(book))
-    size = 0
+    size = manifest.first_index
+    rooted.begin(size, _pruned(manifest))
+    verifier = _Rows(manifest, None if book is None else _entries(book, size), 0 if book is None else book.first_index)
     for part in manifest.parts:
         for rows in verifier.verified(folder / part.file, part, size):
             rooted.add([leaf for index, leaf in rows if index < checkpoint.size])
@@ -85,6 +89,7 @@ def verify_export(
     return ExportReport(
         checkpoint.origin,
         checkpoint.size,
+        manifest.first_index,
         checkpoint.root,
         len(manifest.parts),
         size - checkpoint.size,
@@ -122,17 +127,31 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _entries(book: CopiedBook) -> Iterator[audit_service_pb2.EntryRecord]:
-    for batch in book.batches():
+def _pruned(manifest: Manifest) -> list[bytes]:
+    """Returns the maximal subtrees over what was pruned before the export began."""
+    try:
+        hashes = [bytes.fromhex(each) for each in manifest.pruned]
+    except ValueError:
+        hashes = []
+    if manifest.first_index < 0 or [len(each) for each in hashes] != [HASH_BYTES] * manifest.first_index.bit_count():
+        raise VerificationError(f"`{MANIFEST}` does not say what was pruned before {manifest.first_index}")
+    return hashes
+
+
+def _entries(book: CopiedBook, start: int) -> Iterator[audit_service_pb2.EntryRecord]:
+    for batch in book.batches(start):
         yield from batch
 
 
 class _Rows:
     """Checks the rows of parts, one after the other."""
 
-    def __init__(self, manifest: Manifest, entries: Iterator[audit_service_pb2.EntryRecord] | None) -> None:
-        """Takes the entries of a copied book, if there is one."""
+    def __init__(
+        self, manifest: Manifest, entries: Iterator[audit_service_pb2.EntryRecord] | None, begins: int
+    ) -> None:
+        """Takes the entries of a copied book, if there is one, and where that begins."""
         self._entries = entries
+        self._begins = begins
         self._shape = Shape(pseudonyms=manifest.shape.pseudonyms or manifest.shape.personal)
         self._exact = manifest.shape.exact
         compared = [name for name in self._shape.columns if name not in PERSONAL]
@@ -173,7 +192,7 @@ class _Rows:
         if not isinstance(row["time"], int) or _day_of(row["time"]) != day:
             raise VerificationError(f"entry {index} is in the part of another day", index)
         raw = row.pop("entry_bytes", None)
-        if self._entries is not None:
+        if self._entries is not None and index >= self._begins:
             entry = next(self._entries)
             if self._exact and raw != entry.entry_bytes:
                 raise VerificationError(f"entry {index} has other bytes than in the book", index)

@@ -49,9 +49,13 @@ class QueryReport(msgspec.Struct):
     """What was found."""
 
     size: int
-    """How many entries were looked at: all before the checkpoint."""
+    """How many entries the checkpoint has: all of them were looked at, but for those before `first_index`."""
     whole: bool
     """Whether it could be told which rows are missing; not by subject, for who does not know whom it means."""
+    first_index: int = 0
+    """Where the book begins: what is before is pruned."""
+    gone: int = 0
+    """Rows of the answer that name pruned entries, and cannot be compared with anything."""
     rows: int = 0
     """Rows of the answer before the checkpoint."""
     beyond: int = 0
@@ -75,15 +79,22 @@ def verify_query(
     entries: Iterable[Sequence[audit_service_pb2.EntryRecord]],
     rooted: Rooted,
     about: About | None,
+    pruned: Iterable[Sequence[bytes]] = (),
 ) -> QueryReport:
-    """Compares an answer, the oldest entry first, with the entries of the book from 0 on.
+    """Compares an answer, the oldest entry first, with the entries of the book.
+
+    Those come from 0 on, or from where the book was pruned: then `pruned` are the leaves of what is gone, or `rooted`
+    began there.
 
     Raises:
         VerificationError: the entries are not those that were signed.
     """
     report = QueryReport(rooted.size, whole=about is not None or not wanted.subject_id)
     told = _Told(answer, report)
-    at = 0
+    for gone in pruned:
+        rooted.add(gone)
+    at = report.first_index = rooted.reached
+    told.pass_over(at)
     for batch in entries:
         leaves = []
         for entry in batch:
@@ -106,6 +117,12 @@ class _Told:
         self._rows: Iterator[Row] = iter(answer)
         self._report = report
         self._next = next(self._rows, None)
+
+    def pass_over(self, first_index: int) -> None:
+        """Counts what is told of entries that are pruned."""
+        while self._next is not None and self._next.index < first_index:
+            self._next = next(self._rows, None)
+            self._report.gone += 1
 
     def compare(
         self,

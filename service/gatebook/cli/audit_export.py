@@ -21,7 +21,7 @@ from gatebook.audit.verify_copy import Copy
 from gatebook.audit.verify_export import ExportReport
 from gatebook.audit.verify_export import verify_export as verified_export
 from gatebook.cli.audit_filter import filter_options, origin_option
-from gatebook.cli.audit_pages import OLDEST_FIRST, json_line, pages
+from gatebook.cli.audit_pages import OLDEST_FIRST, json_line, pages, pruned_edge
 from gatebook.cli.audit_verify import told_failure, told_progress
 from gatebook.cli.memory import memory_of, memory_options, read_key_text
 from gatebook.cli.output import (
@@ -138,7 +138,9 @@ def export_parquet(asked: Asked) -> None:
         fail(error.message, COULD_NOT_ASK)
     manifest = export.manifest
     parts = counted(len(manifest.parts), "file")
-    click.echo(f"{manifest.size} entries of {manifest.origin} in {parts}: {asked.folder}")
+    click.echo(f"{manifest.size - manifest.first_index} entries of {manifest.origin} in {parts}: {asked.folder}")
+    if manifest.first_index:
+        click.echo(f"  it begins with entry {manifest.first_index}: the book was pruned before")
 
 
 def from_server(asked: Asked, progress: Callable[[int, int], None]) -> Export:
@@ -155,6 +157,9 @@ def from_server(asked: Asked, progress: Callable[[int, int], None]) -> Export:
         wanted = pb.EntryFilter(start_index=first, end_index=checkpoint.size)
         listed: Iterator[pb.ListEntriesResponse] = iter(())
         if first < checkpoint.size:
+            begins, edge = pruned_edge(stub, checkpoint.origin, checkpoint.size)
+            export.begin_at(begins, edge)
+            wanted.start_index = max(first, begins)
             listed = pages(stub, wanted, OLDEST_FIRST, checkpoint.origin)
         export.run((page.entries for page in listed), checkpoint, note, progress)
         return export
@@ -172,6 +177,7 @@ def from_copy(asked: Asked, progress: Callable[[int, int], None]) -> Export:
     try:
         book = CopiedBook(copy.book, VerifierKey.parse(read_key_text(asked.vkey)), people)
         export = Export(asked.folder, book.checkpoint.origin, asked.shape)
+        export.begin_at(book.first_index, book.edge())
         export.run(book.batches(export.manifest.size), book.checkpoint, book.note, progress)
     finally:
         if people is not None:
@@ -249,7 +255,9 @@ def told(report: ExportReport, *, as_json: bool) -> None:
         return
     console = stdout()
     console.print("[bold green]VERIFIED[/]", end=" ")
-    console.print(f"every entry of {report.origin} before {report.size} is there", markup=False, soft_wrap=True)
+    begins = f"from {report.first_index} on, where the export begins, " if report.first_index else ""
+    said = f"every entry of {report.origin} {begins}before {report.size} is there"
+    console.print(said, markup=False, soft_wrap=True)
     compared = f"of {report.rows_compared} rows" if report.rows_compared else "no: neither exact bytes nor --book"
     for name, said in (("root", root), ("files", str(report.files)), ("compared", compared)):
         console.print(f"  {name:12} {said}", markup=False, soft_wrap=True)

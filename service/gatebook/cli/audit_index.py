@@ -144,6 +144,9 @@ def covered(
     book = CopiedBook(Copy.at(copy).book, key)
     checkpoint = book.checkpoint
     _, frontier = index.begin(key.name)
+    if book.first_index:
+        index.prune(key.name, book.first_index, book.edge())
+        _, frontier = index.begin(key.name)
     if frontier.size > checkpoint.size:
         message = f"the index covers {frontier.size} entries and the checkpoint {checkpoint.size}"
         raise VerificationError(f"{message}: the book was put back, or this is an older copy of it")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from google.protobuf import json_format
 
 from gatebook.cli.output import ASK_TIMEOUT_SECONDS
+from gatebook.errors import VerificationError
+from gatebook.tlog.merkle import HASH_BYTES, left_of
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
 
@@ -35,6 +37,24 @@ def pages(
         request.page_token = page.next_page_token
         if not page.next_page_token:
             return
+
+
+def pruned_edge(stub: AuditServiceStub, origin: str, size: int) -> tuple[int, list[bytes]]:
+    """Returns where a book begins, and the maximal subtrees over what is pruned before; both are only said.
+
+    Raises:
+        VerificationError: the subtrees are not as many as there must be.
+    """
+    asked = pb.ListEntriesRequest(origin=origin, order=OLDEST_FIRST, page_size=1)
+    begins = stub.ListEntries(asked, timeout=ASK_TIMEOUT_SECONDS).first_index
+    if not begins:
+        return 0, []
+    wanted = pb.GetInclusionProofRequest(index=begins, size=size, origin=origin)
+    proof = stub.GetInclusionProof(wanted, timeout=ASK_TIMEOUT_SECONDS)
+    edge = left_of(begins, size, proof.hashes)
+    if len(edge) != begins.bit_count() or any(len(each) != HASH_BYTES for each in edge):
+        raise VerificationError(f"the server proves nothing of the entries before {begins}, which are pruned")
+    return begins, edge
 
 
 def json_line(record: pb.EntryRecord) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -21,7 +21,7 @@ from gatebook.audit.verify_copy import Copy
 from gatebook.audit.verify_query import QueryReport, Row, rows_of
 from gatebook.audit.verify_query import verify_query as verified
 from gatebook.cli.audit_filter import filter_options, origin_option
-from gatebook.cli.audit_pages import OLDEST_FIRST, pages
+from gatebook.cli.audit_pages import OLDEST_FIRST, pages, pruned_edge
 from gatebook.cli.audit_verify import told_failure, told_progress
 from gatebook.cli.memory import memory_of, memory_options, read_key_text
 from gatebook.cli.output import (
@@ -46,10 +46,14 @@ INDEXES_SHOWN = 20
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where the entries come from: a checkpoint, whose signature is checked, and all before it."""
+    """Where the entries come from: a checkpoint, whose signature is checked, and all before it that are not pruned."""
 
     note: bytes
     batches: Callable[[], Iterator[Sequence[pb.EntryRecord]]]
+    pruned: Iterable[Sequence[bytes]] = ()
+    """The leaves of what is pruned."""
+    edge: tuple[int, Sequence[bytes]] = (0, ())
+    """Or where the book begins, and the maximal subtrees over what is before."""
 
 
 @click.command(short_help="Check that the answer to a filter is all that the book has.")
@@ -109,13 +113,16 @@ def verify_query(  # noqa: PLR0913  # each is an option
             source = served(stub, key, origin) if copy is None else copied(copy, key, people)
             remembered = memory.notes()
             rooted = Rooted(source.note, key, remembered)
+            if source.edge[0]:
+                rooted.begin(*source.edge)
             if address:
                 index = stack.enter_context(PostgresIndex(address))
                 answer = indexed(index, wanted, key.name, rooted.size, words_of(wanted, people, known), people)
             else:
                 answer = rows_of(saved_answer(saved) if saved else asked(stub, wanted, key.name, rooted.size))
             about = about_of(wanted, people, known, key.name)
-            report = verified(wanted, answer, watched(source.batches(), rooted.size, progress), rooted, about)
+            entries = watched(source.batches(), rooted.size, progress)
+            report = verified(wanted, answer, entries, rooted, about, source.pruned)
         memory.put(source.note, remembered)
     except VerificationError as error:
         told_failure(error, as_json=as_json)
@@ -164,7 +171,7 @@ def about_of(wanted: pb.EntryFilter, people: People | None, known: Sequence[byte
 def copied(copy: Path, key: VerifierKey, people: People | None) -> Source:
     """Returns the entries of a copied book."""
     book = CopiedBook(Copy.at(copy).book, key, people)
-    return Source(book.note, book.batches)
+    return Source(book.note, book.batches, book.leaves(0, book.first_index))
 
 
 def served(stub: AuditServiceStub | None, key: VerifierKey, origin: str) -> Source:
@@ -173,14 +180,15 @@ def served(stub: AuditServiceStub | None, key: VerifierKey, origin: str) -> Sour
     answer = stub.GetCheckpoint(pb.GetCheckpointRequest(refresh=True, origin=origin), timeout=ASK_TIMEOUT_SECONDS)
     note = answer.checkpoint.encode()
     size = open_checkpoint(note, key).size
+    edge = pruned_edge(stub, key.name, size) if size else (0, [])
 
     def batches() -> Iterator[Sequence[pb.EntryRecord]]:
         if size:
-            for page in pages(stub, pb.EntryFilter(end_index=size), OLDEST_FIRST, key.name):
+            for page in pages(stub, pb.EntryFilter(start_index=edge[0], end_index=size), OLDEST_FIRST, key.name):
                 # What the server opened is not proved: without keys of one's own, only the bytes count.
                 yield [pb.EntryRecord(index=each.index, entry_bytes=each.entry_bytes) for each in page.entries]
 
-    return Source(note, batches)
+    return Source(note, batches, edge=edge)
 
 
 def asked(stub: AuditServiceStub | None, wanted: pb.EntryFilter, origin: str, size: int) -> Iterator[pb.EntryRecord]:
@@ -252,14 +260,18 @@ def told(report: QueryReport, *, as_json: bool) -> None:
         raise SystemExit(code)
     console = stdout()
     console.print("[bold green]THE ANSWER HOLDS[/]" if code == 0 else "[bold red]NOT VERIFIED[/]", end=" ")
+    looked = report.size - report.first_index
     console.print(
-        f"{counted(report.rows, 'row')}, of {report.size} entries that were looked at", markup=False, soft_wrap=True
+        f"{counted(report.rows, 'row')}, of {looked} entries that were looked at", markup=False, soft_wrap=True
     )
     for name, difference in (("missing", report.missing), ("added", report.added), ("altered", report.altered)):
         if difference.count:
             listed = ", ".join(map(str, difference.indexes[:INDEXES_SHOWN]))
             more = ", ..." if difference.count > INDEXES_SHOWN else ""
             console.print(f"  {name:9} {difference.count}: {listed}{more}", markup=False, soft_wrap=True)
+    if report.first_index:
+        gone = f", and {report.gone} rows that name them are not verified" if report.gone else ""
+        console.print(f"  note      the entries before {report.first_index} are pruned{gone}", soft_wrap=True)
     if report.beyond:
         console.print(
             f"  note      {report.beyond} rows come after the checkpoint, and are not verified", soft_wrap=True

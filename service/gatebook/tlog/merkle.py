@@ -35,6 +35,23 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+def left_of(index: int, size: int, proof: Sequence[bytes]) -> list[bytes]:
+    """Returns the maximal subtrees over the leaves before one, the largest first, which its inclusion proof has.
+
+    They are the siblings on the left on its way to the root (RFC 9162 s2.1.3.2). Whether they are right only the root
+    shows that they lead to.
+    """
+    left: list[bytes] = []
+    at, last = index, size - 1
+    for each in proof:
+        if at & 1 or at == last:
+            left.append(each)
+            while at and not at & 1:
+                at, last = at >> 1, last >> 1
+        at, last = at >> 1, last >> 1
+    return left[::-1]
+
+
 class Frontier:
     """The right edge of a growing tree: what is needed to append leaves and to compute the root.
 
