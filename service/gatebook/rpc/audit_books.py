@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from gatebook.config import Limits
 from gatebook.errors import (
+    BookUnavailableError,
     DeadlineExceededError,
     EntryNotFoundError,
     GatebookError,
@@ -257,17 +258,44 @@ class AuditBooks(AuditServiceServicer):
         raise AssertionError  # the block above returns or aborts
 
     async def _erase(self, call: Call, request: pb.EraseSubjectRequest) -> pb.EraseSubjectResponse:
-        told = [await self._ask(call, o, "EraseSubject", request, pb.EraseSubjectResponse) for o in self._stubs]
+        done = "" if request.validate_only else "done"
+        told = await self._each(call, "EraseSubject", request, pb.EraseSubjectResponse, done)
         return pb.EraseSubjectResponse(books=[book for answer in told for book in answer.books])
 
     async def PruneEntries(  # noqa: N802  # as above
         self, request: pb.PruneEntriesRequest, context: ServicerContext
     ) -> pb.PruneEntriesResponse:
-        """Prunes every book, one after the other, or says what would go."""
+        """Prunes every book, one after the other, or says what would go. What is refused by one is begun in none."""
         async with self._edge.call("PruneEntries", context) as call:
-            told = [await self._ask(call, o, "PruneEntries", request, pb.PruneEntriesResponse) for o in self._stubs]
+            asked = pb.PruneEntriesRequest()
+            asked.CopyFrom(request)
+            asked.validate_only = True
+            told = await self._each(call, "PruneEntries", asked, pb.PruneEntriesResponse)
+            if not request.validate_only:
+                told = await self._each(call, "PruneEntries", request, pb.PruneEntriesResponse, "done")
             return pb.PruneEntriesResponse(books=[book for answer in told for book in answer.books])
         raise AssertionError  # the block above returns or aborts
+
+    async def _each(
+        self, call: Call, method: str, request: Message, kind: type[Answer], done: str = ""
+    ) -> list[Answer]:
+        """Asks for every book, one after the other.
+
+        Raises:
+            GatebookError: as one answers, where it is the first.
+            BookUnavailableError: one could not do it when others had: it says which. Not where nothing is `done`.
+        """
+        told: dict[str, Answer] = {}
+        for origin in self._stubs:
+            try:
+                told[origin] = await self._ask(call, origin, method, request, kind)
+            except GatebookError as error:
+                if not told or not done:
+                    raise
+                before = ", ".join(f"`{each}`" for each in told)
+                message = f"{before} is {done}, `{origin}` is not: {error.message}; the same again does the rest"
+                raise BookUnavailableError(message) from error
+        return list(told.values())
 
     def _named(self, origin: str) -> str:
         if origin in self._stubs:
