@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.audit_samples import ORIGIN
+from tests.contract.test_combined import aged, ask, prune
 from tests.filters import FILTERS, IDS, NAMES, SIZE, matches, near, write_some
+from tests.serving import POLICIES, serving
 from tests.system.test_plans_in_postgres import socket as socket  # noqa: PLC0414  # a fixture
 
 from gatebook.audit.book import Book
@@ -269,3 +271,41 @@ def test_nobody_there_is_said() -> None:
     """Where no database answers, the error says so."""
     with pytest.raises(BookUnavailableError, match="cannot be used"):
         PostgresIndex("postgresql://nobody@127.0.0.1:1/none")
+
+
+@pytest.mark.parametrize("before", [0, 300, 600], ids=lambda size: f"indexed up to {size} before")
+def test_an_index_of_a_pruned_book_has_what_the_book_has(tmp_path: Path, socket: Path, before: int) -> None:
+    """It begins where the book does, whatever of it was indexed before that was pruned, and leads to its root."""
+    data, address = tmp_path / "data", f"postgresql://postgres@/postgres?host={socket}"
+    origin = f"gate.test/pruned/{before}"
+    named = ("--to", address, "--copy", str(data), "--vkey", str(data / "book" / "vkey"))
+    if before:
+        server = aged(data, 400, "--policies", str(POLICIES / "basic"), "--origin", origin)
+        ask(server, *["farah"] * before)
+        assert server.stop() == 0
+        assert run("index", *named).exit_code == YES
+    server = aged(data, 400, "--policies", str(POLICIES / "basic"), "--origin", origin)
+    ask(server, *["farah"] * (700 - before))
+    assert server.stop() == 0
+    with serving(data, [], "--dev") as served:
+        ask(served, "farah")
+        assert prune(served).first_index == 512
+    done, again = run("index", *named), run("index", *named)
+    checked = run("verify-query", "--index", address, "--copy", str(data), "--vkey", named[-1], "--json")
+
+    async def coverage() -> list[Any]:
+        connection = await asyncpg.connect(address)
+        try:
+            query = (
+                "SELECT first_index, c.size, min(index) FROM gatebook.coverage c JOIN gatebook.books USING (origin) "
+            )
+            joined = "JOIN gatebook.entries USING (book) WHERE origin = $1 GROUP BY 1, 2"
+            return list(await connection.fetch(query.replace("first_index", "c.first_index") + joined, origin))
+        finally:
+            await connection.close()
+
+    assert (done.exit_code, again.exit_code) == (YES, YES), done.output
+    [(first_index, size, lowest)] = asyncio.run(coverage())
+    assert (first_index, lowest) == (512, 512)
+    assert checked.exit_code == YES, checked.output
+    assert (json.loads(checked.stdout)["first_index"], json.loads(checked.stdout)["rows"]) == (512, size - 512)

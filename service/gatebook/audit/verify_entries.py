@@ -239,7 +239,9 @@ class EntryVerifier:
                 self._note_erasure(entry.erasure, index)
             case "retention":
                 self._note_retention(entry, index)
-            case "carried" if not entry.carried.origin:
+            case "carried" if entry.carried.origin:
+                self._note_inherited(entry.carried, index)
+            case "carried":
                 self._note_carried(entry.carried, index)
             case _:
                 pass
@@ -272,11 +274,20 @@ class EntryVerifier:
         if found is not None and leaf_hash(carried.entry_bytes) != found:
             raise BookCorruptError(f"entry {index} does not restate what stood at {carried.index}")
         entry = decode(carried.entry_bytes, carried.index)
-        if entry.HasField("erasure"):
+        if entry.HasField("carried"):
+            self._note_inherited(entry.carried, carried.index)
+        elif entry.HasField("erasure"):
             self._note_erasure(entry.erasure, carried.index)
             self._completed.add(carried.index)
         elif entry.retention.step == entry_pb2.RETENTION_STEP_POLICY:
             self._policies[carried.index] = Policy(entry.retention.policy_hash, entry.retention.keep_days)
+
+    def _note_inherited(self, carried: entry_pb2.CarriedEntry, index: int) -> None:
+        """Takes note of an erasure of a predecessor: it holds here, too, and was completed there."""
+        entry = decode(carried.entry_bytes, index)
+        if entry.HasField("erasure"):
+            self._note_erasure(entry.erasure, index)
+            self._completed.add(index)
 
 
 class EntryJoin:
