@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import grpc
 import msgspec
 import pytest
 from google.protobuf import json_format
@@ -291,3 +292,24 @@ def test_a_served_pruned_book_is_exported_queried_and_indexed_anew(tmp_path: Pat
     assert anew.returncode == 0, anew.stderr
     with serving(data, [], "--dev") as running, connect_blocking(running.target) as client:
         assert next(iter(client.entries(oldest_first=True))).index == 512
+
+
+def test_of_several_books_it_is_told_which_are_done(tmp_path: Path) -> None:
+    """A reader holds up the erasure in the second worker's book: the error names both books; again does the rest."""
+    data = tmp_path / "data"
+    options = ("--dev", "--workers", "2", "--origin", ORIGIN)
+    with serving(data, [POLICIES / "telemetry"], *options) as server:
+        ask(server, "eli", "farah")
+        with sqlite3.connect(data / "workers" / "1" / "people.db", isolation_level=None) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM people").fetchone()
+            with pytest.raises(grpc.RpcError) as held_up:
+                erase(server, "eli")
+        reader.close()
+        erase(server, "eli")
+    told = held_up.value.details() or ""
+
+    assert f"`{ORIGIN}` is done, `{ORIGIN}/worker/1` is not: " in told
+    assert "the same again does the rest" in told
+    for home in (data, data / "workers" / "1"):
+        assert verify(home, (home / "book" / "vkey").read_text().strip())["code"] == 0
