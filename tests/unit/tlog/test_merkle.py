@@ -16,6 +16,7 @@ from gatebook.tlog.merkle import (
     frontier_at,
     inclusion_proof,
     leaf_hash,
+    left_of,
     node_hash,
     root_of,
     verify_consistency,
@@ -166,3 +167,14 @@ def test_mutated_consistency_proofs_fail() -> None:
         if wrong != proof:
             with pytest.raises(VerificationError):
                 verify_consistency(old, new, rfc6962.mth(ENTRIES[:old]), rfc6962.mth(ENTRIES[:new]), wrong)
+
+
+def test_an_inclusion_proof_has_what_is_before_its_leaf() -> None:
+    """The siblings on the left are the maximal subtrees over the leaves before, at every index of small trees."""
+    leaves = [bytes([number]) for number in range(70)]
+    for size in range(1, len(leaves) + 1):
+        for index in range(size):
+            before = Frontier()
+            before.extend([leaf_hash(each) for each in leaves[:index]])
+            proof = rfc6962.path(index, leaves[:size])
+            assert list(before.hashes) == left_of(index, size, proof)
