@@ -23,7 +23,7 @@ from gatebook.audit.verify import verify_book
 from gatebook.errors import VerificationError
 
 SEED = 20261121
-SAMPLE = 40
+SAMPLE = 20
 HASH, WIDE = 32, 256
 LONG = pytest.mark.long
 LIMITS = BookLimits(group_entries_max=4_096, group_bytes_max=65_536)

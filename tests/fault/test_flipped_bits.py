@@ -39,7 +39,7 @@ from gatebook.values import Entity
 SEED = 20261121
 SECTOR_BYTES = 512
 SECTORS = 4
-SAMPLE = 800
+SAMPLE = 400
 LONG = pytest.mark.long
 
 

@@ -107,7 +107,7 @@ def loaded(server: RunningServer, acknowledged: Acknowledged) -> Iterator[Load]:
 
 
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.long)])
 def test_receipts_survive_kills_of_server_and_clerk(tmp_path: Path, kills: int) -> None:
     """Each round kills the clerk, the server, or the clerk and in the same moment the server."""
     dice = random.Random(kills)

@@ -91,8 +91,15 @@ def require_succeeded(data: Path, entries: list[bytes], rotated: Rotated) -> Non
     assert [] == list((rotated.folder / "keys").iterdir())
 
 
-@pytest.mark.parametrize("done", [False, True], ids=["not-done", "done"])
-@pytest.mark.parametrize("kind", ["killed", "EIO"])
+@pytest.mark.parametrize(
+    ("kind", "done"),
+    [
+        ("killed", True),
+        ("EIO", False),
+        pytest.param("killed", False, marks=pytest.mark.long),
+        pytest.param("EIO", True, marks=pytest.mark.long),
+    ],
+)
 def test_broken_off_at_each_call(memory_path: Path, kind: str, done: bool) -> None:
     """Wherever it breaks off, nothing can be served until it is begun again, which comes to the one end."""
     dry = memory_path / "dry"
