@@ -181,7 +181,7 @@ class Counterexample(msgspec.Struct, frozen=True, order=True):
     why_not: str = ""
 
 
-class Finding(msgspec.Struct, frozen=True, order=True):
+class Finding(msgspec.Struct, frozen=True):
     """One thing wrong with a policy set. Sorts by file, line and column, which count from 1.
 
     One about an audience names the `dataset` and `action`, by how many it goes beyond the ceiling (`excess`), the
@@ -199,6 +199,13 @@ class Finding(msgspec.Struct, frozen=True, order=True):
     excess: int = 0
     ceiling: int | None = None
     counterexample: Counterexample | None = None
+
+    def __lt__(self, other: Finding) -> bool:
+        """Tells whether it stands before another; what is beyond the message does not sort."""
+        return self._place() < other._place()
+
+    def _place(self) -> tuple[str, int, int, str, str]:
+        return self.file, self.line, self.column, self.invariant, self.message
 
 
 class TestFailure(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,17 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
         kai = ("check", "kai", "read", "ai_usage.team_daily", *to)
         assert 1 == gatebook(*kai).returncode
         assert 2 == gatebook(*kai, "--policy-set", "absent").returncode
-        plain = scrape(address_of(server))
+        plain = scrape_when_known(address_of(server), "gatebook_people_without_key")
     return Scrape(plain.text, encrypted.text)
+
+
+def scrape_when_known(address: str, late: str) -> Scrape:
+    """Asks for the metrics until one is among them that a server tells only when it has looked."""
+    deadline = time.monotonic() + 30
+    while not (told := scrape(address)).series(late):
+        assert time.monotonic() < deadline, f"{late} is not told"
+        time.sleep(0.05)
+    return told
 
 
 def address_of(server: RunningServer) -> str:

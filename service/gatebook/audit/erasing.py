@@ -91,7 +91,11 @@ class Erasing:
         entries = await self._reader.concerning([person.pseudonym for person in found])
         half = self._half.get(self._people.forgotten.tag(order.subject_id))
         if half is not None:
-            return ErasedIn(people=len(found) + half.told.people, entries=entries + half.told.entries)
+            return ErasedIn(
+                people=len(found) + half.told.people,
+                entries=entries + half.told.entries,
+                begun_index=half.told.begun_index,
+            )
         return ErasedIn(people=len(found), entries=entries)
 
     async def erase(self, order: Order, caller: str, *, known: bool = False) -> ErasedIn:

@@ -175,14 +175,17 @@ def proof(
     """
     with channel(target) as opened:
         stub = AuditServiceStub(opened)
-        if witnessed:
-            size = witnessed_size(stub, index, origin)
+        note = newest_witnessed(stub, index, origin) if witnessed else ""
+        if note:
+            size = parse_checkpoint(checkpoint_text(note)).size
         request = pb.GetInclusionProofRequest(index=index, size=size or 0, origin=origin)
         answer = stub.GetInclusionProof(request, timeout=ASK_TIMEOUT_SECONDS)
+    if note:
+        answer.checkpoint = note  # the server may keep a newer one by now
     if not answer.checkpoint:
         fail(f"only the newest checkpoints are kept, and none is of size {answer.size}: leave out --size", NO)
     try:
-        covering = parse_checkpoint(answer.checkpoint.partition("\n\n")[0] + "\n")
+        covering = parse_checkpoint(checkpoint_text(answer.checkpoint))
         verify_inclusion(index, covering.size, answer.leaf_hash, answer.hashes, covering.root)
     except VerificationError as error:
         fail(f"the server sent a proof that does not hold: {error.message}", NO)
@@ -197,16 +200,21 @@ def proof(
         click.echo(f"entry {index} is in the book of {answer.size} entries: {out}")
 
 
-def witnessed_size(stub: AuditServiceStub, index: int, origin: str) -> int:
-    """Returns the size of the newest checkpoint that is witnessed; ends the command where that is too small."""
+def checkpoint_text(note: str) -> str:
+    """Returns what is signed of a checkpoint."""
+    return note.partition("\n\n")[0] + "\n"
+
+
+def newest_witnessed(stub: AuditServiceStub, index: int, origin: str) -> str:
+    """Returns the newest checkpoint that is witnessed; ends the command where it does not cover the entry."""
     asked = pb.GetCheckpointRequest(refresh=True, origin=origin)
     note = stub.GetCheckpoint(asked, timeout=ASK_TIMEOUT_SECONDS).witnessed_checkpoint
     if not note:
         fail("no checkpoint of this book is witnessed: start the server with --witness, or leave out --witnessed", NO)
-    covering = parse_checkpoint(note.partition("\n\n")[0] + "\n")
-    if covering.size <= index:
-        fail(f"the newest witnessed checkpoint has size {covering.size}: ask again in a second", NO)
-    return covering.size
+    size = parse_checkpoint(checkpoint_text(note)).size
+    if size <= index:
+        fail(f"the newest witnessed checkpoint has size {size}: ask again in a second", NO)
+    return note
 
 
 @audit.command(short_help="Name the books of a service, with their verifier keys.")

@@ -50,6 +50,8 @@ COSTS: Mapping[str, Cost] = {
             "UploadDirectory",
             "ApproveRevision",
             "RollbackPolicySet",
+            "EraseSubject",
+            "PruneEntries",
         ),
         CHANGE,
     ),

@@ -252,7 +252,7 @@ class AuditBooks(AuditServiceServicer):
             found = await self._erase(call, asked)
             if request.validate_only:
                 return found
-            if not any(book.people_count for book in found.books):
+            if not any(book.people_count or book.begun_index for book in found.books):
                 raise PersonNotFoundError
             return await self._erase(call, request)
         raise AssertionError  # the block above returns or aborts

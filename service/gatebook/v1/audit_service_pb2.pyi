@@ -769,7 +769,7 @@ class Erased(_message.Message):
     entries_count: _builtins.int
     """The number of entries of the book that concern the person."""
     begun_index: _builtins.int
-    """The index of the entry that says so; 0 with `validate_only`."""
+    """The index of the entry that says so. With `validate_only` 0, but of one that is begun and not completed."""
     completed_index: _builtins.int
     """The index of the entry that says that the keys are in no file any more; 0 with `validate_only`."""
     def __init__(
