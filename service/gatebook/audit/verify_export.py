@@ -193,7 +193,9 @@ class _Rows:
             raise VerificationError(f"entry {index} is in the part of another day", index)
         raw = row.pop("entry_bytes", None)
         if self._entries is not None and index >= self._begins:
-            entry = next(self._entries)
+            entry = next(self._entries, None)
+            if entry is None:
+                raise VerificationError(f"the book ends before entry {index}: compare with a newer copy", index)
             if self._exact and raw != entry.entry_bytes:
                 raise VerificationError(f"entry {index} has other bytes than in the book", index)
             raw = entry.entry_bytes
