@@ -19,6 +19,7 @@ from gatebook.compiler.find import find_in
 from gatebook.compiler.index import Index
 from gatebook.compiler.lookups import Graph
 from gatebook.compiler.steps import Chain, Values
+from gatebook.pace import Pause, no_pause
 from gatebook.policy.model import EffectKind
 from gatebook.values import Rule
 
@@ -38,9 +39,10 @@ def compile_decide(
     groups: Mapping[str, Sequence[Index]],
     roles: Mapping[str, Graph],
     effect_of: Callable[[Rule], str],
+    pause: Pause = no_pause,
 ) -> Decide:
     """Returns what decides a request whose values have these names."""
-    chain = Chain(names, groups, roles)
+    chain = Chain(names, groups, roles, pause)
     decided = _in_order(chain, effect_of) if effect.in_order else _DECIDES[effect](chain)
     if not chain.reads_tokens:
         return lambda values: decided(values, _NO_TOKENS)

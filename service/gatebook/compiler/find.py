@@ -15,6 +15,7 @@ from gatebook.compiler.closure import Tokens
 from gatebook.compiler.index import Entry, Index
 from gatebook.compiler.lookups import Graph
 from gatebook.compiler.steps import Chain, Values
+from gatebook.pace import Pause, no_pause
 
 Find = Callable[[Values, Tokens], Sequence[Entry] | None]
 """Returns the rules in order, those of several alternatives as often; None: it cannot say."""
@@ -23,10 +24,13 @@ _ORDER = attrgetter("order")
 
 
 def compile_find(
-    names: Sequence[str], groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Graph]
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[Index]],
+    roles: Mapping[str, Graph],
+    pause: Pause = no_pause,
 ) -> dict[str, Find]:
     """Returns, for each group of rules, what finds those that concern a request whose values have these names."""
-    return {group: find_in(Chain(names, {group: indexes}, roles), group) for group, indexes in groups.items()}
+    return {group: find_in(Chain(names, {group: indexes}, roles, pause), group) for group, indexes in groups.items()}
 
 
 def find_in(chain: Chain, group: str) -> Find:

@@ -241,6 +241,6 @@ def _program(
         near=Planner(near, roles, pause=pause),
         remembered=Remembered(),
         timed=timed,
-        decide=None if governed or timed else compile_decide(effect_kind, tokens, groups, roles, effect),
-        find={} if governed else compile_find(tokens, groups, roles),
+        decide=None if governed or timed else compile_decide(effect_kind, tokens, groups, roles, effect, pause),
+        find={} if governed else compile_find(tokens, groups, roles, pause),
     )

@@ -87,13 +87,13 @@ class Inherited:
     def __init__(self, roles: Roles, used: frozenset[str], pause: Pause) -> None:
         """Takes the graph, and the names that count."""
         self.used = used
-        self._links = roles.links
-        names = sum(map(len, roles.links.values()))
+        self._links = roles.links if used else {}  # where no name counts, nothing is inherited that does
+        names = sum(map(len, self._links.values()))
         budget = _Budget(max(PREPARED_MIN, PREPARED_FACTOR * names))
         self.prepared = {
-            domains: _prepare(links, used, budget, pause) for domains, links in paced(roles.links.items(), pause)
+            domains: _prepare(links, used, budget, pause) for domains, links in paced(self._links.items(), pause)
         }
-        self._memoised = lru_cache(maxsize=CLOSURES_MAX)(partial(_walk, roles.links, used))
+        self._memoised = lru_cache(maxsize=CLOSURES_MAX)(partial(_walk, self._links, used))
 
     def __call__(self, name: str, *domains: str) -> Names:
         """Returns the names, for a name in a domain."""

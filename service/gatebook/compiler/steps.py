@@ -17,6 +17,7 @@ from gatebook.compiler.lookups import EVERY, Graph, Lookup, lookup
 from gatebook.compiler.plan import identity, used_values
 from gatebook.compiler.roles import Inherited, Names, Roles
 from gatebook.expression.tree import Path
+from gatebook.pace import Pause, no_pause
 
 Values = tuple[Any, ...]
 """The values of a request, in the order of its definition."""
@@ -34,8 +35,15 @@ _TOKEN_PARTS = 2
 class Chain:
     """Composes the steps of one program; lives while it is compiled."""
 
-    def __init__(self, names: Sequence[str], groups: Mapping[str, Sequence[Index]], roles: Mapping[str, Graph]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        groups: Mapping[str, Sequence[Index]],
+        roles: Mapping[str, Graph],
+        pause: Pause = no_pause,
+    ) -> None:
         """Takes the names of the values, the indexes of each group of rules, and the relations."""
+        self._pause = pause
         self._names, self._groups, self._roles = tuple(names), groups, roles
         self._used = used_values(groups)
         self._looked_up: set[int] = set()
@@ -91,11 +99,11 @@ class Chain:
             case Form.EQUAL, int(), []:
                 return _equal(position, below)
             case Form.ROLE, int(), [] if isinstance(graph, Roles):
-                return _heir(position, graph.within(used), below)
+                return _heir(position, graph.within(used, self._pause), below)
             case Form.ROLE, int(), [int(at)] if key.exact and isinstance(graph, Roles):
-                return _heir_in(position, at, graph.within(used), below)
+                return _heir_in(position, at, graph.within(used, self._pause), below)
         self.reads_tokens = True
-        return _found(lookup(key, self._roles, used), below, may_apply=may_apply)
+        return _found(lookup(key, self._roles, used, self._pause), below, may_apply=may_apply)
 
     def _position(self, path: Domain) -> int | None:
         """Returns where a token stands among the values; None of anything but a token."""
