@@ -80,7 +80,7 @@ class Grant(msgspec.Struct, frozen=True):
     judged: Judged
 
 
-class _Applied(msgspec.Struct, frozen=True):
+class Applied(msgspec.Struct, frozen=True):
     """Who holds the role of a rule, and for whom it applies `always`, `never`, or depends (`unsure`)."""
 
     holders: Bits
@@ -92,16 +92,27 @@ class _Applied(msgspec.Struct, frozen=True):
 class Audiences:
     """The audiences of one policy set under one directory. Immutable but for memos that change no answer."""
 
-    def __init__(self, policy_set: PolicySet, directory: Directory, now: str = "", pause: Pause = no_pause) -> None:
-        """Takes a governed set; `now` is the earliest time that counts, as a `Moment` is written (empty: any)."""
+    def __init__(
+        self,
+        policy_set: PolicySet,
+        directory: Directory,
+        now: str = "",
+        pause: Pause = no_pause,
+        beside: PolicySet | None = None,
+    ) -> None:
+        """Takes a governed set; `now` is the earliest time that counts, as a `Moment` is written (empty: any).
+
+        What is left of conditions can be compared with what is left of those of another set, if each stood `beside`
+        the other: the same then stands for the id of each subject.
+        """
         self.policy_set = policy_set
         self.people = People(directory, policy_set.edges)
         self.rules = Rules(policy_set)
-        self._conditions = Conditions(policy_set, self.people)
-        self._judge = Judge(policy_set.settings, now)
+        self.conditions = Conditions(policy_set, self.people, beside)
+        self.judge = Judge(policy_set.settings, now)
         self._reached: dict[object, Reach] = {}
         self._by_condition: dict[tuple[str, object], Reach] = {}
-        self._applied: dict[tuple[str, str], _Applied] = {}
+        self._applied: dict[tuple[str, str], Applied] = {}
         self._pause = pause
 
     def datasets(self, node: str = "") -> tuple[Dataset, ...]:
@@ -143,7 +154,7 @@ class Audiences:
         if not self.reach(cell).anybody & bit:
             return None
         rules, left = self._left_of(subject, cell)
-        judged = self._judge.judge(left, cell.dataset)
+        judged = self.judge.judge(left, cell.dataset)
         return Grant(subject, cell, rules[judged.allow], judged)
 
     def _left_of(self, subject: Subject, cell: Cell) -> tuple[list[Rule], Left]:
@@ -153,27 +164,28 @@ class Audiences:
         def among(rules: Sequence[Rule]) -> Iterator[tuple[Rule, Part]]:
             for rule in rules:
                 if rule.fields[SUBJECT] in held:
-                    yield rule, self._conditions.part_at(rule.fields[CONDITION], place)
+                    yield rule, self.conditions.part_at(rule.fields[CONDITION], place)
 
         allows = [(rule, part) for rule, part in among(cell.rules.allows) if _may(part)]
-        denies = [part for _, part in among(self._denies(cell)) if part.left is not False]
+        denies = [part for _, part in among(self.denies(cell)) if part.left is not False]
         masks = [part for rule, part in among(cell.rules.masks) if _may_mask(rule, part)] if cell.masked else []
         left = Left(
             tuple(part for _, part in allows),
             tuple(denies),
             tuple(masks) if cell.masked else None,
-            self._conditions.id_of(place, read=self._reads_id(cell)),
+            self.conditions.id_of(place, read=self.reads_id(cell)),
         )
         return [rule for rule, _ in allows], left
 
-    def _apply(self, rule: Rule) -> _Applied:
+    def applied(self, rule: Rule) -> Applied:
+        """Returns for whom a rule applies."""
         key = (rule.fields[SUBJECT], rule.fields[CONDITION])
         applied = self._applied.get(key)
         if applied is None:
             holders = self.people.holders(rule.fields[SUBJECT])
             always = never = NOBODY
             unsure = NOBODY
-            for part in self._conditions.parts(rule.fields[CONDITION]):
+            for part in self.conditions.parts(rule.fields[CONDITION]):
                 held = part.bits & holders
                 if part.left is True:
                     always |= held
@@ -181,10 +193,10 @@ class Audiences:
                     never |= held
                 elif part.left is not None:
                     unsure |= held
-            applied = self._applied[key] = _Applied(holders, always, never, unsure)
+            applied = self._applied[key] = Applied(holders, always, never, unsure)
         return applied
 
-    def _denies(self, cell: Cell) -> tuple[Rule, ...]:
+    def denies(self, cell: Cell) -> tuple[Rule, ...]:
         """Returns what denies a cell: its denies, and minimum groups that figures cannot promise."""
         if cell.dataset.subject_keys:
             return cell.rules.denies
@@ -193,18 +205,18 @@ class Audiences:
     def _reach(self, cell: Cell, types: tuple[str, ...]) -> Reach:
         certain = may = NOBODY
         for rule in cell.rules.allows:
-            applied = self._apply(rule)
+            applied = self.applied(rule)
             certain |= applied.always
             may |= applied.always | applied.unsure
         unsure = NOBODY
-        for rule in self._denies(cell):
-            applied = self._apply(rule)
+        for rule in self.denies(cell):
+            applied = self.applied(rule)
             unsure |= applied.unsure
             may &= ~(applied.holders & ~applied.never & ~applied.unsure)
         if cell.masked:
             masked = maybe_masked = NOBODY
             for rule in cell.rules.masks:
-                applied = self._apply(rule)
+                applied = self.applied(rule)
                 masked |= applied.always
                 maybe_masked |= applied.holders & ~applied.never
             may &= maybe_masked
@@ -219,7 +231,7 @@ class Audiences:
                 found = self._alone(rule.fields[CONDITION], cell.dataset)
                 reach |= Reach(found.certain & alone, found.possible & alone, found.own & alone)
         for bits, left in self._alike(may & unsure, cell):
-            level = self._judge.judge(left, cell.dataset).level
+            level = self.judge.judge(left, cell.dataset).level
             reach |= _at(level, bits)
         troubled = self._troubled(cell, types) & reach.certain
         if troubled:
@@ -228,15 +240,15 @@ class Audiences:
 
     def _alone(self, condition: str, dataset: Dataset) -> Reach:
         """Returns whom a condition lets in, would they hold the role, and were there no other rule."""
-        key = (condition, self._judge.shape(dataset, self._conditions.columns(condition)))
+        key = (condition, self.judge.shape(dataset, self.conditions.columns(condition)))
         found = self._by_condition.get(key)
         if found is None:
             found = Reach()
-            read = self._conditions.reads_id(condition)
-            for part in self._conditions.parts(condition):
-                for bits in self._conditions.by_id(part.bits, read=read) if _may(part) else ():
-                    own = self._conditions.id_of(first_of(bits), read=read)
-                    found |= _at(self._judge.judge(Left((part,), (), None, own), dataset).level, bits)
+            read = self.conditions.reads_id(condition)
+            for part in self.conditions.parts(condition):
+                for bits in self.conditions.by_id(part.bits, read=read) if _may(part) else ():
+                    own = self.conditions.id_of(first_of(bits), read=read)
+                    found |= _at(self.judge.judge(Left((part,), (), None, own), dataset).level, bits)
             self._by_condition[key] = found
         return found
 
@@ -244,46 +256,47 @@ class Audiences:
         """Yields subjects together of whom the same is left."""
         always = NOBODY
         for rule in cell.rules.allows:
-            always |= self._apply(rule).always
-        read = self._reads_id(cell)
+            always |= self.applied(rule).always
+        read = self.reads_id(cell)
         # Whom a rule allows without condition, the conditions of other allows do not concern.
         for some, allows in ((bits & always, ()), (bits & ~always, cell.rules.allows)):
             groups = [some] if some else []
             for condition, role in self._open(
-                some, (*allows, *self._denies(cell)), cell.rules.masks if cell.masked else ()
+                some, (*allows, *self.denies(cell)), cell.rules.masks if cell.masked else ()
             ):
                 holders = self.people.holders(role)
-                groups = [part for group in groups for part in self._split(group, holders, condition)]
+                groups = [part for group in groups for part in self.split(group, holders, condition)]
             for group in groups:
-                for members in self._conditions.by_id(group, read=read):
+                for members in self.conditions.by_id(group, read=read):
                     _, left = self._left_of(self.people.subjects[first_of(members)], cell)
                     yield members, left
 
     def _open(self, bits: Bits, rules: Sequence[Rule], masks: Sequence[Rule]) -> dict[tuple[str, str], None]:
         """Returns the conditions, each with a role, that tell some subjects apart."""
-        applied = [(rule, self._apply(rule)) for rule in rules]
+        applied = [(rule, self.applied(rule)) for rule in rules]
         telling = [rule for rule, it in applied if it.unsure & bits]
-        telling += [rule for rule in masks if (it := self._apply(rule)).holders & ~it.never & bits]
+        telling += [rule for rule in masks if (it := self.applied(rule)).holders & ~it.never & bits]
         return dict.fromkeys((rule.fields[CONDITION], rule.fields[SUBJECT]) for rule in telling)
 
     def _speaking(self, cell: Cell) -> set[str]:
         """Returns the conditions on which it depends who could be allowed a cell."""
-        rules = (*cell.rules.allows, *self._denies(cell), *(cell.rules.masks if cell.masked else ()))
+        rules = (*cell.rules.allows, *self.denies(cell), *(cell.rules.masks if cell.masked else ()))
         return {rule.fields[CONDITION] for rule in rules}
 
-    def _reads_id(self, cell: Cell) -> bool:
-        return any(map(self._conditions.reads_id, self._speaking(cell)))
+    def reads_id(self, cell: Cell) -> bool:
+        """Tells whether it depends on the id of a subject whether it could be allowed a cell."""
+        return any(map(self.conditions.reads_id, self._speaking(cell)))
 
-    def _split(self, group: Bits, holders: Bits, condition: str) -> Iterator[Bits]:
+    def split(self, group: Bits, holders: Bits, condition: str) -> Iterator[Bits]:
         """Yields the parts of a group by who holds the role, and of these by what is left of the condition."""
         if without := group & ~holders:
             yield without
         held = group & holders
-        parts = self._conditions.parts(condition)
+        parts = self.conditions.parts(condition)
         if len(parts) <= FEW_PARTS:
             yield from (inside for part in parts if (inside := held & part.bits))
             return
-        part_of = self._conditions.part_of(condition)
+        part_of = self.conditions.part_of(condition)
         alike: dict[int, list[int]] = {}
         for place in places(held):
             alike.setdefault(part_of[place], []).append(place)
@@ -301,7 +314,7 @@ class Audiences:
             return NOBODY
         troubled = NOBODY
         for rule in cell.rules.masks:
-            applied = self._apply(rule)
+            applied = self.applied(rule)
             troubled |= applied.holders & ~applied.never
         return troubled
 

@@ -141,7 +141,7 @@ def _example(audiences: Audiences, confirm: Confirm, one: Exceeded, bits: Bits) 
         for purpose in _purposes(audiences, cell):
             request, caller = request_of(grant, ABLE, purpose)
             why_not = confirm(request, caller) if grant.judged.witness is not None else UNDECIDED
-            example = _counterexample(audiences, grant, request, caller, why_not)
+            example = counterexample(audiences, grant, request, caller, why_not)
             if best is None or example.confirmed:
                 best = (example, grant.rule)
             tried += 1
@@ -180,17 +180,19 @@ def _needs_consent(audiences: Audiences, cell: Cell) -> bool:
 def path_of(audiences: Audiences, subject: Subject, rule: Rule) -> tuple[PathStep, ...]:
     """Returns the links from a subject to the role of a rule, then the rule."""
     links = audiences.people.path(subject, rule.fields[0])
-    steps = [PathStep(_told(edge, subject), edge.file, edge.line) for edge in links]
+    steps = [PathStep(link_text(edge, subject.id), edge.file, edge.line) for edge in links]
     return (*steps, PathStep(rule.text, rule.file, rule.line))
 
 
-def _told(edge: Edge, subject: Subject) -> str:
-    return f"{edge.child} has {edge.parent}" if edge.child == subject.id else f"{edge.child} inherits {edge.parent}"
+def link_text(edge: Edge, subject: str) -> str:
+    """Says what a link of the way of a subject is."""
+    return f"{edge.child} has {edge.parent}" if edge.child == subject else f"{edge.child} inherits {edge.parent}"
 
 
-def _counterexample(
+def counterexample(
     audiences: Audiences, grant: Grant, request: AccessRequest, caller: str, why_not: str
 ) -> Counterexample:
+    """Returns somebody by name with the request of a grant; nothing is in the way of one that is confirmed."""
     certain = grant.judged.level is Level.CERTAIN
     return Counterexample(
         subject=grant.subject.id,

@@ -25,6 +25,7 @@ from gatebook.expression.residual import ROW, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
 from gatebook.governance.people import NOBODY, Bits, People, bits_of, places
+from gatebook.policy.dataset import Dataset
 from gatebook.policy.directory import Subject
 from gatebook.policy.model import Model, walk, without_spans
 from gatebook.policy.policy_set import PolicySet
@@ -61,22 +62,20 @@ class Part(msgspec.Struct, frozen=True):
 class Conditions:
     """The conditions of one policy set, partitioned when they are asked for."""
 
-    def __init__(self, policy_set: PolicySet, people: People) -> None:
-        """Takes the set whose rules hold the conditions, and the subjects."""
+    def __init__(self, policy_set: PolicySet, people: People, beside: PolicySet | None = None) -> None:
+        """Takes the set whose rules hold the conditions, and the subjects; see `Audiences` about `beside`."""
         self._people = people
         self._model: Model = policy_set.model
-        stated = [source.subject for source in policy_set.settings.attribute_sources.values()]
         believed = [source.context for source in policy_set.settings.attribute_sources.values()]
-        self._stated = frozenset[str]().union(*stated)
         self._believed = frozenset[str]().union(*believed)
-        texts = {rule.fields[4] for rule in policy_set.rules}
-        self._trees = {text: self._read(text) for text in texts}
-        trees = self._trees.values()
+        self._stated = _stated(policy_set)
+        self._trees = {text: self._read(text) for text in _texts(policy_set)}
+        sets = (policy_set,) if beside is None else (policy_set, beside)
+        trees = [self._trees[text] if text in self._trees else self._read(text) for it in sets for text in _texts(it)]
         literals = {node.value for tree in trees for node in walk(tree) if isinstance(node, Literal)}
         self._named = frozenset(value for value in literals if isinstance(value, str))
-        datasets = () if policy_set.catalogue is None else policy_set.catalogue.datasets.values()
-        keys = {("r", "row", key) for dataset in datasets for key in dataset.subject_keys}
-        self._id_is_alike = _only_compared(trees, self._stated, keys)
+        keys = {("r", "row", key) for it in sets for dataset in _datasets(it) for key in dataset.subject_keys}
+        self._id_is_alike = _only_compared(trees, frozenset().union(*map(_stated, sets)), keys)
         self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
         self._parts: dict[str, tuple[Part, ...]] = {}
         self._place_of_part: dict[str, list[int]] = {}
@@ -173,6 +172,20 @@ class Conditions:
             return names if names == NOW_PATH else (*ASKED, *names)
 
         return residual(tree, {"r": {"sub": named}}, TIMES, open_path)
+
+
+def _stated(policy_set: PolicySet) -> frozenset[str]:
+    """Returns the attributes that some caller may state of a subject."""
+    stated = [source.subject for source in policy_set.settings.attribute_sources.values()]
+    return frozenset[str]().union(*stated)
+
+
+def _texts(policy_set: PolicySet) -> frozenset[str]:
+    return frozenset(rule.fields[4] for rule in policy_set.rules)
+
+
+def _datasets(policy_set: PolicySet) -> Iterable[Dataset]:
+    return () if policy_set.catalogue is None else policy_set.catalogue.datasets.values()
 
 
 def _kept(attributes: Mapping[str, Any], name: str) -> object:

@@ -14,7 +14,7 @@ from itertools import chain
 import msgspec
 
 from gatebook.expression.tree import Call, Expression, Literal, Path
-from gatebook.governance.conditions import Part
+from gatebook.governance.conditions import UNREAD, Part
 from gatebook.governance.witness import Goal, Search, Witness, search
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.model import walk
@@ -84,6 +84,22 @@ class Judge:
         if judged is None:
             judged = self._judged[key] = self._judge(left, dataset)
         return judged
+
+    def beyond(self, left: Left, instead: Left, dataset: Dataset) -> Judged | None:
+        """Returns how `left` allows what `instead` of it does not, if a request is found that shows it.
+
+        It is OWN where the row is about the subject alone, else CERTAIN.
+        """
+        types = {name: column.type for name, column in dataset.columns.items()}
+        id_ = left.id if left.id != UNREAD else instead.id
+        about_others = _about_others(id_, dataset)
+        for rows, level in ((about_others, Level.CERTAIN), ([()], Level.OWN)):
+            for refusing in _refusals(instead):
+                refused = [(*row, *refusing) for row in rows]
+                found, _ = self._find(left, types, refused)
+                if found is not None:
+                    return msgspec.structs.replace(found, level=Level.CERTAIN if about_others == [()] else level)
+        return None
 
     def shape(self, dataset: Dataset, columns: Iterable[str]) -> tuple[object, ...]:
         """Returns what of a dataset counts where conditions read these columns; many datasets are alike."""
@@ -171,6 +187,14 @@ def _mask_goals(left: Left) -> list[list[Goal]]:
     if left.masks is None or any(part.left is True for part in left.masks):
         return [[]]
     return [[(_expression(part.left), True)] for part in left.masks if part.left is not None]
+
+
+def _refusals(left: Left) -> list[tuple[Goal, ...]]:
+    """Returns the goals of which one is met by a request that is certainly not allowed."""
+    refusals: list[tuple[Goal, ...]] = []
+    if all(not isinstance(part.left, bool | None) for part in left.allows):
+        refusals.append(tuple((_expression(part.left), False) for part in left.allows))
+    return [*refusals, *(((_expression(part.left), True),) for part in left.denies)]
 
 
 def _about_others(id_: str, dataset: Dataset) -> list[tuple[Goal, ...]]:
