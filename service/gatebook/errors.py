@@ -178,6 +178,12 @@ class RetentionRefusedError(GatebookError):
     reason = "RETENTION_REFUSED"
 
 
+class NotReplayableError(GatebookError):
+    """A decision cannot be decided again: what it was made of is gone, or this version does not understand it."""
+
+    reason = "NOT_REPLAYABLE"
+
+
 class InvalidPageTokenError(GatebookError):
     """A page token is malformed or belongs to another filter."""
 

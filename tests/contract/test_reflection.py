@@ -29,6 +29,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "SearchSubjects": {"access": {"action": ACCESS["action"], "resource": ACCESS["resource"]}},
     "SearchResources": {"access": {"subject": ACCESS["subject"], "action": ACCESS["action"]}},
     "SearchActions": {"access": {"subject": ACCESS["subject"], "resource": ACCESS["resource"]}},
+    "ExplainDecision": {},
     "ValidatePolicySet": {},
     "PublishPolicySet": {},
     "UploadPolicySet": {},
@@ -132,11 +133,15 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
         reflected = Reflected(channel)
         methods = sorted(reflected.methods(), key=lambda method: method.name.startswith("Search"))
         methods = [method for method in methods if method.name != PLANS]
+        check = next(method for method in methods if method.name == "CheckAccess")
+        decided = reflected.call(check, REQUESTS["CheckAccess"])["decision"]
+        requests["ExplainDecision"] = {"decision_id": decided["decision_id"]}
         answers = {method.name: reflected.call(method, requests[method.name]) for method in methods}
 
     assert answers.keys() == REQUESTS.keys()
     assert answers["CheckAccess"]["decision"]["effect"] == "EFFECT_ALLOW"
     assert answers["StreamCheckAccess"]["results"][0]["decision"]["effect"] == "EFFECT_ALLOW"
+    assert answers["ExplainDecision"]["replayed"]["equal"]
     assert answers["PublishDirectory"]["subjects"] == 1
     assert answers["UploadDirectory"]["published"]["subjects"] == 1
     assert answers["UploadPolicySet"]["published"]["revision"]["number"] == "2"

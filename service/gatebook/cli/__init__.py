@@ -12,6 +12,7 @@ COMMANDS = (
     "serve",
     "check",
     "plan",
+    "explain",
     "policy",
     "directory",
     "audit",

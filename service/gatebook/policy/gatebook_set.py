@@ -60,6 +60,7 @@ OPERATIONS: Final = (
     "SearchSubjects",
     "SearchResources",
     "SearchActions",
+    "ExplainDecision",
     "ValidatePolicySet",
     "PublishPolicySet",
     "UploadPolicySet",

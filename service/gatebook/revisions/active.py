@@ -45,6 +45,14 @@ class Activation(msgspec.Struct, frozen=True):
     request_id_hash: bytes = b""
 
 
+class Past(msgspec.Struct, frozen=True):
+    """What decided once: revisions of a set and of the directory."""
+
+    policy_set: str
+    policy: Revision
+    directory: Revision | None
+
+
 class State(msgspec.Struct, frozen=True):
     """All that is active at one moment. Replaced as a whole."""
 
@@ -202,6 +210,7 @@ class Revisions:
         directory: Directory | None,
         directory_revision: Revision | None,
         pause: Pause = no_pause,
+        now: datetime | None = None,
     ) -> Snapshot | None:
         if policy_set.catalogue is not None and directory is None:
             return None
@@ -209,7 +218,25 @@ class Revisions:
             built = build_snapshot(
                 policy_set, revision, directory, directory_revision, mask_master=self._mask_master, pause=pause
             )
-            return scanned(built, datetime.now(UTC), pause)
+            return scanned(built, now or datetime.now(UTC), pause)
+
+    async def build_past(self, past: Past, now: datetime) -> Snapshot | None:
+        """Compiles what was active once, aside, with audiences as of a time; None where a set lacks its directory.
+
+        Raises:
+            RevisionNotFoundError, BookRefusedError: a revision is missing or damaged.
+            PolicySetRefusedError: this version refuses what an older one accepted.
+            DrainingError: the service stops.
+        """
+        return await asyncio.to_thread(self._build_past, past, now)
+
+    def _build_past(self, past: Past, now: datetime) -> Snapshot | None:
+        pacer = self._work.pacer("compile a past revision", past.policy_set)
+        policy_set = self._read(self.store.get_policy_set(past.policy.digest), past.policy_set, pacer, accepted=True)
+        directory = None
+        if past.directory is not None:
+            directory = self._read_directory(self.store.get_directory(past.directory.digest), pacer)
+        return self._build(policy_set, past.policy, directory, past.directory, pacer, now)
 
     async def build_all(self, directory: Directory, revision: Revision) -> dict[str, Snapshot]:
         """Compiles every active set under a new directory, aside.

@@ -27,6 +27,7 @@ from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.checking import Checking
 from gatebook.rpc.edge import Edge
 from gatebook.rpc.envoy_service import EnvoyServicer, refused
+from gatebook.rpc.explain_service import ExplainServicer
 from gatebook.rpc.health import Health
 from gatebook.rpc.intake import Intake
 from gatebook.rpc.plan_service import PlanServicer
@@ -150,6 +151,7 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     AccessServicer(checking, edge, limits).add_to(server)
     PlanServicer(service, receipts, edge, limits).add_to(server)
     SearchServicer(service, edge, limits).add_to(server)
+    ExplainServicer(service, edge, None if team is None else team.channels).add_to(server)
     if team is not None and config.worker:
         server.add_registered_method_handlers(POLICY_SERVICE.full_name, team.policies(edge))
     else:

@@ -46,6 +46,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "PERSON_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "ENTRY_PRUNED": grpc.StatusCode.NOT_FOUND,
     "RETENTION_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "NOT_REPLAYABLE": grpc.StatusCode.FAILED_PRECONDITION,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 

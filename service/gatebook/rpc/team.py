@@ -20,6 +20,7 @@ from gatebook.door.door import Door
 from gatebook.rpc.audit_books import AuditBooks
 from gatebook.rpc.audit_service import AuditServicer
 from gatebook.rpc.edge import Edge
+from gatebook.rpc.explain_service import ExplainServicer
 from gatebook.rpc.feed_service import WorkerServicer
 from gatebook.rpc.following import Following
 from gatebook.rpc.inner import MESSAGE_BYTES_MAX, InnerEdge, channel_to, socket_of
@@ -78,6 +79,7 @@ def inner_server(service: Service, door: Door, config: Config, sockets: Path) ->
     edge = InnerEdge(door)
     audit = AuditServicer(service.reader, service.recorder, service.keeping, edge, one_of_several=True)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
+    ExplainServicer(service, edge).add_to(server)
     if not config.worker:
         receipts = Receipts(service.key, service.reader.prover, config.limits)
         policy = PolicyServicer(service.revisions, service.publishing, receipts, edge, config.limits)

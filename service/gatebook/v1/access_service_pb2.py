@@ -22,11 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gatebook.v1 import policy_service_pb2 as gatebook_dot_v1_dot_policy__service__pb2
 from gatebook.v1 import types_pb2 as gatebook_dot_v1_dot_types__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/access_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/types.proto\x1a\x17google/rpc/status.proto\"\xd4\x01\n\x12\x43heckAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x15\n\rallow_partial\x18\x04 \x01(\x08\x12\x10\n\x08\x61t_least\x18\x05 \x01(\x03\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\x12\x30\n\rreceipt_level\x18\x07 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\"m\n\x13\x43heckAccessResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Decision\x12-\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x18.gatebook.v1.Explanation\"f\n\tCheckItem\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x15\n\rallow_partial\x18\x03 \x01(\x08\"\x80\x01\n\x0b\x43heckResult\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12)\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.DecisionH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xac\x01\n\x17\x42\x61tchCheckAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12%\n\x05items\x18\x03 \x03(\x0b\x32\x16.gatebook.v1.CheckItem\x12\x10\n\x08\x61t_least\x18\x04 \x01(\x03\x12\x30\n\rreceipt_level\x18\x05 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\"E\n\x18\x42\x61tchCheckAccessResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.CheckResult\"\x87\x01\n\x18StreamCheckAccessRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.gatebook.v1.CheckItem\x12\x30\n\rreceipt_level\x18\x03 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\"F\n\x19StreamCheckAccessResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.CheckResult\"\xe4\x01\n\x11PlanAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x0f\n\x07\x64ialect\x18\x04 \x01(\t\x12\x15\n\rallow_partial\x18\x05 \x01(\x08\x12\x10\n\x08\x61t_least\x18\x06 \x01(\x03\x12\x30\n\rreceipt_level\x18\x07 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\"\xb9\x02\n\x12PlanAccessResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Decision\x12@\n\tmasks_sql\x18\x02 \x03(\x0b\x32-.gatebook.v1.PlanAccessResponse.MasksSqlEntry\x12.\n\nparameters\x18\x03 \x03(\x0b\x32\x1a.gatebook.v1.PlanParameter\x12\x12\n\nnarrowings\x18\x04 \x03(\t\x12\x14\n\x0cpeople_types\x18\x05 \x03(\t\x12-\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x18.gatebook.v1.Explanation\x1a/\n\rMasksSqlEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa3\x01\n\rPlanParameter\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12/\n\x0cmask_key_pad\x18\x05 \x01(\x0b\x32\x17.gatebook.v1.MaskKeyPadH\x00\x42\x06\n\x04kind\")\n\nMaskKeyPad\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0b\n\x03pad\x18\x02 \x01(\r\"\x90\x01\n\x15SearchSubjectsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x10\n\x08\x61t_least\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Y\n\x16SearchSubjectsResponse\x12&\n\x08subjects\x18\x01 \x03(\x0b\x32\x14.gatebook.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x91\x01\n\x16SearchResourcesRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x10\n\x08\x61t_least\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"\\\n\x17SearchResourcesResponse\x12(\n\tresources\x18\x01 \x03(\x0b\x32\x15.gatebook.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8f\x01\n\x14SearchActionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x10\n\x08\x61t_least\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"V\n\x15SearchActionsResponse\x12$\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x13.gatebook.v1.Action\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x98\x05\n\rAccessService\x12R\n\x0b\x43heckAccess\x12\x1f.gatebook.v1.CheckAccessRequest\x1a .gatebook.v1.CheckAccessResponse\"\x00\x12\x61\n\x10\x42\x61tchCheckAccess\x12$.gatebook.v1.BatchCheckAccessRequest\x1a%.gatebook.v1.BatchCheckAccessResponse\"\x00\x12h\n\x11StreamCheckAccess\x12%.gatebook.v1.StreamCheckAccessRequest\x1a&.gatebook.v1.StreamCheckAccessResponse\"\x00(\x01\x30\x01\x12O\n\nPlanAccess\x12\x1e.gatebook.v1.PlanAccessRequest\x1a\x1f.gatebook.v1.PlanAccessResponse\"\x00\x12[\n\x0eSearchSubjects\x12\".gatebook.v1.SearchSubjectsRequest\x1a#.gatebook.v1.SearchSubjectsResponse\"\x00\x12^\n\x0fSearchResources\x12#.gatebook.v1.SearchResourcesRequest\x1a$.gatebook.v1.SearchResourcesResponse\"\x00\x12X\n\rSearchActions\x12!.gatebook.v1.SearchActionsRequest\x1a\".gatebook.v1.SearchActionsResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/access_service.proto\x12\x0bgatebook.v1\x1a gatebook/v1/policy_service.proto\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd4\x01\n\x12\x43heckAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x15\n\rallow_partial\x18\x04 \x01(\x08\x12\x10\n\x08\x61t_least\x18\x05 \x01(\x03\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\x12\x30\n\rreceipt_level\x18\x07 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\"m\n\x13\x43heckAccessResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Decision\x12-\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x18.gatebook.v1.Explanation\"f\n\tCheckItem\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x15\n\rallow_partial\x18\x03 \x01(\x08\"\x80\x01\n\x0b\x43heckResult\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\t\x12)\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.DecisionH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xac\x01\n\x17\x42\x61tchCheckAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12%\n\x05items\x18\x03 \x03(\x0b\x32\x16.gatebook.v1.CheckItem\x12\x10\n\x08\x61t_least\x18\x04 \x01(\x03\x12\x30\n\rreceipt_level\x18\x05 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\"E\n\x18\x42\x61tchCheckAccessResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.CheckResult\"\x87\x01\n\x18StreamCheckAccessRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.gatebook.v1.CheckItem\x12\x30\n\rreceipt_level\x18\x03 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\"F\n\x19StreamCheckAccessResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.gatebook.v1.CheckResult\"\xe4\x01\n\x11PlanAccessRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x0f\n\x07\x64ialect\x18\x04 \x01(\t\x12\x15\n\rallow_partial\x18\x05 \x01(\x08\x12\x10\n\x08\x61t_least\x18\x06 \x01(\x03\x12\x30\n\rreceipt_level\x18\x07 \x01(\x0e\x32\x19.gatebook.v1.ReceiptLevel\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\"\xb9\x02\n\x12PlanAccessResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Decision\x12@\n\tmasks_sql\x18\x02 \x03(\x0b\x32-.gatebook.v1.PlanAccessResponse.MasksSqlEntry\x12.\n\nparameters\x18\x03 \x03(\x0b\x32\x1a.gatebook.v1.PlanParameter\x12\x12\n\nnarrowings\x18\x04 \x03(\t\x12\x14\n\x0cpeople_types\x18\x05 \x03(\t\x12-\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x18.gatebook.v1.Explanation\x1a/\n\rMasksSqlEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa3\x01\n\rPlanParameter\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12/\n\x0cmask_key_pad\x18\x05 \x01(\x0b\x32\x17.gatebook.v1.MaskKeyPadH\x00\x42\x06\n\x04kind\")\n\nMaskKeyPad\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0b\n\x03pad\x18\x02 \x01(\r\"\x90\x01\n\x15SearchSubjectsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x10\n\x08\x61t_least\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Y\n\x16SearchSubjectsResponse\x12&\n\x08subjects\x18\x01 \x03(\x0b\x32\x14.gatebook.v1.Subject\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x91\x01\n\x16SearchResourcesRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x10\n\x08\x61t_least\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"\\\n\x17SearchResourcesResponse\x12(\n\tresources\x18\x01 \x03(\x0b\x32\x15.gatebook.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8f\x01\n\x14SearchActionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x10\n\x08\x61t_least\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"V\n\x15SearchActionsResponse\x12$\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x13.gatebook.v1.Action\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x16\x45xplainDecisionRequest\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\x17\n\x0fwithout_changes\x18\x03 \x01(\x08\"\xa2\x01\n\x17\x45xplainDecisionResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Decision\x12\x35\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32 .gatebook.v1.DecisionExplanation\x12\'\n\x08replayed\x18\x03 \x01(\x0b\x32\x15.gatebook.v1.Replayed\"\x8e\x01\n\x08Replayed\x12\r\n\x05\x65qual\x18\x01 \x01(\x08\x12\x31\n\x0b\x64ifferences\x18\x02 \x03(\x0b\x32\x1c.gatebook.v1.FieldDifference\x12\x0f\n\x07version\x18\x03 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x0f\x46ieldDifference\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07written\x18\x02 \x01(\t\x12\x10\n\x08replayed\x18\x03 \x01(\t\"\xde\x03\n\x13\x44\x65\x63isionExplanation\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12*\n\x06\x61\x63\x63\x65ss\x18\x03 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x15\n\rallow_partial\x18\x04 \x01(\x08\x12)\n\x05rules\x18\x05 \x03(\x0b\x32\x1a.gatebook.v1.ExplainedRule\x12-\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x1c.gatebook.v1.ExplainedColumn\x12\r\n\x05roles\x18\x07 \x03(\t\x12\x17\n\x0fpurpose_lineage\x18\x08 \x03(\t\x12\x17\n\x0fnotice_purposes\x18\t \x03(\t\x12\x1a\n\x12notice_description\x18\n \x01(\t\x12)\n\nnear_rules\x18\x0b \x03(\x0b\x32\x15.gatebook.v1.NearRule\x12-\n\x07\x63hanges\x18\x0c \x03(\x0b\x32\x1c.gatebook.v1.SuggestedChange\x12\x18\n\x10\x63hanges_left_out\x18\r \x03(\t\x12\x10\n\x08withheld\x18\x0e \x03(\t\x12\r\n\x05proof\x18\x0f \x01(\t\x12\x14\n\x0cverifier_key\x18\x10 \x01(\t\"\xcc\x01\n\rExplainedRule\x12\"\n\x04rule\x18\x01 \x01(\x0b\x32\x14.gatebook.v1.RuleRef\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\x12+\n\x0csubject_path\x18\x03 \x03(\x0b\x32\x15.gatebook.v1.PathStep\x12,\n\rresource_path\x18\x04 \x03(\x0b\x32\x15.gatebook.v1.PathStep\x12+\n\x0cpurpose_path\x18\x05 \x03(\x0b\x32\x15.gatebook.v1.PathStep\"\xc9\x01\n\x0f\x45xplainedColumn\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12#\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x13.gatebook.v1.Effect\x12\'\n\x06reason\x18\x03 \x01(\x0e\x32\x17.gatebook.v1.ReasonCode\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x11\n\tmask_tags\x18\x06 \x03(\t\x12)\n\x05masks\x18\x07 \x03(\x0b\x32\x1a.gatebook.v1.ExplainedMask\"T\n\rExplainedMask\x12\x1f\n\x04mask\x18\x01 \x01(\x0b\x32\x11.gatebook.v1.Mask\x12\"\n\x04rule\x18\x02 \x01(\x0b\x32\x14.gatebook.v1.RuleRef\"\x8a\x01\n\x04\x45\x64it\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.gatebook.v1.EditKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0c\n\x04line\x18\x04 \x01(\x05\x12\x0e\n\x06\x62\x65\x66ore\x18\x05 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x06 \x01(\t\x12\x14\n\x0cin_directory\x18\x07 \x01(\x08\"\x98\x01\n\x0fSuggestedChange\x12 \n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x11.gatebook.v1.Edit\x12*\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12&\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x14.gatebook.v1.Finding*\xdd\x02\n\x08\x45\x64itKind\x12\x19\n\x15\x45\x44IT_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x45\x44IT_KIND_DECLARE_OBLIGATIONS\x10\x01\x12\x1a\n\x16\x45\x44IT_KIND_NAME_PURPOSE\x10\x02\x12\x1b\n\x17\x45\x44IT_KIND_STATE_CONTEXT\x10\x03\x12\x1f\n\x1b\x45\x44IT_KIND_LEAVE_OUT_COLUMNS\x10\x04\x12\x16\n\x12\x45\x44IT_KIND_ADD_MASK\x10\x05\x12\x1b\n\x17\x45\x44IT_KIND_SET_ATTRIBUTE\x10\x06\x12\x17\n\x13\x45\x44IT_KIND_GIVE_ROLE\x10\x07\x12\x1c\n\x18\x45\x44IT_KIND_PERMIT_PURPOSE\x10\x08\x12\x17\n\x13\x45\x44IT_KIND_ADD_GRANT\x10\t\x12\x19\n\x15\x45\x44IT_KIND_NARROW_DENY\x10\n\x12\x19\n\x15\x45\x44IT_KIND_REMOVE_DENY\x10\x0b\x32\xf8\x05\n\rAccessService\x12R\n\x0b\x43heckAccess\x12\x1f.gatebook.v1.CheckAccessRequest\x1a .gatebook.v1.CheckAccessResponse\"\x00\x12\x61\n\x10\x42\x61tchCheckAccess\x12$.gatebook.v1.BatchCheckAccessRequest\x1a%.gatebook.v1.BatchCheckAccessResponse\"\x00\x12h\n\x11StreamCheckAccess\x12%.gatebook.v1.StreamCheckAccessRequest\x1a&.gatebook.v1.StreamCheckAccessResponse\"\x00(\x01\x30\x01\x12O\n\nPlanAccess\x12\x1e.gatebook.v1.PlanAccessRequest\x1a\x1f.gatebook.v1.PlanAccessResponse\"\x00\x12[\n\x0eSearchSubjects\x12\".gatebook.v1.SearchSubjectsRequest\x1a#.gatebook.v1.SearchSubjectsResponse\"\x00\x12^\n\x0fSearchResources\x12#.gatebook.v1.SearchResourcesRequest\x1a$.gatebook.v1.SearchResourcesResponse\"\x00\x12X\n\rSearchActions\x12!.gatebook.v1.SearchActionsRequest\x1a\".gatebook.v1.SearchActionsResponse\"\x00\x12^\n\x0f\x45xplainDecision\x12#.gatebook.v1.ExplainDecisionRequest\x1a$.gatebook.v1.ExplainDecisionResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,44 +37,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PLANACCESSRESPONSE_MASKSSQLENTRY']._loaded_options = None
   _globals['_PLANACCESSRESPONSE_MASKSSQLENTRY']._serialized_options = b'8\001'
-  _globals['_CHECKACCESSREQUEST']._serialized_start=100
-  _globals['_CHECKACCESSREQUEST']._serialized_end=312
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=314
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=423
-  _globals['_CHECKITEM']._serialized_start=425
-  _globals['_CHECKITEM']._serialized_end=527
-  _globals['_CHECKRESULT']._serialized_start=530
-  _globals['_CHECKRESULT']._serialized_end=658
-  _globals['_BATCHCHECKACCESSREQUEST']._serialized_start=661
-  _globals['_BATCHCHECKACCESSREQUEST']._serialized_end=833
-  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_start=835
-  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_end=904
-  _globals['_STREAMCHECKACCESSREQUEST']._serialized_start=907
-  _globals['_STREAMCHECKACCESSREQUEST']._serialized_end=1042
-  _globals['_STREAMCHECKACCESSRESPONSE']._serialized_start=1044
-  _globals['_STREAMCHECKACCESSRESPONSE']._serialized_end=1114
-  _globals['_PLANACCESSREQUEST']._serialized_start=1117
-  _globals['_PLANACCESSREQUEST']._serialized_end=1345
-  _globals['_PLANACCESSRESPONSE']._serialized_start=1348
-  _globals['_PLANACCESSRESPONSE']._serialized_end=1661
-  _globals['_PLANACCESSRESPONSE_MASKSSQLENTRY']._serialized_start=1614
-  _globals['_PLANACCESSRESPONSE_MASKSSQLENTRY']._serialized_end=1661
-  _globals['_PLANPARAMETER']._serialized_start=1664
-  _globals['_PLANPARAMETER']._serialized_end=1827
-  _globals['_MASKKEYPAD']._serialized_start=1829
-  _globals['_MASKKEYPAD']._serialized_end=1870
-  _globals['_SEARCHSUBJECTSREQUEST']._serialized_start=1873
-  _globals['_SEARCHSUBJECTSREQUEST']._serialized_end=2017
-  _globals['_SEARCHSUBJECTSRESPONSE']._serialized_start=2019
-  _globals['_SEARCHSUBJECTSRESPONSE']._serialized_end=2108
-  _globals['_SEARCHRESOURCESREQUEST']._serialized_start=2111
-  _globals['_SEARCHRESOURCESREQUEST']._serialized_end=2256
-  _globals['_SEARCHRESOURCESRESPONSE']._serialized_start=2258
-  _globals['_SEARCHRESOURCESRESPONSE']._serialized_end=2350
-  _globals['_SEARCHACTIONSREQUEST']._serialized_start=2353
-  _globals['_SEARCHACTIONSREQUEST']._serialized_end=2496
-  _globals['_SEARCHACTIONSRESPONSE']._serialized_start=2498
-  _globals['_SEARCHACTIONSRESPONSE']._serialized_end=2584
-  _globals['_ACCESSSERVICE']._serialized_start=2587
-  _globals['_ACCESSSERVICE']._serialized_end=3251
+  _globals['_EDITKIND']._serialized_start=4395
+  _globals['_EDITKIND']._serialized_end=4744
+  _globals['_CHECKACCESSREQUEST']._serialized_start=167
+  _globals['_CHECKACCESSREQUEST']._serialized_end=379
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=381
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=490
+  _globals['_CHECKITEM']._serialized_start=492
+  _globals['_CHECKITEM']._serialized_end=594
+  _globals['_CHECKRESULT']._serialized_start=597
+  _globals['_CHECKRESULT']._serialized_end=725
+  _globals['_BATCHCHECKACCESSREQUEST']._serialized_start=728
+  _globals['_BATCHCHECKACCESSREQUEST']._serialized_end=900
+  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_start=902
+  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_end=971
+  _globals['_STREAMCHECKACCESSREQUEST']._serialized_start=974
+  _globals['_STREAMCHECKACCESSREQUEST']._serialized_end=1109
+  _globals['_STREAMCHECKACCESSRESPONSE']._serialized_start=1111
+  _globals['_STREAMCHECKACCESSRESPONSE']._serialized_end=1181
+  _globals['_PLANACCESSREQUEST']._serialized_start=1184
+  _globals['_PLANACCESSREQUEST']._serialized_end=1412
+  _globals['_PLANACCESSRESPONSE']._serialized_start=1415
+  _globals['_PLANACCESSRESPONSE']._serialized_end=1728
+  _globals['_PLANACCESSRESPONSE_MASKSSQLENTRY']._serialized_start=1681
+  _globals['_PLANACCESSRESPONSE_MASKSSQLENTRY']._serialized_end=1728
+  _globals['_PLANPARAMETER']._serialized_start=1731
+  _globals['_PLANPARAMETER']._serialized_end=1894
+  _globals['_MASKKEYPAD']._serialized_start=1896
+  _globals['_MASKKEYPAD']._serialized_end=1937
+  _globals['_SEARCHSUBJECTSREQUEST']._serialized_start=1940
+  _globals['_SEARCHSUBJECTSREQUEST']._serialized_end=2084
+  _globals['_SEARCHSUBJECTSRESPONSE']._serialized_start=2086
+  _globals['_SEARCHSUBJECTSRESPONSE']._serialized_end=2175
+  _globals['_SEARCHRESOURCESREQUEST']._serialized_start=2178
+  _globals['_SEARCHRESOURCESREQUEST']._serialized_end=2323
+  _globals['_SEARCHRESOURCESRESPONSE']._serialized_start=2325
+  _globals['_SEARCHRESOURCESRESPONSE']._serialized_end=2417
+  _globals['_SEARCHACTIONSREQUEST']._serialized_start=2420
+  _globals['_SEARCHACTIONSREQUEST']._serialized_end=2563
+  _globals['_SEARCHACTIONSRESPONSE']._serialized_start=2565
+  _globals['_SEARCHACTIONSRESPONSE']._serialized_end=2651
+  _globals['_EXPLAINDECISIONREQUEST']._serialized_start=2653
+  _globals['_EXPLAINDECISIONREQUEST']._serialized_end=2739
+  _globals['_EXPLAINDECISIONRESPONSE']._serialized_start=2742
+  _globals['_EXPLAINDECISIONRESPONSE']._serialized_end=2904
+  _globals['_REPLAYED']._serialized_start=2907
+  _globals['_REPLAYED']._serialized_end=3049
+  _globals['_FIELDDIFFERENCE']._serialized_start=3051
+  _globals['_FIELDDIFFERENCE']._serialized_end=3118
+  _globals['_DECISIONEXPLANATION']._serialized_start=3121
+  _globals['_DECISIONEXPLANATION']._serialized_end=3599
+  _globals['_EXPLAINEDRULE']._serialized_start=3602
+  _globals['_EXPLAINEDRULE']._serialized_end=3806
+  _globals['_EXPLAINEDCOLUMN']._serialized_start=3809
+  _globals['_EXPLAINEDCOLUMN']._serialized_end=4010
+  _globals['_EXPLAINEDMASK']._serialized_start=4012
+  _globals['_EXPLAINEDMASK']._serialized_end=4096
+  _globals['_EDIT']._serialized_start=4099
+  _globals['_EDIT']._serialized_end=4237
+  _globals['_SUGGESTEDCHANGE']._serialized_start=4240
+  _globals['_SUGGESTEDCHANGE']._serialized_end=4392
+  _globals['_ACCESSSERVICE']._serialized_start=4747
+  _globals['_ACCESSSERVICE']._serialized_end=5507
 # @@protoc_insertion_point(module_scope)

@@ -4,10 +4,13 @@ isort:skip_file
 Access checks: may this subject do this to that, for this purpose?"""
 
 from collections import abc as _abc
+from gatebook.v1 import policy_service_pb2 as _policy_service_pb2
 from gatebook.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +22,66 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _EditKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EditKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EditKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EDIT_KIND_UNSPECIFIED: _EditKind.ValueType  # 0
+    """No kind. Never sent."""
+    EDIT_KIND_DECLARE_OBLIGATIONS: _EditKind.ValueType  # 1
+    """The enforcer declares what it can apply. A change of the question."""
+    EDIT_KIND_NAME_PURPOSE: _EditKind.ValueType  # 2
+    """Another purpose is named, which a rule grants the subject. A change of the question."""
+    EDIT_KIND_STATE_CONTEXT: _EditKind.ValueType  # 3
+    """A circumstance is stated, by a caller who is believed. A change of the question."""
+    EDIT_KIND_LEAVE_OUT_COLUMNS: _EditKind.ValueType  # 4
+    """Columns are left out. A change of the question."""
+    EDIT_KIND_ADD_MASK: _EditKind.ValueType  # 5
+    """A mask is given where a tag demands one. A change of the rules."""
+    EDIT_KIND_SET_ATTRIBUTE: _EditKind.ValueType  # 6
+    """The subject gets an attribute. A change of the directory."""
+    EDIT_KIND_GIVE_ROLE: _EditKind.ValueType  # 7
+    """The subject gets a role. A change of the directory."""
+    EDIT_KIND_PERMIT_PURPOSE: _EditKind.ValueType  # 8
+    """The notice permits a purpose. A change of the catalogue."""
+    EDIT_KIND_ADD_GRANT: _EditKind.ValueType  # 9
+    """A rule allows this subject this. A change of the rules."""
+    EDIT_KIND_NARROW_DENY: _EditKind.ValueType  # 10
+    """A rule that denies spares this subject. A change of the rules."""
+    EDIT_KIND_REMOVE_DENY: _EditKind.ValueType  # 11
+    """A rule that denies goes. A change of the rules."""
+
+class EditKind(_EditKind, metaclass=_EditKindEnumTypeWrapper):
+    """The kinds of edits, those that give the least first."""
+
+EDIT_KIND_UNSPECIFIED: EditKind.ValueType  # 0
+"""No kind. Never sent."""
+EDIT_KIND_DECLARE_OBLIGATIONS: EditKind.ValueType  # 1
+"""The enforcer declares what it can apply. A change of the question."""
+EDIT_KIND_NAME_PURPOSE: EditKind.ValueType  # 2
+"""Another purpose is named, which a rule grants the subject. A change of the question."""
+EDIT_KIND_STATE_CONTEXT: EditKind.ValueType  # 3
+"""A circumstance is stated, by a caller who is believed. A change of the question."""
+EDIT_KIND_LEAVE_OUT_COLUMNS: EditKind.ValueType  # 4
+"""Columns are left out. A change of the question."""
+EDIT_KIND_ADD_MASK: EditKind.ValueType  # 5
+"""A mask is given where a tag demands one. A change of the rules."""
+EDIT_KIND_SET_ATTRIBUTE: EditKind.ValueType  # 6
+"""The subject gets an attribute. A change of the directory."""
+EDIT_KIND_GIVE_ROLE: EditKind.ValueType  # 7
+"""The subject gets a role. A change of the directory."""
+EDIT_KIND_PERMIT_PURPOSE: EditKind.ValueType  # 8
+"""The notice permits a purpose. A change of the catalogue."""
+EDIT_KIND_ADD_GRANT: EditKind.ValueType  # 9
+"""A rule allows this subject this. A change of the rules."""
+EDIT_KIND_NARROW_DENY: EditKind.ValueType  # 10
+"""A rule that denies spares this subject. A change of the rules."""
+EDIT_KIND_REMOVE_DENY: EditKind.ValueType  # 11
+"""A rule that denies goes. A change of the rules."""
+Global___EditKind: _TypeAlias = EditKind  # noqa: Y015
 
 @_typing.final
 class CheckAccessRequest(_message.Message):
@@ -702,3 +765,455 @@ class SearchActionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchActionsResponse: _TypeAlias = SearchActionsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainDecisionRequest(_message.Message):
+    """Asks why a decision came out as it did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    WITHOUT_CHANGES_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """The id of the decision."""
+    origin: _builtins.str
+    """The book, by its origin. Empty means whichever book of the service has it."""
+    without_changes: _builtins.bool
+    """Leave out what would allow a denial, which takes longest to find."""
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        without_changes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "origin", b"origin", "without_changes", b"without_changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDecisionRequest: _TypeAlias = ExplainDecisionRequest  # noqa: Y015
+
+@_typing.final
+class ExplainDecisionResponse(_message.Message):
+    """Explains a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decision(self) -> _types_pb2.Decision:
+        """The decision as deciding again gives it, with its id, its obligations, and where it is written, proved."""
+
+    @_builtins.property
+    def explanation(self) -> Global___DecisionExplanation:
+        """What it rests on."""
+
+    @_builtins.property
+    def replayed(self) -> Global___Replayed:
+        """Whether deciding again gives what is written."""
+
+    def __init__(
+        self,
+        *,
+        decision: _types_pb2.Decision | None = ...,
+        explanation: Global___DecisionExplanation | None = ...,
+        replayed: Global___Replayed | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "explanation", b"explanation", "replayed", b"replayed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "explanation", b"explanation", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDecisionResponse: _TypeAlias = ExplainDecisionResponse  # noqa: Y015
+
+@_typing.final
+class Replayed(_message.Message):
+    """Tells what deciding again came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EQUAL_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    equal: _builtins.bool
+    """Whether each field that the entry has came out as it is written."""
+    version: _builtins.str
+    """The version of Gatebook that decided again."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldDifference]:
+        """The fields that did not, such as "effect" or "columns[2].masks"."""
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """The time that it was decided for."""
+
+    def __init__(
+        self,
+        *,
+        equal: _builtins.bool = ...,
+        differences: _abc.Iterable[Global___FieldDifference] | None = ...,
+        version: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "differences", b"differences", "equal", b"equal", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replayed: _TypeAlias = Replayed  # noqa: Y015
+
+@_typing.final
+class FieldDifference(_message.Message):
+    """A field of an entry that is not what deciding again gives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    WRITTEN_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The name of the field."""
+    written: _builtins.str
+    """What is written, as text."""
+    replayed: _builtins.str
+    """What deciding again gives, as text."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        written: _builtins.str = ...,
+        replayed: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "replayed", b"replayed", "written", b"written"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldDifference: _TypeAlias = FieldDifference  # noqa: Y015
+
+@_typing.final
+class DecisionExplanation(_message.Message):
+    """Tells what a decision rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    PURPOSE_LINEAGE_FIELD_NUMBER: _builtins.int
+    NOTICE_PURPOSES_FIELD_NUMBER: _builtins.int
+    NOTICE_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    NEAR_RULES_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set that decided."""
+    caller: _builtins.str
+    """Who called."""
+    allow_partial: _builtins.bool
+    """Whether a part of the columns was accepted."""
+    notice_description: _builtins.str
+    """What the notice tells people."""
+    proof: _builtins.str
+    """The proof that the entry is in the book: a C2SP tlog-proof@v1, verbatim."""
+    verifier_key: _builtins.str
+    """The verifier key of the book, in C2SP form."""
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessRequest:
+        """What was asked."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedRule]:
+        """The rules that decided, gave masks or minimum groups, each with how it came to apply."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedColumn]:
+        """The columns, in the order of the question."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles of the subject, by the directory and the policy, in alphabetical order, at most 100."""
+
+    @_builtins.property
+    def purpose_lineage(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The purpose and its parents, up to the root."""
+
+    @_builtins.property
+    def notice_purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The purposes that the notice of the dataset permits for it."""
+
+    @_builtins.property
+    def near_rules(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NearRule]:
+        """Of a denial: the allow rules that came near, and what they lacked. See `withheld`."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuggestedChange]:
+        """Of a denial: the smallest changes that would allow it, the fewest edits first, then those that give the least."""
+
+    @_builtins.property
+    def changes_left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why more changes may exist than are told: what was not looked for, in words."""
+
+    @_builtins.property
+    def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the caller may not see, and is therefore left out, in words. Empty for who may read the policy set."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        access: _types_pb2.AccessRequest | None = ...,
+        allow_partial: _builtins.bool = ...,
+        rules: _abc.Iterable[Global___ExplainedRule] | None = ...,
+        columns: _abc.Iterable[Global___ExplainedColumn] | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        purpose_lineage: _abc.Iterable[_builtins.str] | None = ...,
+        notice_purposes: _abc.Iterable[_builtins.str] | None = ...,
+        notice_description: _builtins.str = ...,
+        near_rules: _abc.Iterable[_types_pb2.NearRule] | None = ...,
+        changes: _abc.Iterable[Global___SuggestedChange] | None = ...,
+        changes_left_out: _abc.Iterable[_builtins.str] | None = ...,
+        withheld: _abc.Iterable[_builtins.str] | None = ...,
+        proof: _builtins.str = ...,
+        verifier_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "allow_partial", b"allow_partial", "caller", b"caller", "changes", b"changes", "changes_left_out", b"changes_left_out", "columns", b"columns", "near_rules", b"near_rules", "notice_description", b"notice_description", "notice_purposes", b"notice_purposes", "policy_set", b"policy_set", "proof", b"proof", "purpose_lineage", b"purpose_lineage", "roles", b"roles", "rules", b"rules", "verifier_key", b"verifier_key", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionExplanation: _TypeAlias = DecisionExplanation  # noqa: Y015
+
+@_typing.final
+class ExplainedRule(_message.Message):
+    """A rule that shaped a decision, and the links by which it applies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    SUBJECT_PATH_FIELD_NUMBER: _builtins.int
+    RESOURCE_PATH_FIELD_NUMBER: _builtins.int
+    PURPOSE_PATH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> _types_pb2.RuleRef:
+        """The rule."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns that it applies to, in the order of the question. Empty in a plain set."""
+
+    @_builtins.property
+    def subject_path(self) -> _containers.RepeatedCompositeFieldContainer[_policy_service_pb2.PathStep]:
+        """The links from the subject to the role of the rule. Empty where the rule names the subject itself."""
+
+    @_builtins.property
+    def resource_path(self) -> _containers.RepeatedCompositeFieldContainer[_policy_service_pb2.PathStep]:
+        """The links from the first of the columns to the object of the rule: its tags, dataset and namespaces."""
+
+    @_builtins.property
+    def purpose_path(self) -> _containers.RepeatedCompositeFieldContainer[_policy_service_pb2.PathStep]:
+        """The links from the purpose that was named to that of the rule."""
+
+    def __init__(
+        self,
+        *,
+        rule: _types_pb2.RuleRef | None = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        subject_path: _abc.Iterable[_policy_service_pb2.PathStep] | None = ...,
+        resource_path: _abc.Iterable[_policy_service_pb2.PathStep] | None = ...,
+        purpose_path: _abc.Iterable[_policy_service_pb2.PathStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "purpose_path", b"purpose_path", "resource_path", b"resource_path", "rule", b"rule", "subject_path", b"subject_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedRule: _TypeAlias = ExplainedRule  # noqa: Y015
+
+@_typing.final
+class ExplainedColumn(_message.Message):
+    """A column of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    MASK_TAGS_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    """The column."""
+    effect: _types_pb2.Effect.ValueType
+    """Whether it may be returned."""
+    reason: _types_pb2.ReasonCode.ValueType
+    """Why."""
+    type: _builtins.str
+    """Its type in the catalogue."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its tags with their parents, such as "tag:content.prompt", "tag:content"."""
+
+    @_builtins.property
+    def mask_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of its tags that demand a mask."""
+
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedMask]:
+        """Its masks, in the order in which they are tried."""
+
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        effect: _types_pb2.Effect.ValueType = ...,
+        reason: _types_pb2.ReasonCode.ValueType = ...,
+        type: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        mask_tags: _abc.Iterable[_builtins.str] | None = ...,
+        masks: _abc.Iterable[Global___ExplainedMask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "effect", b"effect", "mask_tags", b"mask_tags", "masks", b"masks", "reason", b"reason", "tags", b"tags", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedColumn: _TypeAlias = ExplainedColumn  # noqa: Y015
+
+@_typing.final
+class ExplainedMask(_message.Message):
+    """A mask of a column, and the rule that gave it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MASK_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mask(self) -> _types_pb2.Mask:
+        """The mask."""
+
+    @_builtins.property
+    def rule(self) -> _types_pb2.RuleRef:
+        """The rule."""
+
+    def __init__(
+        self,
+        *,
+        mask: _types_pb2.Mask | None = ...,
+        rule: _types_pb2.RuleRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mask", b"mask", "rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mask", b"mask", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedMask: _TypeAlias = ExplainedMask  # noqa: Y015
+
+@_typing.final
+class Edit(_message.Message):
+    """One edit: of the question, or of one line of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    IN_DIRECTORY_FIELD_NUMBER: _builtins.int
+    kind: Global___EditKind.ValueType
+    """The kind."""
+    text: _builtins.str
+    """What to do, in words."""
+    file: _builtins.str
+    """The file of the policy set, or of the directory where `in_directory` is true. Empty where the question changes."""
+    line: _builtins.int
+    """The line that is replaced, from 1; 0 means that `after` is appended to the file."""
+    before: _builtins.str
+    """The line as it is now."""
+    after: _builtins.str
+    """The line as it would be; empty removes it."""
+    in_directory: _builtins.bool
+    """Whether the file is one of the directory."""
+    def __init__(
+        self,
+        *,
+        kind: Global___EditKind.ValueType = ...,
+        text: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        in_directory: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "file", b"file", "in_directory", b"in_directory", "kind", b"kind", "line", b"line", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Edit: _TypeAlias = Edit  # noqa: Y015
+
+@_typing.final
+class SuggestedChange(_message.Message):
+    """Edits that, made together, would allow what was denied. Each is tried, under the revisions that decided, before it is told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDITS_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    refused: _builtins.bool
+    """Whether the publish gate would refuse it: findings of severity error that are not there without the change."""
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edit]:
+        """The edits."""
+
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessRequest:
+        """The question that would then be allowed."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_policy_service_pb2.Finding]:
+        """Those findings: ceilings, guardrails, and whatever else. Empty also where the question alone changes."""
+
+    def __init__(
+        self,
+        *,
+        edits: _abc.Iterable[Global___Edit] | None = ...,
+        access: _types_pb2.AccessRequest | None = ...,
+        refused: _builtins.bool = ...,
+        findings: _abc.Iterable[_policy_service_pb2.Finding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "edits", b"edits", "findings", b"findings", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestedChange: _TypeAlias = SuggestedChange  # noqa: Y015

@@ -70,6 +70,11 @@ class AccessServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsResponse.FromString,
                 _registered_method=True)
+        self.ExplainDecision = channel.unary_unary(
+                '/gatebook.v1.AccessService/ExplainDecision',
+                request_serializer=gatebook_dot_v1_dot_access__service__pb2.ExplainDecisionRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_access__service__pb2.ExplainDecisionResponse.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer(object):
@@ -125,6 +130,14 @@ class AccessServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainDecision(self, request, context):
+        """Explains a decision that is in the book, whichever revisions made it, and decides it again under them: the same must come
+        out. It is a read of the book, and an entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +175,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.SearchActions,
                     request_deserializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_access__service__pb2.SearchActionsResponse.SerializeToString,
+            ),
+            'ExplainDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainDecision,
+                    request_deserializer=gatebook_dot_v1_dot_access__service__pb2.ExplainDecisionRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_access__service__pb2.ExplainDecisionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +372,33 @@ class AccessService(object):
             '/gatebook.v1.AccessService/SearchActions',
             gatebook_dot_v1_dot_access__service__pb2.SearchActionsRequest.SerializeToString,
             gatebook_dot_v1_dot_access__service__pb2.SearchActionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.AccessService/ExplainDecision',
+            gatebook_dot_v1_dot_access__service__pb2.ExplainDecisionRequest.SerializeToString,
+            gatebook_dot_v1_dot_access__service__pb2.ExplainDecisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class AccessServiceStub:
     """Finds the resources of a type for which a check would be allowed. It is complete, and one entry a page."""
     SearchActions: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.SearchActionsRequest, _access_service_pb2.SearchActionsResponse]
     """Finds the actions for which a check would be allowed. It is complete, and one entry a page."""
+    ExplainDecision: _grpc.UnaryUnaryMultiCallable[_access_service_pb2.ExplainDecisionRequest, _access_service_pb2.ExplainDecisionResponse]
+    """Explains a decision that is in the book, whichever revisions made it, and decides it again under them: the same must come
+    out. It is a read of the book, and an entry.
+    """
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -67,6 +71,10 @@ class AccessServiceAsyncStub(AccessServiceStub):
     """Finds the resources of a type for which a check would be allowed. It is complete, and one entry a page."""
     SearchActions: _aio.UnaryUnaryMultiCallable[_access_service_pb2.SearchActionsRequest, _access_service_pb2.SearchActionsResponse]  # type: ignore[assignment]
     """Finds the actions for which a check would be allowed. It is complete, and one entry a page."""
+    ExplainDecision: _aio.UnaryUnaryMultiCallable[_access_service_pb2.ExplainDecisionRequest, _access_service_pb2.ExplainDecisionResponse]  # type: ignore[assignment]
+    """Explains a decision that is in the book, whichever revisions made it, and decides it again under them: the same must come
+    out. It is a read of the book, and an entry.
+    """
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers access checks. Every decision is durably in the book before it is sent."""
@@ -126,5 +134,15 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_service_pb2.SearchActionsResponse, _abc.Awaitable[_access_service_pb2.SearchActionsResponse]]:
         """Finds the actions for which a check would be allowed. It is complete, and one entry a page."""
+
+    @_abc_1.abstractmethod
+    def ExplainDecision(
+        self,
+        request: _access_service_pb2.ExplainDecisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_service_pb2.ExplainDecisionResponse, _abc.Awaitable[_access_service_pb2.ExplainDecisionResponse]]:
+        """Explains a decision that is in the book, whichever revisions made it, and decides it again under them: the same must come
+        out. It is a read of the book, and an entry.
+        """
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

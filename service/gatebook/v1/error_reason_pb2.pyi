@@ -137,6 +137,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The written policy does not permit pruning what was asked for. FAILED_PRECONDITION.
     Example: metadata {"keep_days": "365"}.
     """
+    ERROR_REASON_NOT_REPLAYABLE: _ErrorReason.ValueType  # 31
+    """A decision cannot be decided again: somebody whom it concerns was erased, or a key is missing, or this version does not
+    understand its revision. FAILED_PRECONDITION.
+    Example: metadata {"decision_id": "9f2c...", "index": "1042", "erased": "true"}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -253,5 +258,10 @@ Example: metadata {"index": "12", "first_index": "1024", "begun_index": "4711"}.
 ERROR_REASON_RETENTION_REFUSED: ErrorReason.ValueType  # 30
 """The written policy does not permit pruning what was asked for. FAILED_PRECONDITION.
 Example: metadata {"keep_days": "365"}.
+"""
+ERROR_REASON_NOT_REPLAYABLE: ErrorReason.ValueType  # 31
+"""A decision cannot be decided again: somebody whom it concerns was erased, or a key is missing, or this version does not
+understand its revision. FAILED_PRECONDITION.
+Example: metadata {"decision_id": "9f2c...", "index": "1042", "erased": "true"}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
