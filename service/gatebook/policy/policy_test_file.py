@@ -46,7 +46,7 @@ from gatebook.policy.source import read_text
 from gatebook.policy.suggest import did_you_mean
 from gatebook.policy.yaml_nodes import Listing, Node, Scalar, Table
 from gatebook.policy.yaml_reader import UNKNOWN_NAME, WRONG_VALUE, Reader, cut, shown
-from gatebook.values import AccessRequest, Enforcer, Entity, Finding, MaskKind, ObligationKind
+from gatebook.values import AccessRequest, Enforcer, Entity, Finding, MaskKind, ObligationKind, Severity
 
 DEFAULT_TYPE = "user"
 MASK_NAMES = {kind.name.lower(): kind for kind in MaskKind if kind is not MaskKind.UNSPECIFIED}
@@ -142,6 +142,12 @@ class _TestReader(Reader):
         who = self._chosen(found["subjects"], "subjects", subjects)
         what = self._chosen(found["resources"], "resources", resources)
         actions = self._words(found["actions"], "actions")
+        for key in ("subjects", "resources", "actions"):
+            empty = found[key]
+            if isinstance(empty, Listing) and not empty.items:
+                message = f"`{key}` is empty, so this test claims nothing; name at least one"
+                finding = Finding(self.file, empty.line, empty.column, "EMPTY_TEST", message, Severity.WARNING)
+                self.findings.append(finding)
         if test is None or not (who and what and actions):
             return
         if len(who) * len(what) * len(actions) > QUESTIONS_MAX:

@@ -53,15 +53,15 @@ PATTERNS: Final = ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5
 CONDITIONS: Final = (TIME_MATCH,)
 REQUEST_SOURCES: Final = ("subject", "actor", "resource", "action", "purpose", "context.KEY")
 
-_SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]*")
-_CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
-_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RELATION = re.compile(r"g([2-9]|[1-9][0-9])?")
-_MATCHER = re.compile(r"m([2-9]|[1-9][0-9])?")
-_SOURCE = re.compile(r"subject|actor|resource|action|purpose|context\.[A-Za-z_][A-Za-z0-9_]*")
+SET_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@+-]*")
+CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
+TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+RELATION = re.compile(r"g([2-9]|[1-9][0-9])?")
+MATCHER = re.compile(r"m([2-9]|[1-9][0-9])?")
+SOURCE = re.compile(r"subject|actor|resource|action|purpose|context\.[A-Za-z_][A-Za-z0-9_]*")
 _ZONE_KEYS = ("datasets", "administrators")
-_ZONE_MEMBER = re.compile(f"{names.NAMESPACE.pattern}|{names.DATASET.pattern}")
+ZONE_MEMBER = re.compile(f"{names.NAMESPACE.pattern}|{names.DATASET.pattern}")
 
 
 class AttributeSource(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 def is_set_name(name: str) -> bool:
     """Tells whether a policy set can be called so."""
-    return _SET_NAME.fullmatch(name) is not None
+    return SET_NAME.fullmatch(name) is not None
 
 
 def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tuple[Settings | None, list[Finding]]:
@@ -137,7 +137,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         return None, reader.sorted_findings()
     settings = Settings(
         name=_set_name(reader, found.get("name")),
-        owners=_listed(reader, found.get("owners"), "owners", _OWNER, "privacy-office"),
+        owners=_listed(reader, found.get("owners"), "owners", OWNER, "privacy-office"),
         actions=_listed(reader, found.get("actions"), "actions", names.WORD, "read"),
         roles=_listed(reader, found.get("roles"), "roles", names.ROLE, "role:researcher"),
         zones=_zones(reader, found.get("zones")),
@@ -159,7 +159,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
 
 
 def _set_name(reader: Reader, node: Node | None) -> str:
-    return "" if node is None else reader.name(node, "name", _SET_NAME, "telemetry") or ""
+    return "" if node is None else reader.name(node, "name", SET_NAME, "telemetry") or ""
 
 
 def _listed(reader: Reader, node: Node | None, where: str, pattern: re.Pattern[str], example: str) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ def _zones(reader: Reader, node: Node | None) -> Mapping[str, Zone]:
         if name is None or fields is None:
             continue
         where = f"zones.{name}"
-        datasets = _listed(reader, fields.get("datasets"), f"{where}.datasets", _ZONE_MEMBER, "mci.*")
+        datasets = _listed(reader, fields.get("datasets"), f"{where}.datasets", ZONE_MEMBER, "mci.*")
         roles = _listed(reader, fields.get("administrators"), f"{where}.administrators", names.ROLE, "role:mci_owner")
         zones[name] = Zone(name, datasets, roles)
     return zones
@@ -185,7 +185,7 @@ def _zones(reader: Reader, node: Node | None) -> Mapping[str, Zone]:
 def _sources(reader: Reader, node: Node | None) -> Mapping[str, AttributeSource]:
     sources: dict[str, AttributeSource] = {}
     for key, value in () if node is None else reader.entries(node, "attribute_sources"):
-        caller = reader.name(key, "attribute_sources", _CALLER, "svc-trino")
+        caller = reader.name(key, "attribute_sources", CALLER, "svc-trino")
         fields = reader.fields(value, f"attribute_sources.{key.text}", ("context", "subject"))
         if caller is None or fields is None:
             continue
@@ -202,8 +202,8 @@ def _sources(reader: Reader, node: Node | None) -> Mapping[str, AttributeSource]
 def _bindings(reader: Reader, node: Node | None) -> Mapping[str, str]:
     bindings: dict[str, str] = {}
     for key, value in () if node is None else reader.entries(node, "request"):
-        token = reader.name(key, "request", _TOKEN, "dom")
-        if not isinstance(value, Scalar) or not _SOURCE.fullmatch(value.text):
+        token = reader.name(key, "request", TOKEN, "dom")
+        if not isinstance(value, Scalar) or not SOURCE.fullmatch(value.text):
             known = ", ".join(f"`{source}`" for source in REQUEST_SOURCES)
             reader.refuse(value, WRONG_VALUE, f"`request.{key.text}` must be one of {known}")
         elif token is not None:
@@ -216,7 +216,7 @@ def _role_patterns(reader: Reader, node: Node | None, *, governed: bool | None) 
     if node is not None and governed:
         reader.refuse(node, WRONG_VALUE, "the relations of a set with a catalogue have no patterns; leave it out")
     for key, value in () if node is None else reader.entries(node, "role_patterns"):
-        relation = reader.name(key, "role_patterns", _RELATION, "g")
+        relation = reader.name(key, "role_patterns", RELATION, "g")
         where = f"role_patterns.{key.text}"
         fields = reader.fields(value, where, ("names", "domains"))
         if relation is None or fields is None:
@@ -231,7 +231,7 @@ def _role_conditions(reader: Reader, node: Node | None, *, governed: bool | None
     if node is not None and governed:
         reader.refuse(node, WRONG_VALUE, "the links of a set with a catalogue have no conditions; leave it out")
     for key, value in () if node is None else reader.entries(node, "role_conditions"):
-        relation = reader.name(key, "role_conditions", _RELATION, "g")
+        relation = reader.name(key, "role_conditions", RELATION, "g")
         chosen = reader.choice(value, f"role_conditions.{key.text}", CONDITIONS)
         if relation is not None and chosen is not None:
             conditions[relation] = chosen
@@ -243,7 +243,7 @@ def _matcher(reader: Reader, node: Node | None, *, governed: bool | None) -> str
         return "m"
     if governed:
         reader.refuse(node, WRONG_VALUE, "of a set with a catalogue, `m`, `m2` and `m3` decide together; leave it out")
-    if isinstance(node, Scalar) and _MATCHER.fullmatch(node.text):
+    if isinstance(node, Scalar) and MATCHER.fullmatch(node.text):
         return node.text
     reader.refuse(node, WRONG_VALUE, "`matcher` names the matcher that decides, such as `m2`")
     return "m"

@@ -95,8 +95,8 @@ class Reader:
 
     def name(self, node: Node, where: str, pattern: re.Pattern[str], example: str) -> str | None:
         """Returns a name that matches the pattern; the example shows how one looks."""
-        # A key or an item such as `on` or `7` is text in its place, so the written form counts.
-        if not isinstance(node, Scalar) or not node.text:
+        # A key or an item such as `true` or `7` is text in its place, so the written form counts; `null` is nothing.
+        if not isinstance(node, Scalar) or node.value is None or not node.text:
             self.refuse(node, WRONG_VALUE, f"`{where}` must be a name such as `{example}`, not {shown(node)}")
             return None
         if len(node.text) > NAME_CHARACTERS_MAX or not pattern.fullmatch(node.text):
