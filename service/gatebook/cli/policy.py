@@ -12,12 +12,14 @@ import msgspec
 from google.rpc import error_details_pb2
 
 from gatebook.cli.audience import audience
+from gatebook.cli.findings import format_options, told
+from gatebook.cli.formatting import fmt
+from gatebook.cli.on_changed import on_changed
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
     NO,
     YES,
     channel,
-    counted,
     details_of,
     error_info,
     errors_told,
@@ -28,13 +30,12 @@ from gatebook.cli.output import (
     table,
     target_option,
 )
+from gatebook.cli.schema import schema
 from gatebook.cli.uploading import check_policy_set, send_policy_set, size_of, working
 from gatebook.policy import bundle
-from gatebook.revisions.validate import Validation, declared_name, validate
-from gatebook.rpc import encode
+from gatebook.revisions.validate import declared_name, validate
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
-from gatebook.values import Severity
 
 folder = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 name_option = click.option(
@@ -52,32 +53,44 @@ def policy() -> None:
     """Lint, test, publish and look at policy sets."""
 
 
-policy.add_command(audience)
+for command in (audience, fmt, schema, on_changed(lambda: policy, ("fmt", "lint", "test"))):
+    policy.add_command(command)
 
 
 @policy.command(short_help="Report everything that is wrong with a policy set.")
 @folder
 @name_option
-@json_option
-def lint(folder: Path, name: str, as_json: bool) -> None:  # noqa: FBT001  # click passes flags by name
+@format_options
+def lint(
+    folder: Path,
+    name: str,
+    form: str,
+    out: Path | None,
+    docs_url: str,
+    as_json: bool,  # noqa: FBT001  # click passes flags by name
+) -> None:
     """Report everything that is wrong with the policy set in FOLDER, with file, line and column."""
     with errors_told():
         files = bundle.read_folder(folder)
         with working("reading", size_of(files)):
             found = validate(files, name or folder.resolve().name, test=False)
         beside = bundle.ignored_files(folder)
-    report(msgspec.structs.replace(found, findings=(*found.findings, *beside)), as_json=as_json)
+    found = msgspec.structs.replace(found, findings=(*found.findings, *beside))
+    told(found, folder, form=form, out=out, docs_url=docs_url, as_json=as_json)
 
 
 @policy.command()
 @folder
 @name_option
 @directory_option
-@json_option
-def test(
+@format_options
+def test(  # click passes options by name
     folder: Path,
     name: str,
     directory: Path | None,
+    form: str,
+    out: Path | None,
+    docs_url: str,
     as_json: bool,  # noqa: FBT001  # click passes flags by name
 ) -> None:
     """Run the tests of the policy set in FOLDER, without a server."""
@@ -87,30 +100,7 @@ def test(
         files = bundle.read_folder(folder)
         with working("reading, compiling and testing", size_of(files)):
             found = validate(files, name or folder.resolve().name, directory_files=subjects)
-    report(found, as_json=as_json)
-
-
-def report(found: Validation, *, as_json: bool) -> None:
-    """Prints what is known of a draft, and ends the command with 0 if it can be published."""
-    if as_json:
-        print_json(encode.validation(found))
-        sys.exit(YES if found.passed else NO)
-    console = stdout()
-    for finding in found.findings:
-        level = "error" if finding.severity is Severity.ERROR else "warning"
-        place = f"{finding.file}:{finding.line}:{finding.column}"
-        console.print(f"{place}: {level}: {finding.message} ({finding.invariant})", markup=False, soft_wrap=True)
-    for failure in found.test_failures:
-        console.print(f"{failure.file}:{failure.line}: {failure.test}", markup=False, soft_wrap=True)
-        console.print(f"    {failure.question}", markup=False, soft_wrap=True)
-        console.print(f"    - expected {failure.expected}", style="red", markup=False, soft_wrap=True)
-        console.print(f"    + actual   {failure.actual}", style="green", markup=False, soft_wrap=True)
-    errors = sum(f.severity is Severity.ERROR for f in found.findings)
-    told = [counted(errors, "error"), counted(len(found.findings) - errors, "warning")]
-    if found.tests_run:
-        told.append(f"{counted(found.tests_run, 'expectation')}, {len(found.test_failures)} failed")
-    console.print(f"{found.name} {found.digest[:12]}: {', '.join(told)}", markup=False)
-    sys.exit(YES if found.passed else NO)
+    told(found, folder, form=form, out=out, docs_url=docs_url, as_json=as_json)
 
 
 @policy.command()

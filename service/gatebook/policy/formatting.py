@@ -98,7 +98,7 @@ def _model(text: str) -> str:
             lines.append(f"    {line}" if goes_on else line)
         elif line.startswith("["):
             letter = SECTIONS.get(line.strip("[]"), "")
-            lines += _before_section(lines) + [line]
+            lines += [*_before_section(lines), line]
         else:
             lines.append(_option(letter, line))
         goes_on = line.endswith("\\") and not line.startswith(("#", ";"))
