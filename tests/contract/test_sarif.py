@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from tests.schema_store import schema_titled
+from ruamel.yaml import YAML
+from tests.schema_store import schema_titled, schema_with
 
 from gatebook.cli import main
 from gatebook.policy.invariants import HELP
@@ -147,3 +149,30 @@ def test_every_invariant_has_its_help() -> None:
     named = {name for name in names if re.fullmatch(r"[A-Z]{2,}[0-9]*(_[A-Z0-9]+)+", name)} - NO_FINDINGS
 
     assert not named - HELP.keys()
+
+
+def test_the_page_of_findings_has_each_of_them() -> None:
+    """docs/findings.md is what the rules of a log say, and its anchors are those that they lead to."""
+    rows = re.findall(
+        r'^\| <a id="(\w+)"></a>`(\w+)` \| (.*) \|$', (ROOT / "docs/findings.md").read_text(), re.MULTILINE
+    )
+
+    assert [(name.lower(), name, told) for name, told in sorted(HELP.items())] == rows
+
+
+def test_the_workflow_is_one() -> None:
+    """docs/deploy/ci/policies.yml is a workflow by the schema of its host, and each command of it is one of ours."""
+    text = (ROOT / "docs/deploy/ci/policies.yml").read_text()
+    workflow = YAML(typ="safe").load(text)
+    jsonschema.validate(workflow, schema_with("jobs", "on", "permissions", "run-name"))
+
+    steps = [step["run"] for step in workflow["jobs"]["policies"]["steps"] if "run" in step]
+    asked = [step.split() for step in steps if step.startswith("gatebook ")]
+    assert asked
+    for _, *words in asked:
+        command = main.get_command(click.Context(main), words[0])
+        assert isinstance(command, click.Group)
+        inner = command.get_command(click.Context(command), words[1])
+        assert inner is not None
+        known = {option for parameter in inner.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known

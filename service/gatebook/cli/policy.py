@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 from gatebook.cli.audience import audience
 from gatebook.cli.findings import format_options, told
 from gatebook.cli.formatting import fmt
+from gatebook.cli.init import init
 from gatebook.cli.on_changed import on_changed
 from gatebook.cli.output import (
     ASK_TIMEOUT_SECONDS,
@@ -53,7 +54,7 @@ def policy() -> None:
     """Lint, test, publish and look at policy sets."""
 
 
-for command in (audience, fmt, schema, on_changed(lambda: policy, ("fmt", "lint", "test"))):
+for command in (audience, fmt, init, schema, on_changed(lambda: policy, ("fmt", "lint", "test"))):
     policy.add_command(command)
 
 

@@ -43,6 +43,7 @@ SETTINGS_FILE = "gatebook.yaml"
 CATALOGUE_FILE = "catalogue.yaml"
 PURPOSES_FILE = "purposes.yaml"
 GUARDRAILS_FILE = "guardrails.yaml"
+README_FILE = "README.md"
 DIRECTORY_FOLDER = "directory"
 RESOURCES_FOLDER = "resources"
 
@@ -110,12 +111,12 @@ def read_directory_folder(folder: Path) -> dict[str, bytes]:
 
 
 def ignored_files(folder: Path) -> tuple[Finding, ...]:
-    """Returns a warning for each file of a policy set's folder that is no part of the set."""
+    """Returns a warning for each file of a policy set's folder that is no part of the set, but for its README."""
     message = "this file is no part of a policy set and is not published"
     return tuple(
         Finding(path, 0, 0, "IGNORED_FILE", message, Severity.WARNING)
         for path, _ in _walk(folder)
-        if not belongs(path) and not _is_suspect(path)
+        if not belongs(path) and not _is_suspect(path) and path != README_FILE
     )
 
 

@@ -56,10 +56,13 @@ def test_folder_gives_the_files_of_the_set(tmp_path: Path) -> None:
     """A folder is read to its policy files; notes, hidden files and the directory snapshot are left alone."""
     put(tmp_path, FILES)
     governed = {**FILES, "catalogue.yaml": b"", "policy/b.csv": b""}
-    put(tmp_path, {**governed, "README.md": b"x", ".git/policy.csv": b"x", "directory/people.csv": b"x"})
+    put(
+        tmp_path,
+        {**governed, "README.md": b"x", "NOTES.md": b"x", ".git/policy.csv": b"x", "directory/people.csv": b"x"},
+    )
 
     assert governed == bundle.read_folder(tmp_path)
-    assert ["README.md"] == [finding.file for finding in bundle.ignored_files(tmp_path)]
+    assert ["NOTES.md"] == [finding.file for finding in bundle.ignored_files(tmp_path)]
     assert tmp_path / "directory" == bundle.directory_beside(tmp_path)
 
 
