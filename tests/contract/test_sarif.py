@@ -164,7 +164,7 @@ def test_the_workflow_is_one() -> None:
     """docs/deploy/ci/policies.yml is a workflow by the schema of its host, and each command of it is one of ours."""
     text = (ROOT / "docs/deploy/ci/policies.yml").read_text()
     workflow = YAML(typ="safe").load(text)
-    jsonschema.validate(workflow, schema_with("jobs", "on", "permissions", "run-name"))
+    jsonschema.validate(workflow, schema_with("jobs", "on", "permissions", "concurrency"))
 
     steps = [step["run"] for step in workflow["jobs"]["policies"]["steps"] if "run" in step]
     asked = [step.split() for step in steps if step.startswith("gatebook ")]
