@@ -78,7 +78,7 @@ def test_a_backup_under_load_holds_what_was_acknowledged(tmp_path: Path, form: s
 
     for number, acknowledged in enumerate(known):
         data = tmp_path / f"restored-{number}"
-        restored = restore(tmp_path / f"{number}-{form}", data, "--continue", "--json")
+        restored = restore(tmp_path / f"{number}-{form}", data, "--continue", "--no-erasures", "--json")
         assert restored.returncode == 0, restored.stderr
         assert taken[number]["size"] == json.loads(restored.stdout)["size"]
         found = leaves(data / "book")
@@ -93,7 +93,7 @@ def test_what_a_killed_server_acknowledged_is_in_a_backup(tmp_path: Path) -> Non
     server.kill()
 
     taken = backup(tmp_path / "data", tmp_path / "b")
-    assert 0 == restore(tmp_path / "b", tmp_path / "restored", "--continue").returncode
+    assert 0 == restore(tmp_path / "b", tmp_path / "restored", "--continue", "--no-erasures").returncode
 
     assert taken["size"] == acknowledged[-1][0] + 1
     found = leaves(tmp_path / "restored" / "book")
@@ -103,7 +103,7 @@ def test_what_a_killed_server_acknowledged_is_in_a_backup(tmp_path: Path) -> Non
 def test_a_restored_book_goes_on(original: RunningServer, archive: Path, tmp_path: Path) -> None:
     """It says that it was restored, continues at the next index under the same key, and serves what was active."""
     data = tmp_path / "restored"
-    told = restore(archive, data, "--continue", "--json")
+    told = restore(archive, data, "--continue", "--no-erasures", "--json")
     size = json.loads(told.stdout)["size"]
     with serving(data) as server, connect_blocking(server.target) as client:
         assert client.check("alice", "read", "report:weekly").allowed
@@ -128,8 +128,8 @@ def test_a_restored_book_is_not_served_until_it_is_released(archive: Path, tmp_p
     vkey = str(data / "book" / "vkey")
     assert 0 == gatebook("audit", "verify", str(data), "--vkey", vkey).returncode
 
-    assert 0 == gatebook("restore", "--continue", "--data", str(data)).returncode
-    assert 2 == gatebook("restore", "--continue", "--data", str(data)).returncode
+    assert 0 == gatebook("restore", "--continue", "--no-erasures", "--data", str(data)).returncode
+    assert 2 == gatebook("restore", "--continue", "--no-erasures", "--data", str(data)).returncode
     with serving(data) as server:
         assert 1 == len(ask(server, 1))
 
@@ -167,7 +167,7 @@ def published(server: RunningServer) -> bytes:
 def test_a_fork_is_seen_by_who_kept_a_checkpoint(original: RunningServer, tmp_path: Path) -> None:
     """When original and restored book both go on, a checkpoint of the one convicts the other."""
     size = backup(original.data, tmp_path / "b")["size"]
-    assert 0 == restore(tmp_path / "b", tmp_path / "data", "--continue").returncode
+    assert 0 == restore(tmp_path / "b", tmp_path / "data", "--continue", "--no-erasures").returncode
     ask(original, 3)
     seen = tmp_path / "seen.checkpoint"
     seen.write_bytes(published(original))
@@ -394,7 +394,7 @@ def test_rot_in_the_data_directory_is_no_backup(original: RunningServer, tmp_pat
     data = tmp_path / "rotten"
     original_copy = tmp_path / "b"
     backup(original.data, original_copy)
-    restore(original_copy, data, "--continue")
+    restore(original_copy, data, "--continue", "--no-erasures")
     bundle = data / "book" / "tile" / "entries" / "000"
     bundle.write_bytes(flip(bundle.read_bytes()))
 

@@ -40,6 +40,16 @@ def encode_erasure(body: entry_pb2.ErasureEntry, stamp: Stamp, origin: str, name
     return finish(stamp, entry)
 
 
+def encode_erasure_elsewhere(
+    body: entry_pb2.ErasureEntry, stamp: Stamp, origin: str, stranger: Person, reason: str
+) -> bytes:
+    """Returns the entry of an erasure that another book told of: who asked for it and approved it is named there."""
+    entry = entry_pb2.AuditEntry(kind=entry_pb2.ENTRY_KIND_CONTROL, erasure=body)
+    sealed = seal(entry_pb2.SEALED_FIELD_REASON, origin, [stranger], msgspec.json.encode(reason))
+    entry.sealed.add().MergeFromString(sealed)
+    return finish(stamp, entry)
+
+
 def encode_retention(
     body: entry_pb2.RetentionEntry, stamp: Stamp, origin: str, named: Two | None = None, policy: bytes = b""
 ) -> bytes:

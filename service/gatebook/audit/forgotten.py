@@ -39,18 +39,13 @@ NONCE_BYTES = 12
 ASKED_AT_ONCE = 500
 
 
-class Forgotten:
-    """The part of an open store of people that says who is in it no more."""
+class Tags:
+    """The tags of ids in the suppression list of one store, whose key they need and nothing else."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: threading.Lock, master: bytes, *, tables: bool) -> None:
-        """Takes the connection and the lock of the store; `tables` says whether they are there (else nobody is)."""
-        self._connection = connection
-        self._lock = lock
-        self._tables = tables
+    def __init__(self, master: bytes) -> None:
+        """Takes the master key of the store."""
         self._tag_key = derive_key(master, "people/suppression/v1")
         self._wrap = AESGCM(derive_key(master, "people/erasure/v1"))
-        self.void: frozenset[bytes] = frozenset()
-        """Pseudonyms whose erasure is an entry and not yet done. Replaced as a whole."""
 
     def tag(self, subject_id: str) -> bytes:
         """Returns the tag of an id in the suppression list."""
@@ -73,6 +68,19 @@ class Forgotten:
             raise BookRefusedError(
                 "an erasure in the book was not written with `keys/people.key`: restore that key from a backup"
             ) from err
+
+
+class Forgotten(Tags):
+    """The part of an open store of people that says who is in it no more."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: threading.Lock, master: bytes, *, tables: bool) -> None:
+        """Takes the connection and the lock of the store; `tables` says whether they are there (else nobody is)."""
+        super().__init__(master)
+        self._connection = connection
+        self._lock = lock
+        self._tables = tables
+        self.void: frozenset[bytes] = frozenset()
+        """Pseudonyms whose erasure is an entry and not yet done. Replaced as a whole."""
 
     def is_suppressed(self, subject_id: str) -> bool:
         """Tells whether somebody with this id was erased, and so objects to everything that one can object to."""

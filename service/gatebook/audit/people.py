@@ -22,7 +22,7 @@ import hmac
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -227,6 +227,14 @@ class People:
             plain = _open(cipher, sealed_id, b"id" + pseudonym)
             return PersonId(*msgspec.json.decode(plain, type=tuple[str, str]))
         return None
+
+    def ids(self) -> Iterator[tuple[bytes, str]]:
+        """Yields the pseudonym and the id of everybody in the store, but for the stranger."""
+        query = "SELECT pseudonym, sealed_id FROM people WHERE pseudonym != ?"
+        for pseudonym, _ in self._fetch(query, self._stranger.pseudonym):
+            person_id = self.identify(pseudonym)
+            if person_id is not None:
+                yield pseudonym, person_id.id
 
     @property
     def stranger(self) -> Person:

@@ -8,7 +8,8 @@ Rules:
 3. the list is signed by the book's key, every listed file has its hash, every entry and tile is verified up to
    the size that the note states, and what is sealed opens;
 4. a checkpoint that somebody remembers must be in the history of the backup;
-5. a release writes into the book, as its next entry, that it was restored, and only then takes the mark away.
+5. a release writes into the book, as its next entry, that it was restored, carries out the erasures that copies of
+   other books tell of, and only then takes the mark away.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gatebook.audit.files import Files
 from gatebook.audit.hold import HOLD_FILE, Hold, read_hold, remove_hold, write_hold
 from gatebook.audit.keyfile import read_key
 from gatebook.audit.opening import Layout
-from gatebook.audit.publish import Publisher
+from gatebook.audit.people import People
 from gatebook.audit.recovery import Replay
 from gatebook.audit.signer import read_signing_key
 from gatebook.audit.tile_folder import TileFolder
@@ -42,6 +43,7 @@ from gatebook.backup.contents import (
     open_statement,
 )
 from gatebook.backup.copying import SHARED_KEYS, is_first
+from gatebook.backup.erasures import CALLER, carry_out, missed, read_other
 from gatebook.backup.extraction import Extraction, require_needed
 from gatebook.backup.take import Progress
 from gatebook.errors import BookRefusedError, InvalidRequestError, VerificationError
@@ -67,6 +69,10 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """The size of the remembered checkpoint that it continues; 0 where none was given."""
     key_from_elsewhere: bool
     released: bool = False
+    erased: int | None = None
+    """How many erasures of other books were carried out; None where none were asked for."""
+    lost_size: int = 0
+    """The size that a copy of the original shows to be signed, where that is beyond the backup."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -140,29 +146,43 @@ def verify_held(data: Path, *, vkey: VerifierKey | None, remembered: Sequence[by
     return _restored(data, found, hold.origin, hold.backup_time, key_from_elsewhere=vkey is not None)
 
 
-def release(restored: Restored) -> Restored:
-    """Writes into the book that it was restored, publishes that, and lets it be served.
+def release(restored: Restored, others: Sequence[Path] = ()) -> Restored:
+    """Writes into the book that it was restored, erases whom other books erased, publishes that, and lets it be served.
 
     From here on the original must never be served again: two histories would be signed under one origin.
 
     Raises:
-        BookRefusedError: the book cannot be opened.
+        BookRefusedError: the book or another one cannot be opened.
         BookUnavailableError: it could not be written; it stays held.
-        OSError: the mark could not be removed; it stays held.
+        VerificationError: another book is not what was signed.
+        OSError: another book cannot be read, or the mark not be removed; it stays held.
     """
     book = Book.open(restored.data, origin=restored.origin, create=False)
     try:
+        found = [read_other(path, restored.origin, book.key.verifier) for path in others]
         end = find_end(book)
         if end.closed:
             raise BookRefusedError("the book in the backup is closed: restore the backup of its successor")
-        stamp = Stamp.of(max(datetime.now(UTC), end.last_entry_time), "gatebook", end.control_link)
-        event = entry_pb2.SYSTEM_EVENT_RESTORED
-        book.append_group([encode_system(event, stamp, version=__version__, recovered_size=end.size)])
-        Publisher(book).publish_now()
+        time = max(datetime.now(UTC), end.last_entry_time)
+        people = People.open(restored.data, create=False, files=book.files)
+        try:
+            erasures = missed(people, found, end.last_entry_time)
+            stamp = Stamp.of(time, CALLER, end.control_link)
+            event = entry_pb2.SYSTEM_EVENT_RESTORED
+            book.append_group([encode_system(event, stamp, version=__version__, recovered_size=end.size)])
+            carry_out(book, people, erasures, time, end.control_link)
+        finally:
+            people.close()
         remove_hold(restored.data, book.files)
     finally:
         book.close()
-    return msgspec.structs.replace(restored, released=True)
+    signed = max((each.size for each in found if each.origin == restored.origin), default=0)
+    return msgspec.structs.replace(
+        restored,
+        released=True,
+        erased=len(erasures) if others else None,
+        lost_size=signed if signed > restored.size else 0,
+    )
 
 
 def _verified(

@@ -133,7 +133,10 @@ def erasure(entry: entry_pb2.ErasureEntry) -> tuple[str, str]:
     if entry.step == entry_pb2.ERASURE_STEP_COMPLETED:
         return f"erasure of entry {entry.begun_index} completed", "the keys are in no file"
     people = ", ".join(pseudonym(one) for one in entry.pseudonyms)
-    return f"erase {people or 'nobody in this book'}", f"{counted(entry.entries_count, 'entry', 'entries')} concerned"
+    what = f"erase {people or 'nobody in this book'}"
+    if not entry.requested_by_pseudonym:
+        return what, "as another book says"  # found when this one was restored
+    return what, f"{counted(entry.entries_count, 'entry', 'entries')} concerned"
 
 
 def carried(entry: entry_pb2.CarriedEntry) -> tuple[str, str]:
