@@ -245,10 +245,12 @@ def write_group(book: Book, people: People, told: Told, number: int) -> None:
         told.tell(index, leaf, time_ns, book.key.sign(text.encode()))
 
 
-def be_born(kind: str, data: Path, gate: int) -> None:
-    """Is the child: waits for the word, lives, and ends."""
+def be_born(kind: str, data: Path, gate: int, born: int) -> None:
+    """Is the child: says that it is there, waits for the word, lives, and ends."""
     may_be_traced()
     told, nursery = Told(data.with_suffix(".told")), Nursery(data)
+    os.write(born, b"!")  # a tracer is let in only now: no call that comes before is of a life
+    os.close(born)
     select.select([gate], [], [])  # is not swept, so that it does not matter whether the tracer is there already
     code = 70
     try:
@@ -278,11 +280,16 @@ def main() -> None:
         data = Path(name)
         data.with_suffix(".told").write_bytes(bytes(TOLD_BYTES))
         gate, opened = os.pipe()
+        waiting, born = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(opened)
-            be_born(kind, data, gate)
+            os.close(waiting)
+            be_born(kind, data, gate, born)
         os.close(gate)
+        os.close(born)
+        os.read(waiting, 1)
+        os.close(waiting)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
         sys.stdin.readline()
