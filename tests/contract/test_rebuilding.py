@@ -30,7 +30,7 @@ from gatebook.v1 import access_service_pb2 as access
 from gatebook.v1 import types_pb2
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 
-YES, COULD_NOT_ASK = 0, 3
+YES, NO, COULD_NOT_ASK = 0, 1, 3
 
 
 def run(*arguments: str) -> Result:
@@ -107,7 +107,7 @@ def test_the_index_of_a_stopped_server_is_built(lived: Path, before: str) -> Non
         listed = run("list", "--limit", "1000", "--json", "--to", str(size), "--target", server.target)
         refused = run("rebuild-index", str(lived))
     assert [int(entry.get("index", 0)) for entry in json.loads(listed.stdout)["entries"]] == list(reversed(range(size)))
-    assert refused.exit_code == COULD_NOT_ASK
+    assert refused.exit_code == NO
     assert "stop it first" in refused.stderr
 
 

@@ -28,7 +28,7 @@ from gatebook.cli.audit_verify import told_progress
 from gatebook.cli.audit_verify_query import people_of
 from gatebook.cli.memory import read_key_text
 from gatebook.cli.output import COULD_NOT_ASK, NO, fail
-from gatebook.errors import BookCorruptError, GatebookError, VerificationError
+from gatebook.errors import BookCorruptError, BookUnavailableError, GatebookError, VerificationError
 from gatebook.tlog.keys import VerifierKey
 
 LOOK_SECONDS = 1.0
@@ -88,8 +88,10 @@ def rebuild_index(*, data: Path, anew: bool, as_json: bool) -> None:
             size = rebuilt(layout, anew=anew, as_json=as_json)
         finally:
             lock.release()
-    except GatebookError as error:
+    except BookUnavailableError as error:
         fail(error.message, COULD_NOT_ASK)
+    except GatebookError as error:
+        fail(error.message, NO)
     if as_json:
         click.echo(json.dumps({"indexed": size, "of": size, "done": True}))
     else:
