@@ -297,3 +297,26 @@ async def test_who_is_told_what(tmp_path: Path) -> None:
         "auditor": True,
     }
     assert {name: bool(one.withheld) for name, one in seen.items()} == {"trino": True, "farah": True, "auditor": False}
+
+
+def test_a_change_that_is_told_really_allows(tmp_path: Path) -> None:
+    """What is told is made in the files and published: the question that was denied is then allowed."""
+    folder = tmp_path / "clinic"
+    shutil.copytree(CLINIC, folder, ignore=shutil.ignore_patterns("tests"))
+    access = question("igor", "finance.invoices", "billing", "amount")
+    with serving(tmp_path / "data", [folder], "--dev") as server:
+        denied = decide(server, access)
+        told = explain(server, denied.decision_id).explanation
+        change = told.changes[0]
+        [edit] = change.edits
+        lines = (folder / "directory" / edit.file).read_text(encoding="utf-8").splitlines()
+        assert lines[edit.line - 1] == edit.before
+        lines[edit.line - 1] = edit.after
+        (folder / "directory" / edit.file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        gatebook("directory", "publish", str(folder / "directory"), "--target", server.target, check=True)
+        allowed = decide(server, json_format.MessageToDict(change.access, preserving_proto_field_name=True))
+        shown = gatebook("explain", denied.decision_id, "--target", server.target).stdout
+
+    assert (denied.effect, allowed.effect) == (types_pb2.EFFECT_DENY, types_pb2.EFFECT_ALLOW)
+    assert (edit.kind, edit.in_directory, change.refused) == (pb.EDIT_KIND_GIVE_ROLE, True, False)
+    assert "change    give `igor` `role:billing`" in shown

@@ -171,8 +171,8 @@ def directories(draw: st.DrawFn) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def snapshot_of(policy: str, people: bytes) -> Snapshot:
-    """Returns a set under a directory, compiled. Findings across files do not matter here."""
+def files_of(policy: str) -> dict[str, bytes]:
+    """Returns the files of a set."""
     files = {
         "model.conf": GOVERNED_MODEL,
         "policy.csv": policy,
@@ -180,8 +180,12 @@ def snapshot_of(policy: str, people: bytes) -> Snapshot:
         "catalogue.yaml": CATALOGUE,
         "purposes.yaml": PURPOSES,
     }
-    encoded = {name: text.encode() for name, text in files.items()}
-    return build_draft(load(encoded, accepted=True), "", load_directory({"people.jsonl": people}))
+    return {name: text.encode() for name, text in files.items()}
+
+
+def snapshot_of(policy: str, people: bytes) -> Snapshot:
+    """Returns a set under a directory, compiled. Findings across files do not matter here."""
+    return build_draft(load(files_of(policy), accepted=True), "", load_directory({"people.jsonl": people}))
 
 
 def tried(policy: str, seed: int, at_most: int = 40) -> list[Tried]:

@@ -175,7 +175,7 @@ def show_changes(console: Console, told: pb.DecisionExplanation) -> None:
     for change in told.changes:
         verdict = "the gate would refuse it" if change.refused else ""
         for place, edit in enumerate(change.edits):
-            line(console, "or" if not place else "", edit.text + (f"  ({verdict})" if verdict and not place else ""))
+            line(console, "and" if place else "change", edit.text + (f"  ({verdict})" if verdict and not place else ""))
         for finding in change.findings:
             told_where = f"{finding.file}:{finding.line}: " if finding.file else ""
             line(console, "", f"refused: {told_where}{finding.message} ({finding.invariant})")

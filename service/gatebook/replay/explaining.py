@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -25,13 +26,17 @@ from gatebook.errors import BookUnavailableError, EntryNotFoundError
 from gatebook.explanation import explain_question
 from gatebook.replay.again import Again, decide_again
 from gatebook.replay.asked_then import AskedThen, asked_then
+from gatebook.replay.changes import Changes, smallest_changes
+from gatebook.replay.repairs import Files
 from gatebook.replay.snapshots import PastSnapshots, last_before
 from gatebook.replay.story import Story, tell
 from gatebook.revisions.active import Revisions
+from gatebook.revisions.aside import is_large
 from gatebook.v1 import audit_service_pb2, entry_pb2
 from gatebook.values import NearRule
 
 METHOD = "ExplainDecision"
+LARGE = "changes, since the set or its directory is large: judging one would keep checks waiting"
 PROOF_SECONDS = 5.0
 _STARTED = frozenset((entry_pb2.SYSTEM_EVENT_STARTED, entry_pb2.SYSTEM_EVENT_BOOK_OPENED))
 
@@ -47,6 +52,7 @@ class Explained(msgspec.Struct, frozen=True):
     near_rules: tuple[NearRule, ...]
     roles: tuple[str, ...]
     proof: Proof
+    changes: Changes = Changes()
 
 
 class Explaining:
@@ -58,9 +64,14 @@ class Explaining:
         self._recorder = recorder
         self._revisions = revisions
         self._past = PastSnapshots(revisions)
+        self._turn = asyncio.Lock()  # changes are looked for by one at a time: it takes seconds
 
-    async def explain(self, decision_id: str, sight: Sight, caller: str) -> Explained:
+    async def explain(
+        self, decision_id: str, sight: Sight, caller: str, wants_changes: Callable[[str], bool]
+    ) -> Explained:
         """Explains a decision to a caller who sees this much of the book.
+
+        `wants_changes` says of a policy set whether changes of it are to be looked for.
 
         Raises:
             EntryNotFoundError: there is none, or none that is seen.
@@ -77,7 +88,19 @@ class Explaining:
             [proof] = await self._reader.prover.prove([record.index], PROOF_SECONDS)
         except TimeoutError as err:
             raise BookUnavailableError("the entry could not be proved in time: ask again") from err
-        return Explained(record, asked, snapshot, again, story, *near, proof)
+        changes = Changes()
+        if not again.decision.allowed and wants_changes(asked.past.policy_set):
+            async with self._turn:
+                changes = await asyncio.to_thread(self._changes, snapshot, again, asked)
+        return Explained(record, asked, snapshot, again, story, *near, proof, changes)
+
+    def _changes(self, snapshot: Snapshot, again: Again, asked: AskedThen) -> Changes:
+        store, past = self._revisions.store, asked.past
+        people = {} if past.directory is None else store.get_directory(past.directory.digest)
+        files = store.get_policy_set(past.policy.digest)
+        if is_large(files, snapshot.directory):
+            return Changes(left_out=(LARGE,))
+        return smallest_changes(snapshot, again, Files(files, people))
 
     async def _find(self, decision_id: str, sight: Sight) -> audit_service_pb2.EntryRecord:
         """Returns the entry of a decision; one that was acknowledged a moment ago is published first."""

@@ -74,7 +74,12 @@ class ExplainServicer:
         if request.origin not in ("", self._origin):
             told = f"the book here is `{self._origin}`: name that one; entries of a closed book are read in its folder"
             raise InvalidRequestError("origin", told)
-        found = await self._explaining.explain(request.decision_id, self._edge.sight(call), call.caller.id)
+
+        def wants_changes(policy_set: str) -> bool:
+            return not request.without_changes and self._edge.may_read(call, policy_set)
+
+        sight = self._edge.sight(call)
+        found = await self._explaining.explain(request.decision_id, sight, call.caller.id, wants_changes)
         call.tell(equal=not found.again.differences)
         may_read = self._edge.may_read(call, found.asked.past.policy_set)
         return explained.response(found, self._verifier_key, may_read=may_read)

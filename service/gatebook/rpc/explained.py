@@ -7,6 +7,7 @@ import msgspec
 from gatebook import __version__
 from gatebook.audit.entry import to_timestamp
 from gatebook.replay.again import Again
+from gatebook.replay.changes import Change
 from gatebook.replay.explaining import Explained
 from gatebook.replay.story import ExplainedColumn, ExplainedRule
 from gatebook.rpc import encode
@@ -84,9 +85,32 @@ def explanation(found: Explained, verifier_key: str, *, may_read: bool) -> pb.De
     if may_read:
         near = found.near_rules
         message.near_rules.extend(types_pb2.NearRule(rule=encode.rule_ref(n.rule), lacked=n.lacked) for n in near)
+        message.changes.extend(map(change, found.changes.changes))
+        message.changes_left_out.extend(found.changes.left_out)
     else:
         message.withheld.append(WITHHELD)
     return message
+
+
+def change(value: Change) -> pb.SuggestedChange:
+    """Returns a change that would allow a denial."""
+    return pb.SuggestedChange(
+        edits=[
+            pb.Edit(
+                kind=int(one.kind),  # type: ignore[arg-type]  # the numbers are equal, see the contract test
+                text=one.text,
+                file=one.file,
+                line=one.line,
+                before=one.before,
+                after=one.after,
+                in_directory=one.in_directory,
+            )
+            for one in value.edits
+        ],
+        access=access(value.request),
+        refused=bool(value.findings),
+        findings=[encode.finding(finding) for finding in value.findings],
+    )
 
 
 def access(request: AccessRequest) -> types_pb2.AccessRequest:
