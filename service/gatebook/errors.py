@@ -322,3 +322,34 @@ class ContradictionError(VerificationError):
         """Takes what is wrong, the first entry that is not vouched for, and the notes kept and shown."""
         super().__init__(message, index)
         self.checkpoints = checkpoints
+
+
+class RevisionMovedError(GatebookError):
+    """Another revision is active than the one that a publish was made from."""
+
+    reason = "REVISION_MOVED"
+
+    def __init__(self, policy_set: str, base: str, active: str) -> None:
+        """Takes the digests of both; empty where nothing was, or is, active."""
+        now, before = active[:12] or "nothing", base[:12] or "nothing"
+        told = f"`{policy_set}` was published meanwhile: {now} is active, not {before}"
+        super().__init__(
+            f"{told}; look at what changed, and publish again", policy_set=policy_set, base=base, active=active
+        )
+
+
+class ProposalNotFoundError(GatebookError):
+    """Nothing of this digest waits for approvals."""
+
+    reason = "PROPOSAL_NOT_FOUND"
+
+    def __init__(self, policy_set: str, digest: str, why: str = "") -> None:
+        """Takes what was asked for, and how it ended, where that is known."""
+        told = f"nothing of `{policy_set}` with the digest {digest[:12]} waits for approvals"
+        super().__init__(f"{told}: {why}" if why else told, policy_set=policy_set, digest=digest)
+
+
+class ApprovalRefusedError(GatebookError):
+    """The caller's approval does not count. Nothing was changed."""
+
+    reason = "APPROVAL_REFUSED"

@@ -164,7 +164,9 @@ def open_door(service: Service, config: Config, authentication: Authentication =
 
 
 async def publish_folders(service: Service, config: Config) -> None:
-    """Publishes the folders that the command line names: always with `dev`, else where nothing is active yet.
+    """Publishes the folders that the command line names: where nothing is active yet, and with `dev` at every start.
+
+    What is active may ask for approvals: then nobody publishes past them, with `dev` neither.
 
     Where no folder brings the set `gatebook` and none is active, the shipped one is published: without it
     everything is refused. `reset_gatebook` publishes it, or the one that a folder brings, in any case.
@@ -181,7 +183,8 @@ async def publish_folders(service: Service, config: Config) -> None:
         files = await asyncio.to_thread(bundle.read_folder, path)
         name = declared_name(files, path.resolve().name)
         active = service.revisions.newest(name)
-        if config.dev or active is None or (config.reset_gatebook and name == GATEBOOK):
+        guarded = service.revisions.approvals_asked(name)
+        if (config.dev and not guarded) or active is None or (config.reset_gatebook and name == GATEBOOK):
             await service.publishing.publish(files, name, THE_SERVICE)
         elif bundle.digest(files) != active.revision.digest:
             log = structlog.get_logger("gatebook.server")

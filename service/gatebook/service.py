@@ -33,6 +33,8 @@ from gatebook.audit.writer import BookWriter
 from gatebook.config import Config, home_of
 from gatebook.errors import BookRefusedError, VerificationError
 from gatebook.revisions.active import Activation, Revisions
+from gatebook.revisions.approving import Approving, proposals_of
+from gatebook.revisions.proposals import Proposals
 from gatebook.revisions.publish import Publishing
 from gatebook.revisions.store import RevisionStore
 from gatebook.search import Searching
@@ -109,8 +111,9 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         revisions = Revisions(store, mask_master)
         if is_first:
             revisions.restore(activations(book))
+        waiting = proposals_of(book, book.origin, people, recorder.now()) if is_first else Proposals()
         publishing, searching = (
-            Publishing(revisions, recorder),
+            Publishing(revisions, recorder, Approving(revisions, recorder, waiting)),
             Searching(recorder, derive_key(mask_master, "search/page-token/v1")),
         )
         keeping = keeping_of(book, reader, recorder, people)

@@ -21,6 +21,8 @@ ACCESS = {
     "resource": {"id": "report:weekly"},
 }
 PLANS = "PlanAccess"
+NOT_HERE = (PLANS, "ApproveRevision", "WithdrawProposal")
+"""What a plain set without approvals cannot answer; tests/contract/test_approvals.py calls it."""
 TWO = {"requested_by": "kim", "approved_by": "lee", "reason": "ticket 1"}
 REQUESTS: dict[str, dict[str, Any]] = {
     "CheckAccess": {"access": ACCESS, "explain": True},
@@ -37,6 +39,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "UploadDirectory": {},
     "GetRevision": {},
     "ListRevisions": {},
+    "WatchRevisions": {},
+    "RollbackPolicySet": {"number": 2},
+    "ListProposals": {},
     "ListEntries": {"filter": {"effect": "EFFECT_ALLOW"}},
     "GetEntry": {"index": 0},
     "TailEntries": {"start_index": 0},
@@ -132,7 +137,7 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     with basic.channel() as channel:
         reflected = Reflected(channel)
         methods = sorted(reflected.methods(), key=lambda method: method.name.startswith("Search"))
-        methods = [method for method in methods if method.name != PLANS]
+        methods = [method for method in methods if method.name not in NOT_HERE]
         check = next(method for method in methods if method.name == "CheckAccess")
         decided = reflected.call(check, REQUESTS["CheckAccess"])["decision"]
         requests["ExplainDecision"] = {"decision_id": decided["decision_id"]}

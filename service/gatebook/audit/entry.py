@@ -64,6 +64,13 @@ def _head(caller: str, control_link: int) -> bytes:
     return entry_pb2.AuditEntry(caller=caller, control_link=control_link).SerializeToString()
 
 
+class Named(msgspec.Struct, frozen=True):
+    """A person who is named in an entry: the id, and under whose key it is sealed."""
+
+    id: str
+    person: Person
+
+
 class PolicyEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A step in the life of a policy set or directory, as it will be written."""
 
@@ -75,6 +82,9 @@ class PolicyEvent(msgspec.Struct, frozen=True, kw_only=True):
     tests_failed: int = 0
     subjects: int = 0
     request_id_hash: bytes = b""
+    requested_by: Named | None = None
+    approved_by: Named | None = None
+    proposal: entry_pb2.ProposalEntry | None = None
 
 
 class ReadEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +99,7 @@ class ReadEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Under whose keys the filter is sealed: the first is the person that it names."""
 
 
-def encode_policy(event: PolicyEvent, stamp: Stamp) -> bytes:
+def encode_policy(event: PolicyEvent, stamp: Stamp, origin: str = "") -> bytes:
     """Returns the entry of a step in the life of a policy set or directory.
 
     Of the findings the first 100 are named and all are counted. A file name over 128 bytes is left out.
@@ -104,8 +114,20 @@ def encode_policy(event: PolicyEvent, stamp: Stamp) -> bytes:
         tests_failed=event.tests_failed,
         subjects=event.subjects,
         request_id_hash=event.request_id_hash,
+        proposal=event.proposal,
     )
-    return finish(stamp, entry_pb2.AuditEntry(kind=entry_pb2.ENTRY_KIND_POLICY, policy=body))
+    entry = entry_pb2.AuditEntry(kind=entry_pb2.ENTRY_KIND_POLICY, policy=body)
+    if event.requested_by is not None:
+        entry.policy.requested_by_pseudonym = event.requested_by.person.pseudonym
+        _seal_name(entry, entry_pb2.SEALED_FIELD_REQUESTED_BY, origin, event.requested_by)
+    if event.approved_by is not None:
+        entry.policy.approved_by_pseudonym = event.approved_by.person.pseudonym
+        _seal_name(entry, entry_pb2.SEALED_FIELD_APPROVED_BY, origin, event.approved_by)
+    return finish(stamp, entry)
+
+
+def _seal_name(entry: entry_pb2.AuditEntry, field: entry_pb2.SealedField.ValueType, origin: str, named: Named) -> None:
+    entry.sealed.add().MergeFromString(seal(field, origin, [named.person], msgspec.json.encode(named.id)))
 
 
 def encode_read(event: ReadEvent, stamp: Stamp, origin: str) -> bytes:

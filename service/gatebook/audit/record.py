@@ -29,7 +29,7 @@ PERSONAL_IN_RECORD = (
 PERSONAL_IN_BODY = {
     "decision": ("subject_pseudonym", "actor_pseudonym", "data_subject_pseudonyms", "trace_id"),
     "read": ("subject_pseudonym",),
-    "policy": ("request_id_hash",),
+    "policy": ("request_id_hash", "requested_by_pseudonym", "approved_by_pseudonym"),
     "system": (),
     "erasure": ("pseudonyms", "suppression", "requested_by_pseudonym", "approved_by_pseudonym"),
     "retention": ("requested_by_pseudonym", "approved_by_pseudonym"),
@@ -77,6 +77,16 @@ def _text(
 ) -> str:
     plaintext = _open_field(entry, field, index, origin, people)
     return "" if plaintext is None else msgspec.json.decode(plaintext, type=str)
+
+
+def named_in(entry: entry_pb2.AuditEntry, index: int, origin: str, people: People) -> tuple[str, str]:
+    """Returns who is named as having asked, and as having approved; "" for who is not, or whose key is gone.
+
+    Raises:
+        BookCorruptError: a sealed part is not what was sealed.
+    """
+    asked = _text(entry, entry_pb2.SEALED_FIELD_REQUESTED_BY, index, origin, people)
+    return asked, _text(entry, entry_pb2.SEALED_FIELD_APPROVED_BY, index, origin, people)
 
 
 def without_personal_data(record: audit_service_pb2.EntryRecord) -> audit_service_pb2.EntryRecord:

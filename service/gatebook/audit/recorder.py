@@ -15,6 +15,7 @@ is awaited, so that the order of times is the order of indexes.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +142,14 @@ class Recorder:
 
         It is carried through also when the caller goes away: the link must follow the entry.
         """
-        return (await self.record_control([lambda stamp: encode_policy(event, stamp)], caller))[-1]
+        return (await self.record_policies([event], caller))[-1]
+
+    async def record_policies(self, events: Sequence[PolicyEvent], caller: str) -> list[Written]:
+        """Writes several such steps, in order and with no other entry in between."""
+        origin = self._origin
+        return await self.record_control(
+            [functools.partial(encode_policy, event, origin=origin) for event in events], caller
+        )
 
     async def record_control(
         self,

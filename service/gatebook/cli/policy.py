@@ -11,6 +11,7 @@ import grpc
 import msgspec
 from google.rpc import error_details_pb2
 
+from gatebook.cli.approving import approve, list_waiting, rollback, tell_published, watch, withdraw
 from gatebook.cli.audience import audience
 from gatebook.cli.findings import format_options, told
 from gatebook.cli.formatting import fmt
@@ -54,7 +55,17 @@ def policy() -> None:
     """Lint, test, publish and look at policy sets."""
 
 
-for command in (audience, fmt, init, schema, on_changed(lambda: policy, ("fmt", "lint", "test"))):
+for command in (
+    approve,
+    audience,
+    fmt,
+    init,
+    rollback,
+    schema,
+    watch,
+    withdraw,
+    on_changed(lambda: policy, ("fmt", "lint", "test")),
+):
     policy.add_command(command)
 
 
@@ -109,21 +120,26 @@ def test(  # click passes options by name
 @name_option
 @click.option("--dry-run", is_flag=True, help="Only report what would happen.")
 @click.option("--request-id", default="", help="Publishing again with the same id and files changes nothing.")
+@click.option("--base", default="", help="The digest that FOLDER was made from: refuse where another one is active.")
 @target_option
 @json_option
-def publish(
+def publish(  # click's options
     folder: Path,
     name: str,
     dry_run: bool,  # noqa: FBT001  # click passes flags by name
     request_id: str,
+    base: str,
     target: str,
     as_json: bool,  # noqa: FBT001  # as above
 ) -> None:
-    """Validate, test, store and activate the policy set in FOLDER."""
+    """Validate, test, store and activate the policy set in FOLDER, or propose it where approvals are asked for.
+
+    It exits with 0 where the set is active, and with 1 where it is refused or waits for approvals.
+    """
     with errors_told():
         files = bundle.read_folder(folder)
     set_name = declared_name(files, name or folder.resolve().name)
-    draft = pb.PublishPolicySetRequest(request_id=request_id, policy_set=set_name)
+    draft = pb.PublishPolicySetRequest(request_id=request_id, policy_set=set_name, base=base)
     with channel(target) as opened:
         stub = PolicyServiceStub(opened)
         response = pb.PublishPolicySetResponse() if dry_run else publish_or_refusal(stub, draft, files)
@@ -131,10 +147,7 @@ def publish(
             sys.exit(told_why(stub, draft, files, response, as_json=as_json))
     if as_json:
         print_json(response)
-        return
-    revision = response.revision
-    what = "is now active" if response.changed else "was active already"
-    stdout().print(f"{set_name} revision {revision.number} {revision.digest[:12]} {what}", markup=False)
+    sys.exit(tell_published(set_name, response, silent=as_json))
 
 
 def publish_or_refusal(
@@ -198,10 +211,20 @@ def show_validation(checked: pb.ValidatePolicySetResponse, *, as_json: bool) -> 
 @policy.command("list")
 @click.option("--name", default="", help="Only this policy set.")
 @click.option("--page-size", default=50, show_default=True)
+@click.option("--pending", is_flag=True, help="Those that wait for approvals instead.")
 @target_option
 @json_option
-def list_revisions(name: str, page_size: int, target: str, as_json: bool) -> None:  # noqa: FBT001  # click's flag
-    """List the revisions that were activated, the newest first."""
+def list_revisions(
+    name: str,
+    page_size: int,
+    pending: bool,  # noqa: FBT001  # click passes flags by name
+    target: str,
+    as_json: bool,  # noqa: FBT001  # as above
+) -> None:
+    """List the revisions that were activated, or that wait for approvals, the newest first."""
+    if pending:
+        list_waiting(name, target, as_json=as_json)
+        return
     with channel(target) as opened:
         request = pb.ListRevisionsRequest(policy_set=name, page_size=page_size)
         response = PolicyServiceStub(opened).ListRevisions(request, timeout=ASK_TIMEOUT_SECONDS)

@@ -130,7 +130,7 @@ class Authority:
         def keeps_right(draft: Program) -> bool:
             return all(permission(draft, tokens(caller, *act, dev=self._dev)) is True for act in KEEPING)
 
-        return Publisher(caller.id, may_publish, keeps_right)
+        return Publisher(caller.id, may_publish, keeps_right, caller.subject)
 
     def may_read(self, caller: Caller, policy_set: str) -> bool:
         """Tells whether a caller may read the revisions of a policy set, or those of the directory ("")."""

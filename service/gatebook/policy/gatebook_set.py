@@ -3,7 +3,7 @@
 Owns its vocabulary and the one shape that its model has, which the door relies on:
 
     sub   the caller, with `id`, `kind` (local, certificate, token) and its attributes
-    obj   what it wants: an operation, a type of subjects, `policy_set`, `directory`, a kind of entries
+    obj   what it wants: an operation, a type of subjects, `policy_set`, `zone`, `directory`, a kind of entries
     act   call, ask, read, publish or see
     set   the policy set concerned; empty where none is
     ctx   `dev`: whether the server runs with --dev
@@ -43,6 +43,8 @@ KINDS: Final = ("local", "certificate", "token")
 """The kinds of callers, which may be given roles as callers are."""
 
 POLICY_SET: Final = "policy_set"
+ZONE: Final = "zone"
+"""May be published by whoever administers it: rules about its datasets, and nothing else of the set."""
 DIRECTORY: Final = "directory"
 
 KEEPING: Final = ((PUBLISH, POLICY_SET, GATEBOOK), (CALL, "PublishPolicySet", ""))
@@ -68,6 +70,11 @@ OPERATIONS: Final = (
     "UploadDirectory",
     "GetRevision",
     "ListRevisions",
+    "WatchRevisions",
+    "RollbackPolicySet",
+    "ListProposals",
+    "ApproveRevision",
+    "WithdrawProposal",
     "ListEntries",
     "GetEntry",
     "TailEntries",

@@ -70,6 +70,13 @@ def _roles_of_zones(draft: Draft) -> Iterator[Finding]:
                 yield Finding(SETTINGS_FILE, 0, 0, UNDEFINED_ROLE, message)
 
 
+def _roles_of_approvals(draft: Draft) -> Iterator[Finding]:
+    rules = draft.settings.approvals
+    for role in () if rules is None else dict.fromkeys(rules.roles):
+        if _is_undefined(draft, role):
+            yield Finding(SETTINGS_FILE, 0, 0, UNDEFINED_ROLE, f"`approvals`: {_undefined(draft, role)}")
+
+
 def _is_undefined(draft: Draft, role: str) -> bool:
     return names.ROLE.fullmatch(role) is not None and role not in draft.settings.roles
 
@@ -209,6 +216,7 @@ GOVERNED_RULES: tuple[GovernedRule, ...] = (
     _roles_of_links,
     _roles_of_ceilings,
     _roles_of_zones,
+    _roles_of_approvals,
     _edges,
     _objects,
     _actions,

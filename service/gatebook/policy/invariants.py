@@ -71,6 +71,7 @@ HELP: Final[Mapping[str, str]] = {
     "NOT_WRITABLE": "A row cannot be written as a line that is read as the same row.",
     "NO_SUBJECT_ORDER": "The effect orders rules by a hierarchy that the model does not have.",
     "OPERATOR_IN_STRING": "Casbin rewrites operators also within quotes.",
+    "OUTSIDE_ZONE": "Whoever administers a zone may change the rules about its datasets, and nothing else.",
     TEST_FAILED: "A policy test expects something else than what is decided.",
     "QUOTED_FIELD": "Casbin keeps quotes as part of the field, which then matches nothing.",
     "READ_DIFFERENTLY": "Casbin reads the line otherwise than it looks.",

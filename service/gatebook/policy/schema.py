@@ -17,6 +17,7 @@ from importlib import resources
 from typing import Any, Final
 
 from gatebook.policy import names, settings
+from gatebook.policy.approval_rules import HOURS_MAX, LOOSENING_LEAST, PEOPLE_MAX
 from gatebook.policy.catalogue import KEYS as CATALOGUE_KEYS
 from gatebook.policy.dataset import COLUMN_TYPES, Sensitivity
 from gatebook.policy.dataset_file import (
@@ -55,6 +56,7 @@ def settings_schema(*, governed: bool = False) -> Schema:
             ),
             "Zones of delegated administration, by name.",
         ),
+        "approvals": _approvals(),
         "attribute_sources": _by_name(
             settings.CALLER,
             _mapping(
@@ -226,6 +228,26 @@ def _dataset_keys() -> Schema:
         "tags": _tags("Tags of every column."),
         "description": _text("What the dataset holds."),
     }
+
+
+def _approvals() -> Schema:
+    one_of = {**_names(names.ROLE, "One of those who approve has one of these roles."), "minItems": 1}
+
+    def demand(description: str, least: int, *required: str) -> Schema:
+        people = _whole_number(least, PEOPLE_MAX, "How many people approve; whoever proposed it is none of them.")
+        return _mapping(description, {"people": people, "one_of": one_of}, ("people", *required))
+
+    approvers = {**_names(names.ROLE, "People of the directory with one of these roles may approve."), "minItems": 1}
+    return _mapping(
+        "Which approvals the next revision needs.",
+        {
+            "approvers": approvers,
+            "loosening": demand("Of a change that may let somebody do more.", LOOSENING_LEAST, "one_of"),
+            "tightening": demand("Of a change that lets nobody do more.", 1),
+            "expire_hours": _whole_number(1, HOURS_MAX, "When a proposal ends, with its approvals."),
+        },
+        ("approvers", "loosening"),
+    )
 
 
 def _file(title: str, description: str, keys: Schema, required: tuple[str, ...] = ()) -> Schema:

@@ -6,7 +6,8 @@ Owns the settings of one policy set:
     owners              whom to ask
     actions             what can be done, and nothing else: required in a governed set
     roles               who can be spoken of: every role that its rules, ceilings and zones name
-    zones               which datasets a role may administer (kept for delegated administration)
+    zones               which datasets a role may administer: its people publish rules about them, and nothing else
+    approvals           which approvals a publish needs (`approval_rules`)
     attribute_sources   which caller may state which context keys and subject properties; what another
                         caller states does not count (design section 5.11)
     request             of a plain set: which part of a request supplies which token of the model
@@ -28,6 +29,7 @@ import msgspec
 
 from gatebook.expression.moments import TIME_MATCH
 from gatebook.policy import names
+from gatebook.policy.approval_rules import ApprovalRules, read_approvals
 from gatebook.policy.yaml_nodes import Node, Scalar
 from gatebook.policy.yaml_reader import MISSING_KEY, WRONG_VALUE, Reader
 from gatebook.values import Finding
@@ -42,6 +44,7 @@ KEYS: Final = (
     "actions",
     "roles",
     "zones",
+    "approvals",
     "attribute_sources",
     "request",
     "matcher",
@@ -103,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True):
     matcher: str = "m"
     role_patterns: Mapping[str, NamedPatterns] = {}
     role_conditions: Mapping[str, str] = {}
+    approvals: ApprovalRules | None = None
 
     @property
     def allow_by_default(self) -> bool:
@@ -147,6 +151,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         role_patterns=_role_patterns(reader, found.get("role_patterns"), governed=governed),
         role_conditions=_role_conditions(reader, found.get("role_conditions"), governed=governed),
         matcher=_matcher(reader, found.get("matcher"), governed=governed),
+        approvals=read_approvals(reader, found.get("approvals")),
     )
     if governed and "actions" not in found:
         reader.refuse(root, MISSING_KEY, "a set with a catalogue needs `actions`, such as `[read, export, share]`")

@@ -7,6 +7,7 @@ policy entries of the book, which the links between them lead through, the newes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -80,6 +81,7 @@ class Revisions:
         self._mask_master = mask_master
         self._work = Stoppable()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()  # replaced and set whenever something becomes active
 
     def stop(self) -> None:
         """Ends whatever is being read or compiled, with a `DrainingError`: nothing of it becomes active."""
@@ -88,12 +90,21 @@ class Revisions:
     def swap(self, state: State) -> None:
         """Replaces the state. What was active and is no more is freed once it is read no more."""
         before, self.state = self.state, state
+        self._moved.set()
+        self._moved = asyncio.Event()
         forget_old_decisions()
         for name, snapshot in before.snapshots.items():
             if snapshot is not state.snapshots.get(name) and is_large(snapshot):
                 task = asyncio.create_task(retire(snapshot))
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
+
+    async def moved(self, timeout_seconds: float) -> None:
+        """Waits until something becomes active, or the time is over."""
+        event = self._moved
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await event.wait()
 
     @property
     def leased(self) -> bool:
@@ -153,6 +164,11 @@ class Revisions:
         """Returns the newest activation of a set, or of the directory under the empty name."""
         return next((a for a in self.state.activations if a.policy_set == policy_set), None)
 
+    def approvals_asked(self, policy_set: str) -> bool:
+        """Tells whether the active revision of a set asks for approvals of the next."""
+        active = self.state.policy_sets.get(policy_set)
+        return active is not None and active.settings.approvals is not None
+
     def find(self, policy_set: str, digest: str = "") -> Activation:
         """Returns the newest activation of a revision; an empty digest means the active one.
 
@@ -163,6 +179,18 @@ class Revisions:
         found = next((a for a in same if digest in ("", a.revision.digest)), None)
         if found is None:
             raise RevisionNotFoundError(f"policy set `{policy_set}` has no such revision", digest=digest)
+        return found
+
+    def numbered(self, policy_set: str, number: int) -> Activation:
+        """Returns the activation of a revision by its number.
+
+        Raises:
+            RevisionNotFoundError: the set had no such revision.
+        """
+        same = (a for a in self.state.activations if a.policy_set == policy_set)
+        found = next((a for a in same if a.revision.number == number), None)
+        if found is None:
+            raise RevisionNotFoundError(f"policy set `{policy_set}` has no revision {number}", number=str(number))
         return found
 
     async def read(self, files: Mapping[str, bytes], name: str) -> PolicySet:

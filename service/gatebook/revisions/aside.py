@@ -25,10 +25,12 @@ from pathlib import Path
 import msgspec
 
 from gatebook.errors import DrainingError, OverloadedError
+from gatebook.governance.change import Change
 from gatebook.policy import bundle
-from gatebook.policy.directory import Directory
+from gatebook.policy.directory import Directory, load_directory
+from gatebook.policy.policy_set import load
 from gatebook.revisions.pacing import STOPPED
-from gatebook.revisions.validate import Validation, validate
+from gatebook.revisions.validate import Validation, compared, validate
 from gatebook.values import Finding, TestFailure
 
 ASIDE_BYTES = 256 * 1024
@@ -51,6 +53,15 @@ class Task(msgspec.Struct, frozen=True):
     name: str
     directory: dict[str, bytes] | None
     now: datetime
+    compare: bool = False
+    base: dict[str, bytes] | None = None
+    """The files of the set that is active, where the draft is to be compared with it."""
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """That a draft is to be compared, and with which files (None: nothing is active)."""
+
+    files: Mapping[str, bytes] | None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -62,6 +73,7 @@ class Report(msgspec.Struct, frozen=True):
     test_failures: tuple[TestFailure, ...]
     tests_run: int
     readable: bool
+    changes: tuple[Change, ...] | None = None
 
 
 def is_large(files: Mapping[str, bytes], directory: Directory | None) -> bool:
@@ -87,15 +99,22 @@ class Aside:
                 process.kill()
 
     def validate(
-        self, files: Mapping[str, bytes], name: str, directory: Mapping[str, bytes] | None, now: datetime
+        self,
+        files: Mapping[str, bytes],
+        name: str,
+        directory: Mapping[str, bytes] | None,
+        now: datetime,
+        base: Compared | None = None,
     ) -> Validation:
-        """Judges a draft; what it returns has neither the set nor its program.
+        """Judges a draft, and compares it; what it returns has neither the set nor its program.
 
         Raises:
             DrainingError: this was closed.
             OverloadedError: the system has no process for it, or ended it, or it took too long.
         """
-        task = Task(dict(files), name, None if directory is None else dict(directory), now)
+        before = None if base is None or base.files is None else dict(base.files)
+        subjects = None if directory is None else dict(directory)
+        task = Task(dict(files), name, subjects, now, base is not None, before)
         try:
             code, said, complaint = self._judge(msgspec.msgpack.encode(task))
         except (OSError, subprocess.TimeoutExpired) as err:
@@ -117,6 +136,7 @@ class Aside:
             report.test_failures,
             report.tests_run,
             readable=report.readable,
+            changes=report.changes,
         )
 
     def _judge(self, task: bytes) -> tuple[int, bytes, bytes]:
@@ -201,8 +221,20 @@ def give_way(process: int, *, only_idle: bool) -> None:
 def main() -> None:
     """Reads a draft from standard input, and writes the report to standard output."""
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
-    found = validate(task.files, task.name, directory_files=task.directory, now=task.now)
-    report = Report(found.name, found.digest, found.findings, found.test_failures, found.tests_run, found.readable)
+    directory = load_directory(task.directory) if task.directory else None
+    found = validate(task.files, task.name, directory=directory, now=task.now)
+    if task.compare:
+        base = None if task.base is None else load(task.base, task.name, accepted=True)
+        found = compared(found, base, directory, task.now)
+    report = Report(
+        found.name,
+        found.digest,
+        found.findings,
+        found.test_failures,
+        found.tests_run,
+        found.readable,
+        found.changes,
+    )
     sys.stdout.buffer.write(msgspec.msgpack.encode(report))
 
 

@@ -17,6 +17,8 @@ from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.moments import Moment
 from gatebook.governance.audience import Audiences
 from gatebook.governance.ceilings import ceiling_findings
+from gatebook.governance.change import Change
+from gatebook.governance.loosening import changes
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK, shape_findings
@@ -36,6 +38,7 @@ class Validation(msgspec.Struct, frozen=True):
     """What is known of a draft; it can be published if it `passed`.
 
     `readable` tells whether it could be read. One that was judged elsewhere has neither set nor program here.
+    `changes` are what it changes, where that was asked for and nothing refuses it.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Validation(msgspec.Struct, frozen=True):
     policy_set: PolicySet | None = None
     program: Program | None = None
     readable: bool = False
+    changes: tuple[Change, ...] | None = None
 
     @property
     def passed(self) -> bool:
@@ -139,6 +143,18 @@ def audience_findings(snapshot: Snapshot, now: datetime, severity: Severity = Se
 
     audiences = Audiences(snapshot.policy_set, snapshot.directory, Moment(now))
     return ceiling_findings(audiences, confirm, severity)
+
+
+def compared(found: Validation, base: PolicySet | None, directory: Directory | None, now: datetime) -> Validation:
+    """Adds to what is known of a draft what it changes of the set that is active (None: nothing is)."""
+    draft = found.policy_set
+    if draft is None or not found.passed:
+        return found
+    both = None
+    if directory is not None and base is not None and base.catalogue is not None and draft.catalogue is not None:
+        moment = Moment(now)
+        both = Audiences(base, directory, moment), Audiences(draft, directory, moment)
+    return msgspec.structs.replace(found, changes=changes(base, draft, both))
 
 
 def declared_name(files: Mapping[str, bytes], name: str) -> str:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from gatebook.audit.entry import to_timestamp
+from gatebook.audit.entry import nanoseconds, to_timestamp
 from gatebook.config import Limits
 from gatebook.errors import InvalidPageTokenError, InvalidRequestError
 from gatebook.revisions.active import Activation, Revisions
-from gatebook.revisions.publish import Publishing
+from gatebook.revisions.proposals import ProposalKind
+from gatebook.revisions.publish import Published, Publishing
+from gatebook.revisions.validate import Validation
 from gatebook.rpc import decode, encode
-from gatebook.rpc.edge import Call, Edge, ServicerContext
+from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
+from gatebook.rpc.proposals import proposal_message, proposal_of
 from gatebook.rpc.receipts import Receipts
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceServicer
+from gatebook.values import Revision
 
 INDEX_DIGITS_MAX = 20
+Place = tuple[int, int]
+NOWHERE: Place = (-1, -1)
+WATCH_SECONDS = 5.0
+"""How often who watches is looked at, whether or not anything becomes active."""
 PARTS_MAX = 2_000
 """How many messages an upload may be, and in how many parts its files may come beyond one each."""
 
@@ -92,10 +100,10 @@ class PolicyServicer(PolicyServiceServicer):
             name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
             self._edge.permit_reading(call, name)
             name = name or self._revisions.snapshot().policy_set.name
-            found = self._revisions.find(name, request.digest)
-            files = await asyncio.to_thread(self._revisions.store.get_policy_set, found.revision.digest)
+            record = self._proposed(name, request.digest) or self._record(self._revisions.find(name, request.digest))
+            files = await asyncio.to_thread(self._revisions.store.get_policy_set, record.revision.digest)
             return pb.GetRevisionResponse(
-                record=self._record(found),
+                record=record,
                 files=[pb.PolicyFile(path=path, content=content) for path, content in sorted(files.items())],
             )
         raise AssertionError  # the block above returns or aborts
@@ -123,6 +131,94 @@ class PolicyServicer(PolicyServiceServicer):
             )
         raise AssertionError  # the block above returns or aborts
 
+    async def WatchRevisions(  # noqa: N802  # as above
+        self, request: pb.WatchRevisionsRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.WatchRevisionsResponse]:
+        """Sends activations as they happen. The token of an answer is the time and the index of its entry."""
+        async with self._edge.call("WatchRevisions", context, stream=True) as call:
+            name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
+            if name:
+                self._edge.permit_reading(call, name)
+            after = resume_start(request.resume_token)
+            while not self._edge.draining.is_set():
+                require_valid(call.caller)
+                self._edge.permit(call)  # again: it may be long since it began
+                activations = self._revisions.state.activations
+                new = [a for a in reversed(activations) if after is None or place_of(a) > after]
+                if after is None:
+                    new = [a for a in new if a == self._revisions.newest(a.policy_set)]
+                for one in new:
+                    if (not name or one.policy_set == name) and self._edge.may_read(call, one.policy_set):
+                        token = ".".join(map(str, place_of(one)))
+                        yield pb.WatchRevisionsResponse(record=self._record(one), resume_token=token)
+                after = max([after or NOWHERE, *map(place_of, new)])
+                if self._revisions.state.activations is activations:
+                    await self._revisions.moved(WATCH_SECONDS)
+
+    async def RollbackPolicySet(  # noqa: N802  # as above
+        self, request: pb.RollbackPolicySetRequest, context: ServicerContext
+    ) -> pb.RollbackPolicySetResponse:
+        """Publishes an earlier revision again, through the same gate."""
+        async with self._edge.call("RollbackPolicySet", context) as call:
+            name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
+            if request.number < 1:
+                raise InvalidRequestError("number", "must be that of an earlier revision: `gatebook policy list`")
+            publisher = self._edge.publisher(call)
+            if request.validate_only:
+                found = await self._publishing.rehearse_rollback(name, request.number, publisher)
+                return pb.RollbackPolicySetResponse(published=self._rehearsed(found))
+            published = await self._publishing.rollback(
+                name,
+                request.number,
+                publisher,
+                request_id=decode.text(request.request_id, self._limits.name_bytes_max, "request_id"),
+                base=decode.text(request.base, self._limits.name_bytes_max, "base"),
+            )
+            return pb.RollbackPolicySetResponse(published=await self._published(published, call))
+        raise AssertionError  # the block above returns or aborts
+
+    async def ListProposals(  # noqa: N802  # as above
+        self, request: pb.ListProposalsRequest, context: ServicerContext
+    ) -> pb.ListProposalsResponse:
+        """Lists what waits for approvals, the newest first."""
+        async with self._edge.call("ListProposals", context) as call:
+            waiting = self._publishing.approving.now().waiting
+            named = [one for one in waiting if request.policy_set in ("", one.policy_set)]
+            readable = [one for one in named if self._edge.may_read(call, one.policy_set)]
+            told = [await proposal_message(self._publishing, one) for one in readable]
+            return pb.ListProposalsResponse(proposals=told)
+        raise AssertionError  # the block above returns or aborts
+
+    async def ApproveRevision(  # noqa: N802  # as above
+        self, request: pb.ApproveRevisionRequest, context: ServicerContext
+    ) -> pb.ApproveRevisionResponse:
+        """Approves what waits, and makes it take effect once it has every approval."""
+        async with self._edge.call("ApproveRevision", context) as call:
+            name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
+            self._edge.permit_reading(call, name)
+            given = await self._publishing.approve(
+                name, request.digest, request.diff_digest, self._edge.publisher(call)
+            )
+            response = pb.ApproveRevisionResponse(receipt=self._receipts.basic(given.written))
+            if given.revision is None:
+                response.proposal.CopyFrom(await proposal_message(self._publishing, given.proposal))
+            else:
+                response.revision.CopyFrom(encode.revision(given.revision))
+            call.tell(activated=given.revision is not None)
+            return response
+        raise AssertionError  # the block above returns or aborts
+
+    async def WithdrawProposal(  # noqa: N802  # as above
+        self, request: pb.WithdrawProposalRequest, context: ServicerContext
+    ) -> pb.WithdrawProposalResponse:
+        """Ends what waits for approvals."""
+        async with self._edge.call("WithdrawProposal", context) as call:
+            name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
+            self._edge.permit_reading(call, name)
+            written = await self._publishing.withdraw(name, request.digest, self._edge.publisher(call))
+            return pb.WithdrawProposalResponse(receipt=self._receipts.basic(written))
+        raise AssertionError  # the block above returns or aborts
+
     async def _rehearse(self, request: pb.PublishPolicySetRequest, call: Call) -> pb.ValidatePolicySetResponse:
         if not request.validate_only:
             raise InvalidRequestError("every_finding", "goes with `validate_only`: a refusal names the first findings")
@@ -136,38 +232,70 @@ class PolicyServicer(PolicyServiceServicer):
         files = self._files(request.files)
         name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
+        base = decode.text(request.base, self._limits.name_bytes_max, "base")
         if request.validate_only:
-            found = await self._publishing.rehearse(files, name, self._edge.publisher(call))
-            if not found.passed:
-                raise found.refusal()
-            return pb.PublishPolicySetResponse(
-                findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
-            )
-        published = await self._publishing.publish(files, name, self._edge.publisher(call), request_id=request_id)
+            return self._rehearsed(await self._publishing.rehearse(files, name, self._edge.publisher(call)))
+        publisher = self._edge.publisher(call)
+        return await self._published(
+            await self._publishing.publish(files, name, publisher, request_id=request_id, base=base), call
+        )
+
+    def _rehearsed(self, found: Validation) -> pb.PublishPolicySetResponse:
+        if not found.passed:
+            raise found.refusal()
         response = pb.PublishPolicySetResponse(
-            revision=encode.revision(published.revision),
+            findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
+        )
+        rules = self._publishing.rules_for(found)
+        if rules is not None:
+            proposal = self._publishing.proposal_of(found)
+            lacking = self._publishing.approving.missing(proposal, rules)
+            response.proposal.CopyFrom(proposal_of(proposal, found.changes or (), rules, lacking, ()))
+        return response
+
+    async def _published(self, published: Published, call: Call) -> pb.PublishPolicySetResponse:
+        response = pb.PublishPolicySetResponse(
             changed=published.changed,
             findings=[encode.finding(f) for f in published.findings],
             tests_run=published.tests_run,
         )
+        if published.revision is not None:
+            response.revision.CopyFrom(encode.revision(published.revision))
+            call.tell(number=published.revision.number, changed=published.changed)
+        if published.proposal is not None:
+            response.proposal.CopyFrom(await proposal_message(self._publishing, published.proposal))
+            call.tell(proposed=True)
         if published.written is not None:
             response.receipt.CopyFrom(self._receipts.basic(published.written))
-        call.tell(number=published.revision.number, changed=published.changed)
         return response
+
+    def _proposed(self, name: str, digest: str) -> pb.RevisionRecord | None:
+        """Returns the record of a revision that waits for approvals, if that is what is asked for."""
+        waiting = self._publishing.approving.now().waiting
+        for one in waiting:
+            if one.kind is ProposalKind.REVISION and (one.policy_set, one.digest) == (name, digest):
+                return pb.RevisionRecord(
+                    policy_set=name,
+                    revision=encode.revision(Revision(digest, 0)),
+                    create_time=to_timestamp(one.create_time),
+                    index=one.index,
+                )
+        return None
 
     async def _publish_directory(self, request: pb.PublishDirectoryRequest, call: Call) -> pb.PublishDirectoryResponse:
         files = self._files(request.files)
         request_id = decode.text(request.request_id, self._limits.name_bytes_max, "request_id")
         published = await self._publishing.publish_directory(files, self._edge.publisher(call), request_id=request_id)
+        revision = published.revision or Revision("", 0)  # no directory waits for approvals
         response = pb.PublishDirectoryResponse(
-            revision=encode.revision(published.revision),
+            revision=encode.revision(revision),
             changed=published.changed,
             subjects=published.subjects,
             findings=[encode.finding(f) for f in published.findings],
         )
         if published.written is not None:
             response.receipt.CopyFrom(self._receipts.basic(published.written))
-        call.tell(number=published.revision.number, changed=published.changed)
+        call.tell(number=revision.number, changed=published.changed)
         return response
 
     async def _gather(
@@ -231,3 +359,18 @@ def page_start(token: str) -> int | None:
     if not (token.isascii() and token.isdigit() and len(token) <= INDEX_DIGITS_MAX):
         raise InvalidPageTokenError("page_token: not one that this server gave", field="page_token")
     return int(token)
+
+
+def place_of(activation: Activation) -> Place:
+    """Returns where an activation stands among all, in whichever book: times never go backwards."""
+    return nanoseconds(to_timestamp(activation.create_time)), activation.index
+
+
+def resume_start(token: str) -> Place | None:
+    """Returns after which activation a watch goes on; None at its beginning."""
+    if not token:
+        return None
+    time, _, index = token.partition(".")
+    if not all(part.isascii() and part.isdigit() and len(part) <= INDEX_DIGITS_MAX for part in (time, index)):
+        raise InvalidPageTokenError("resume_token: not one that this server gave", field="resume_token")
+    return int(time), int(index)

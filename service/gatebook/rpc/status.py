@@ -47,6 +47,9 @@ CODES: dict[str, grpc.StatusCode] = {
     "ENTRY_PRUNED": grpc.StatusCode.NOT_FOUND,
     "RETENTION_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "NOT_REPLAYABLE": grpc.StatusCode.FAILED_PRECONDITION,
+    "REVISION_MOVED": grpc.StatusCode.ABORTED,
+    "PROPOSAL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "APPROVAL_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 

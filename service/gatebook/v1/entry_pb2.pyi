@@ -117,6 +117,20 @@ class _PolicyStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyStep
     """A revision of a policy set was activated."""
     POLICY_STEP_DIRECTORY_ACTIVATED: _PolicyStep.ValueType  # 4
     """A directory snapshot was activated."""
+    POLICY_STEP_TESTED: _PolicyStep.ValueType  # 5
+    """The tests of a draft that is about to be proposed were run."""
+    POLICY_STEP_PROVED: _PolicyStep.ValueType  # 6
+    """The guardrails of a draft that is about to be proposed were proved."""
+    POLICY_STEP_COMPARED: _PolicyStep.ValueType  # 7
+    """A draft that is about to be proposed was compared with what is active."""
+    POLICY_STEP_PROPOSED: _PolicyStep.ValueType  # 8
+    """A change was proposed, and waits for approvals."""
+    POLICY_STEP_APPROVED: _PolicyStep.ValueType  # 9
+    """Somebody approved a proposal."""
+    POLICY_STEP_WITHDRAWN: _PolicyStep.ValueType  # 10
+    """A proposal was taken back, or refused by somebody who might have approved it."""
+    POLICY_STEP_VOIDED: _PolicyStep.ValueType  # 11
+    """A proposal and its approvals are void: what it was compared with has moved, or it would be refused now."""
 
 class PolicyStep(_PolicyStep, metaclass=_PolicyStepEnumTypeWrapper):
     """The steps in the life of a policy set or directory."""
@@ -131,6 +145,20 @@ POLICY_STEP_ACTIVATED: PolicyStep.ValueType  # 3
 """A revision of a policy set was activated."""
 POLICY_STEP_DIRECTORY_ACTIVATED: PolicyStep.ValueType  # 4
 """A directory snapshot was activated."""
+POLICY_STEP_TESTED: PolicyStep.ValueType  # 5
+"""The tests of a draft that is about to be proposed were run."""
+POLICY_STEP_PROVED: PolicyStep.ValueType  # 6
+"""The guardrails of a draft that is about to be proposed were proved."""
+POLICY_STEP_COMPARED: PolicyStep.ValueType  # 7
+"""A draft that is about to be proposed was compared with what is active."""
+POLICY_STEP_PROPOSED: PolicyStep.ValueType  # 8
+"""A change was proposed, and waits for approvals."""
+POLICY_STEP_APPROVED: PolicyStep.ValueType  # 9
+"""Somebody approved a proposal."""
+POLICY_STEP_WITHDRAWN: PolicyStep.ValueType  # 10
+"""A proposal was taken back, or refused by somebody who might have approved it."""
+POLICY_STEP_VOIDED: PolicyStep.ValueType  # 11
+"""A proposal and its approvals are void: what it was compared with has moved, or it would be refused now."""
 Global___PolicyStep: _TypeAlias = PolicyStep  # noqa: Y015
 
 class _SystemEvent:
@@ -602,6 +630,114 @@ class DecisionEntry(_message.Message):
 Global___DecisionEntry: _TypeAlias = DecisionEntry  # noqa: Y015
 
 @_typing.final
+class ChangeEntry(_message.Message):
+    """One thing that a draft changes, as it is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    IN_BASE_FIELD_NUMBER: _builtins.int
+    direction: _types_pb2.ChangeDirection.ValueType
+    """Which way it goes."""
+    what: _builtins.str
+    """What kind of change it is."""
+    file: _builtins.str
+    """The file."""
+    line: _builtins.int
+    """The line, from 1."""
+    dataset: _builtins.str
+    """The dataset."""
+    in_base: _builtins.bool
+    """Whether file and line are those of the base."""
+    def __init__(
+        self,
+        *,
+        direction: _types_pb2.ChangeDirection.ValueType = ...,
+        what: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        dataset: _builtins.str = ...,
+        in_base: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "direction", b"direction", "file", b"file", "in_base", b"in_base", "line", b"line", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeEntry: _TypeAlias = ChangeEntry  # noqa: Y015
+
+@_typing.final
+class ProposalEntry(_message.Message):
+    """What an entry says of a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    DIFF_DIGEST_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    LOOSENS_FIELD_NUMBER: _builtins.int
+    CHANGES_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    EXPIRES_TIME_FIELD_NUMBER: _builtins.int
+    PROPOSED_INDEX_FIELD_NUMBER: _builtins.int
+    APPROVALS_COUNT_FIELD_NUMBER: _builtins.int
+    BOOTSTRAP_FIELD_NUMBER: _builtins.int
+    kind: _types_pb2.ProposalKind.ValueType
+    """The kind."""
+    diff_digest: _builtins.str
+    """SHA-256 that approvals are bound to: see Proposal."""
+    loosens: _builtins.bool
+    """Whether it loosens."""
+    changes_count: _builtins.int
+    """The number of changes."""
+    proposed_index: _builtins.int
+    """The index of the entry in which it was proposed; in entries of later steps."""
+    approvals_count: _builtins.int
+    """How many approvals counted; in the entry of an activation."""
+    bootstrap: _builtins.bool
+    """Whether a set that asks for approvals was activated without any, since nothing of it was active: whoever starts a
+    server on its own machine may.
+    """
+    @_builtins.property
+    def base(self) -> _types_pb2.Revision:
+        """The revision that was active."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangeEntry]:
+        """The first changes, at most 100."""
+
+    @_builtins.property
+    def expires_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends."""
+
+    def __init__(
+        self,
+        *,
+        kind: _types_pb2.ProposalKind.ValueType = ...,
+        diff_digest: _builtins.str = ...,
+        base: _types_pb2.Revision | None = ...,
+        loosens: _builtins.bool = ...,
+        changes_count: _builtins.int = ...,
+        changes: _abc.Iterable[Global___ChangeEntry] | None = ...,
+        expires_time: _timestamp_pb2.Timestamp | None = ...,
+        proposed_index: _builtins.int = ...,
+        approvals_count: _builtins.int = ...,
+        bootstrap: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "expires_time", b"expires_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_count", b"approvals_count", "base", b"base", "bootstrap", b"bootstrap", "changes", b"changes", "changes_count", b"changes_count", "diff_digest", b"diff_digest", "expires_time", b"expires_time", "kind", b"kind", "loosens", b"loosens", "proposed_index", b"proposed_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposalEntry: _TypeAlias = ProposalEntry  # noqa: Y015
+
+@_typing.final
 class FindingEntry(_message.Message):
     """A finding, as it is written. Messages and file texts may name people and are not written."""
 
@@ -668,6 +804,9 @@ class PolicyEntry(_message.Message):
     TESTS_FAILED_FIELD_NUMBER: _builtins.int
     SUBJECTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_HASH_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_PSEUDONYM_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_PSEUDONYM_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     step: Global___PolicyStep.ValueType
     """The step."""
     policy_set: _builtins.str
@@ -682,6 +821,10 @@ class PolicyEntry(_message.Message):
     """The number of subjects in the directory."""
     request_id_hash: _builtins.bytes
     """SHA-256 of the request id that the caller chose, by which a repeated call is recognised; empty when there was none."""
+    requested_by_pseudonym: _builtins.bytes
+    """The pseudonym of the person who proposed it, where the caller is a person. The id is in a sealed part."""
+    approved_by_pseudonym: _builtins.bytes
+    """The pseudonym of the person who approved it. The id is in a sealed part."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """The revision; its number is 0 unless it was activated."""
@@ -689,6 +832,10 @@ class PolicyEntry(_message.Message):
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FindingEntry]:
         """The first findings, at most 100."""
+
+    @_builtins.property
+    def proposal(self) -> Global___ProposalEntry:
+        """Where approvals are asked for: the proposal."""
 
     def __init__(
         self,
@@ -702,10 +849,13 @@ class PolicyEntry(_message.Message):
         tests_failed: _builtins.int = ...,
         subjects: _builtins.int = ...,
         request_id_hash: _builtins.bytes = ...,
+        requested_by_pseudonym: _builtins.bytes = ...,
+        approved_by_pseudonym: _builtins.bytes = ...,
+        proposal: Global___ProposalEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "findings_count", b"findings_count", "policy_set", b"policy_set", "request_id_hash", b"request_id_hash", "revision", b"revision", "step", b"step", "subjects", b"subjects", "tests_failed", b"tests_failed", "tests_run", b"tests_run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by_pseudonym", b"approved_by_pseudonym", "findings", b"findings", "findings_count", b"findings_count", "policy_set", b"policy_set", "proposal", b"proposal", "request_id_hash", b"request_id_hash", "requested_by_pseudonym", b"requested_by_pseudonym", "revision", b"revision", "step", b"step", "subjects", b"subjects", "tests_failed", b"tests_failed", "tests_run", b"tests_run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

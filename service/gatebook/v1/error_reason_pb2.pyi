@@ -142,6 +142,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     understand its revision. FAILED_PRECONDITION.
     Example: metadata {"decision_id": "9f2c...", "index": "1042", "erased": "true"}.
     """
+    ERROR_REASON_REVISION_MOVED: _ErrorReason.ValueType  # 32
+    """The revision that a publish was made from is not the one that is active, any more. Nothing was changed: look at what
+    is active now, and publish again. ABORTED.
+    Example: metadata {"policy_set": "telemetry", "base": "9f2c...", "active": "77a0..."}.
+    """
+    ERROR_REASON_PROPOSAL_NOT_FOUND: _ErrorReason.ValueType  # 33
+    """Nothing of this digest waits for approvals: it was never proposed, or it has ended. NOT_FOUND.
+    Example: metadata {"policy_set": "telemetry", "digest": "9f2c..."}.
+    """
+    ERROR_REASON_APPROVAL_REFUSED: _ErrorReason.ValueType  # 34
+    """The caller's approval does not count: they proposed it, are no person of the directory, lack the role, or read
+    another diff. FAILED_PRECONDITION.
+    Example: metadata {"policy_set": "telemetry", "digest": "9f2c..."}.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. A denial is not an error."""
@@ -263,5 +277,19 @@ ERROR_REASON_NOT_REPLAYABLE: ErrorReason.ValueType  # 31
 """A decision cannot be decided again: somebody whom it concerns was erased, or a key is missing, or this version does not
 understand its revision. FAILED_PRECONDITION.
 Example: metadata {"decision_id": "9f2c...", "index": "1042", "erased": "true"}.
+"""
+ERROR_REASON_REVISION_MOVED: ErrorReason.ValueType  # 32
+"""The revision that a publish was made from is not the one that is active, any more. Nothing was changed: look at what
+is active now, and publish again. ABORTED.
+Example: metadata {"policy_set": "telemetry", "base": "9f2c...", "active": "77a0..."}.
+"""
+ERROR_REASON_PROPOSAL_NOT_FOUND: ErrorReason.ValueType  # 33
+"""Nothing of this digest waits for approvals: it was never proposed, or it has ended. NOT_FOUND.
+Example: metadata {"policy_set": "telemetry", "digest": "9f2c..."}.
+"""
+ERROR_REASON_APPROVAL_REFUSED: ErrorReason.ValueType  # 34
+"""The caller's approval does not count: they proposed it, are no person of the directory, lack the role, or read
+another diff. FAILED_PRECONDITION.
+Example: metadata {"policy_set": "telemetry", "digest": "9f2c..."}.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,17 +26,17 @@ from gatebook.v1 import types_pb2 as gatebook_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/policy_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nPolicyFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x11\n\tcontinues\x18\x03 \x01(\x08\"\x8a\x02\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\'\n\x08severity\x18\x02 \x01(\x0e\x32\x15.gatebook.v1.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04\x66ile\x18\x04 \x01(\t\x12\x0c\n\x04line\x18\x05 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x06 \x01(\x05\x12\x0f\n\x07\x64\x61taset\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\t\x12\x0e\n\x06\x65xcess\x18\t \x01(\x05\x12\x14\n\x07\x63\x65iling\x18\n \x01(\x05H\x00\x88\x01\x01\x12\x33\n\x0e\x63ounterexample\x18\x0b \x01(\x0b\x32\x1b.gatebook.v1.CounterexampleB\n\n\x08_ceiling\"4\n\x08PathStep\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0c\n\x04line\x18\x03 \x01(\x05\"\xbd\x01\n\x0e\x43ounterexample\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x14\n\x0csubject_type\x18\x02 \x01(\t\x12#\n\x04path\x18\x03 \x03(\x0b\x32\x15.gatebook.v1.PathStep\x12+\n\x07request\x18\x04 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x0e\n\x06\x63\x61ller\x18\x05 \x01(\t\x12\x11\n\tconfirmed\x18\x06 \x01(\x08\x12\x0f\n\x07why_not\x18\x07 \x01(\t\"k\n\x0bTestFailure\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0c\n\x04test\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x10\n\x08\x65xpected\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x06 \x01(\t\"V\n\x18ValidatePolicySetRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x97\x01\n\x19ValidatePolicySetResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12&\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12/\n\rtest_failures\x18\x03 \x03(\x0b\x32\x18.gatebook.v1.TestFailure\x12\x11\n\ttests_run\x18\x04 \x01(\x05\"\x80\x01\n\x17PublishPolicySetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xb6\x01\n\x18PublishPolicySetResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12\x11\n\ttests_run\x18\x04 \x01(\x05\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"c\n\x16UploadPolicySetRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishPolicySetRequest\x12\x15\n\revery_finding\x18\x02 \x01(\x08\"\x8e\x01\n\x17UploadPolicySetResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishPolicySetResponse\x12\x39\n\tvalidated\x18\x02 \x01(\x0b\x32&.gatebook.v1.ValidatePolicySetResponse\"U\n\x17PublishDirectoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\xb5\x01\n\x18PublishDirectoryResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x10\n\x08subjects\x18\x03 \x01(\x05\x12%\n\x07receipt\x18\x04 \x01(\x0b\x32\x14.gatebook.v1.Receipt\x12&\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x14.gatebook.v1.Finding\"L\n\x16UploadDirectoryRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishDirectoryRequest\"S\n\x17UploadDirectoryResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishDirectoryResponse\"8\n\x12GetRevisionRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"j\n\x13GetRevisionResponse\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x9d\x01\n\x0eRevisionRecord\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\r\n\x05index\x18\x05 \x01(\x04\"Q\n\x14ListRevisionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x15ListRevisionsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xde\x01\n\x0e\x41udienceMember\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x14\n\x0csubject_type\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12)\n\tcertainty\x18\x07 \x01(\x0e\x32\x16.gatebook.v1.Certainty\x12\x11\n\tcondition\x18\x08 \x01(\t\x12#\n\x04path\x18\t \x03(\x0b\x32\x15.gatebook.v1.PathStep\"\xee\x01\n\x08\x41udience\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\rpolicy_digest\x18\x02 \x01(\t\x12\x18\n\x10\x64irectory_digest\x18\x03 \x01(\t\x12\x16\n\x0epeople_certain\x18\x04 \x01(\x05\x12\x17\n\x0fpeople_possible\x18\x05 \x01(\x05\x12\x17\n\x0fpeople_own_rows\x18\x06 \x01(\x05\x12\x10\n\x08services\x18\x07 \x01(\x05\x12,\n\x07members\x18\x08 \x03(\x0b\x32\x1b.gatebook.v1.AudienceMember\x12\x19\n\x11subjects_left_out\x18\t \x01(\x05*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSEVERITY_ERROR\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02*m\n\tCertainty\x12\x19\n\x15\x43\x45RTAINTY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x45RTAINTY_CERTAIN\x10\x01\x12\x16\n\x12\x43\x45RTAINTY_POSSIBLE\x10\x02\x12\x16\n\x12\x43\x45RTAINTY_OWN_ROWS\x10\x03\x32\xad\x05\n\rPolicyService\x12\x64\n\x11ValidatePolicySet\x12%.gatebook.v1.ValidatePolicySetRequest\x1a&.gatebook.v1.ValidatePolicySetResponse\"\x00\x12\x61\n\x10PublishPolicySet\x12$.gatebook.v1.PublishPolicySetRequest\x1a%.gatebook.v1.PublishPolicySetResponse\"\x00\x12`\n\x0fUploadPolicySet\x12#.gatebook.v1.UploadPolicySetRequest\x1a$.gatebook.v1.UploadPolicySetResponse\"\x00(\x01\x12\x61\n\x10PublishDirectory\x12$.gatebook.v1.PublishDirectoryRequest\x1a%.gatebook.v1.PublishDirectoryResponse\"\x00\x12`\n\x0fUploadDirectory\x12#.gatebook.v1.UploadDirectoryRequest\x1a$.gatebook.v1.UploadDirectoryResponse\"\x00(\x01\x12R\n\x0bGetRevision\x12\x1f.gatebook.v1.GetRevisionRequest\x1a .gatebook.v1.GetRevisionResponse\"\x00\x12X\n\rListRevisions\x12!.gatebook.v1.ListRevisionsRequest\x1a\".gatebook.v1.ListRevisionsResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/policy_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nPolicyFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x11\n\tcontinues\x18\x03 \x01(\x08\"\x8a\x02\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\'\n\x08severity\x18\x02 \x01(\x0e\x32\x15.gatebook.v1.Severity\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04\x66ile\x18\x04 \x01(\t\x12\x0c\n\x04line\x18\x05 \x01(\x05\x12\x0e\n\x06\x63olumn\x18\x06 \x01(\x05\x12\x0f\n\x07\x64\x61taset\x18\x07 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\t\x12\x0e\n\x06\x65xcess\x18\t \x01(\x05\x12\x14\n\x07\x63\x65iling\x18\n \x01(\x05H\x00\x88\x01\x01\x12\x33\n\x0e\x63ounterexample\x18\x0b \x01(\x0b\x32\x1b.gatebook.v1.CounterexampleB\n\n\x08_ceiling\"4\n\x08PathStep\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x0c\n\x04line\x18\x03 \x01(\x05\"\xbd\x01\n\x0e\x43ounterexample\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x14\n\x0csubject_type\x18\x02 \x01(\t\x12#\n\x04path\x18\x03 \x03(\x0b\x32\x15.gatebook.v1.PathStep\x12+\n\x07request\x18\x04 \x01(\x0b\x32\x1a.gatebook.v1.AccessRequest\x12\x0e\n\x06\x63\x61ller\x18\x05 \x01(\t\x12\x11\n\tconfirmed\x18\x06 \x01(\x08\x12\x0f\n\x07why_not\x18\x07 \x01(\t\"k\n\x0bTestFailure\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0c\n\x04test\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x10\n\x08\x65xpected\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tual\x18\x06 \x01(\t\"V\n\x18ValidatePolicySetRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x97\x01\n\x19ValidatePolicySetResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12&\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12/\n\rtest_failures\x18\x03 \x03(\x0b\x32\x18.gatebook.v1.TestFailure\x12\x11\n\ttests_run\x18\x04 \x01(\x05\"\x8e\x01\n\x17PublishPolicySetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\t\"\xdf\x01\n\x18PublishPolicySetResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.gatebook.v1.Finding\x12\x11\n\ttests_run\x18\x04 \x01(\x05\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.gatebook.v1.Receipt\x12\'\n\x08proposal\x18\x06 \x01(\x0b\x32\x15.gatebook.v1.Proposal\"\x96\x01\n\x06\x43hange\x12/\n\tdirection\x18\x01 \x01(\x0e\x32\x1c.gatebook.v1.ChangeDirection\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04\x66ile\x18\x04 \x01(\t\x12\x0c\n\x04line\x18\x05 \x01(\x05\x12\x0f\n\x07\x64\x61taset\x18\x06 \x01(\t\x12\x0f\n\x07in_base\x18\x07 \x01(\x08\"l\n\x08\x41pproval\x12\x10\n\x08\x61pprover\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x63ounts\x18\x04 \x01(\x08\"\xd0\x03\n\x08Proposal\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.gatebook.v1.ProposalKind\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x13\n\x0b\x64iff_digest\x18\x04 \x01(\t\x12#\n\x04\x62\x61se\x18\x05 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x14\n\x0crequested_by\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xpires_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05index\x18\t \x01(\x04\x12$\n\x07\x63hanges\x18\n \x03(\x0b\x32\x13.gatebook.v1.Change\x12\x0f\n\x07loosens\x18\x0b \x01(\x08\x12(\n\tapprovals\x18\x0c \x03(\x0b\x32\x15.gatebook.v1.Approval\x12\x16\n\x0epeople_missing\x18\r \x01(\x05\x12\x16\n\x0eone_of_missing\x18\x0e \x03(\t\x12\x11\n\tapprovers\x18\x0f \x03(\t\x12\x11\n\twaits_for\x18\x10 \x01(\t\"*\n\x14ListProposalsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\"A\n\x15ListProposalsResponse\x12(\n\tproposals\x18\x01 \x03(\x0b\x32\x15.gatebook.v1.Proposal\"Q\n\x16\x41pproveRevisionRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x64iff_digest\x18\x03 \x01(\t\"\x92\x01\n\x17\x41pproveRevisionResponse\x12\'\n\x08proposal\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Proposal\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12%\n\x07receipt\x18\x03 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"=\n\x17WithdrawProposalRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"A\n\x18WithdrawProposalResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.gatebook.v1.Receipt\"w\n\x18RollbackPolicySetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npolicy_set\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"U\n\x19RollbackPolicySetResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishPolicySetResponse\"A\n\x15WatchRevisionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"[\n\x16WatchRevisionsResponse\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"c\n\x16UploadPolicySetRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishPolicySetRequest\x12\x15\n\revery_finding\x18\x02 \x01(\x08\"\x8e\x01\n\x17UploadPolicySetResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishPolicySetResponse\x12\x39\n\tvalidated\x18\x02 \x01(\x0b\x32&.gatebook.v1.ValidatePolicySetResponse\"U\n\x17PublishDirectoryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\xb5\x01\n\x18PublishDirectoryResponse\x12\'\n\x08revision\x18\x01 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x10\n\x08subjects\x18\x03 \x01(\x05\x12%\n\x07receipt\x18\x04 \x01(\x0b\x32\x14.gatebook.v1.Receipt\x12&\n\x08\x66indings\x18\x05 \x03(\x0b\x32\x14.gatebook.v1.Finding\"L\n\x16UploadDirectoryRequest\x12\x32\n\x04part\x18\x01 \x01(\x0b\x32$.gatebook.v1.PublishDirectoryRequest\"S\n\x17UploadDirectoryResponse\x12\x38\n\tpublished\x18\x01 \x01(\x0b\x32%.gatebook.v1.PublishDirectoryResponse\"8\n\x12GetRevisionRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"j\n\x13GetRevisionResponse\x12+\n\x06record\x18\x01 \x01(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12&\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.gatebook.v1.PolicyFile\"\x9d\x01\n\x0eRevisionRecord\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\r\n\x05index\x18\x05 \x01(\x04\"Q\n\x14ListRevisionsRequest\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x15ListRevisionsResponse\x12,\n\x07records\x18\x01 \x03(\x0b\x32\x1b.gatebook.v1.RevisionRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xde\x01\n\x0e\x41udienceMember\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x14\n\x0csubject_type\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12)\n\tcertainty\x18\x07 \x01(\x0e\x32\x16.gatebook.v1.Certainty\x12\x11\n\tcondition\x18\x08 \x01(\t\x12#\n\x04path\x18\t \x03(\x0b\x32\x15.gatebook.v1.PathStep\"\xee\x01\n\x08\x41udience\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\rpolicy_digest\x18\x02 \x01(\t\x12\x18\n\x10\x64irectory_digest\x18\x03 \x01(\t\x12\x16\n\x0epeople_certain\x18\x04 \x01(\x05\x12\x17\n\x0fpeople_possible\x18\x05 \x01(\x05\x12\x17\n\x0fpeople_own_rows\x18\x06 \x01(\x05\x12\x10\n\x08services\x18\x07 \x01(\x05\x12,\n\x07members\x18\x08 \x03(\x0b\x32\x1b.gatebook.v1.AudienceMember\x12\x19\n\x11subjects_left_out\x18\t \x01(\x05*N\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSEVERITY_ERROR\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02*m\n\tCertainty\x12\x19\n\x15\x43\x45RTAINTY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x45RTAINTY_CERTAIN\x10\x01\x12\x16\n\x12\x43\x45RTAINTY_POSSIBLE\x10\x02\x12\x16\n\x12\x43\x45RTAINTY_OWN_ROWS\x10\x03\x32\x8f\t\n\rPolicyService\x12\x64\n\x11ValidatePolicySet\x12%.gatebook.v1.ValidatePolicySetRequest\x1a&.gatebook.v1.ValidatePolicySetResponse\"\x00\x12\x61\n\x10PublishPolicySet\x12$.gatebook.v1.PublishPolicySetRequest\x1a%.gatebook.v1.PublishPolicySetResponse\"\x00\x12`\n\x0fUploadPolicySet\x12#.gatebook.v1.UploadPolicySetRequest\x1a$.gatebook.v1.UploadPolicySetResponse\"\x00(\x01\x12\x61\n\x10PublishDirectory\x12$.gatebook.v1.PublishDirectoryRequest\x1a%.gatebook.v1.PublishDirectoryResponse\"\x00\x12`\n\x0fUploadDirectory\x12#.gatebook.v1.UploadDirectoryRequest\x1a$.gatebook.v1.UploadDirectoryResponse\"\x00(\x01\x12R\n\x0bGetRevision\x12\x1f.gatebook.v1.GetRevisionRequest\x1a .gatebook.v1.GetRevisionResponse\"\x00\x12X\n\rListRevisions\x12!.gatebook.v1.ListRevisionsRequest\x1a\".gatebook.v1.ListRevisionsResponse\"\x00\x12]\n\x0eWatchRevisions\x12\".gatebook.v1.WatchRevisionsRequest\x1a#.gatebook.v1.WatchRevisionsResponse\"\x00\x30\x01\x12\x64\n\x11RollbackPolicySet\x12%.gatebook.v1.RollbackPolicySetRequest\x1a&.gatebook.v1.RollbackPolicySetResponse\"\x00\x12X\n\rListProposals\x12!.gatebook.v1.ListProposalsRequest\x1a\".gatebook.v1.ListProposalsResponse\"\x00\x12^\n\x0f\x41pproveRevision\x12#.gatebook.v1.ApproveRevisionRequest\x1a$.gatebook.v1.ApproveRevisionResponse\"\x00\x12\x61\n\x10WithdrawProposal\x12$.gatebook.v1.WithdrawProposalRequest\x1a%.gatebook.v1.WithdrawProposalResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gatebook.v1.policy_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEVERITY']._serialized_start=3004
-  _globals['_SEVERITY']._serialized_end=3082
-  _globals['_CERTAINTY']._serialized_start=3084
-  _globals['_CERTAINTY']._serialized_end=3193
+  _globals['_SEVERITY']._serialized_start=4630
+  _globals['_SEVERITY']._serialized_end=4708
+  _globals['_CERTAINTY']._serialized_start=4710
+  _globals['_CERTAINTY']._serialized_end=4819
   _globals['_POLICYFILE']._serialized_start=107
   _globals['_POLICYFILE']._serialized_end=169
   _globals['_FINDING']._serialized_start=172
@@ -52,35 +52,61 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATEPOLICYSETRESPONSE']._serialized_start=884
   _globals['_VALIDATEPOLICYSETRESPONSE']._serialized_end=1035
   _globals['_PUBLISHPOLICYSETREQUEST']._serialized_start=1038
-  _globals['_PUBLISHPOLICYSETREQUEST']._serialized_end=1166
-  _globals['_PUBLISHPOLICYSETRESPONSE']._serialized_start=1169
-  _globals['_PUBLISHPOLICYSETRESPONSE']._serialized_end=1351
-  _globals['_UPLOADPOLICYSETREQUEST']._serialized_start=1353
-  _globals['_UPLOADPOLICYSETREQUEST']._serialized_end=1452
-  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_start=1455
-  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_end=1597
-  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_start=1599
-  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_end=1684
-  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_start=1687
-  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_end=1868
-  _globals['_UPLOADDIRECTORYREQUEST']._serialized_start=1870
-  _globals['_UPLOADDIRECTORYREQUEST']._serialized_end=1946
-  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_start=1948
-  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_end=2031
-  _globals['_GETREVISIONREQUEST']._serialized_start=2033
-  _globals['_GETREVISIONREQUEST']._serialized_end=2089
-  _globals['_GETREVISIONRESPONSE']._serialized_start=2091
-  _globals['_GETREVISIONRESPONSE']._serialized_end=2197
-  _globals['_REVISIONRECORD']._serialized_start=2200
-  _globals['_REVISIONRECORD']._serialized_end=2357
-  _globals['_LISTREVISIONSREQUEST']._serialized_start=2359
-  _globals['_LISTREVISIONSREQUEST']._serialized_end=2440
-  _globals['_LISTREVISIONSRESPONSE']._serialized_start=2442
-  _globals['_LISTREVISIONSRESPONSE']._serialized_end=2536
-  _globals['_AUDIENCEMEMBER']._serialized_start=2539
-  _globals['_AUDIENCEMEMBER']._serialized_end=2761
-  _globals['_AUDIENCE']._serialized_start=2764
-  _globals['_AUDIENCE']._serialized_end=3002
-  _globals['_POLICYSERVICE']._serialized_start=3196
-  _globals['_POLICYSERVICE']._serialized_end=3881
+  _globals['_PUBLISHPOLICYSETREQUEST']._serialized_end=1180
+  _globals['_PUBLISHPOLICYSETRESPONSE']._serialized_start=1183
+  _globals['_PUBLISHPOLICYSETRESPONSE']._serialized_end=1406
+  _globals['_CHANGE']._serialized_start=1409
+  _globals['_CHANGE']._serialized_end=1559
+  _globals['_APPROVAL']._serialized_start=1561
+  _globals['_APPROVAL']._serialized_end=1669
+  _globals['_PROPOSAL']._serialized_start=1672
+  _globals['_PROPOSAL']._serialized_end=2136
+  _globals['_LISTPROPOSALSREQUEST']._serialized_start=2138
+  _globals['_LISTPROPOSALSREQUEST']._serialized_end=2180
+  _globals['_LISTPROPOSALSRESPONSE']._serialized_start=2182
+  _globals['_LISTPROPOSALSRESPONSE']._serialized_end=2247
+  _globals['_APPROVEREVISIONREQUEST']._serialized_start=2249
+  _globals['_APPROVEREVISIONREQUEST']._serialized_end=2330
+  _globals['_APPROVEREVISIONRESPONSE']._serialized_start=2333
+  _globals['_APPROVEREVISIONRESPONSE']._serialized_end=2479
+  _globals['_WITHDRAWPROPOSALREQUEST']._serialized_start=2481
+  _globals['_WITHDRAWPROPOSALREQUEST']._serialized_end=2542
+  _globals['_WITHDRAWPROPOSALRESPONSE']._serialized_start=2544
+  _globals['_WITHDRAWPROPOSALRESPONSE']._serialized_end=2609
+  _globals['_ROLLBACKPOLICYSETREQUEST']._serialized_start=2611
+  _globals['_ROLLBACKPOLICYSETREQUEST']._serialized_end=2730
+  _globals['_ROLLBACKPOLICYSETRESPONSE']._serialized_start=2732
+  _globals['_ROLLBACKPOLICYSETRESPONSE']._serialized_end=2817
+  _globals['_WATCHREVISIONSREQUEST']._serialized_start=2819
+  _globals['_WATCHREVISIONSREQUEST']._serialized_end=2884
+  _globals['_WATCHREVISIONSRESPONSE']._serialized_start=2886
+  _globals['_WATCHREVISIONSRESPONSE']._serialized_end=2977
+  _globals['_UPLOADPOLICYSETREQUEST']._serialized_start=2979
+  _globals['_UPLOADPOLICYSETREQUEST']._serialized_end=3078
+  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_start=3081
+  _globals['_UPLOADPOLICYSETRESPONSE']._serialized_end=3223
+  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_start=3225
+  _globals['_PUBLISHDIRECTORYREQUEST']._serialized_end=3310
+  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_start=3313
+  _globals['_PUBLISHDIRECTORYRESPONSE']._serialized_end=3494
+  _globals['_UPLOADDIRECTORYREQUEST']._serialized_start=3496
+  _globals['_UPLOADDIRECTORYREQUEST']._serialized_end=3572
+  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_start=3574
+  _globals['_UPLOADDIRECTORYRESPONSE']._serialized_end=3657
+  _globals['_GETREVISIONREQUEST']._serialized_start=3659
+  _globals['_GETREVISIONREQUEST']._serialized_end=3715
+  _globals['_GETREVISIONRESPONSE']._serialized_start=3717
+  _globals['_GETREVISIONRESPONSE']._serialized_end=3823
+  _globals['_REVISIONRECORD']._serialized_start=3826
+  _globals['_REVISIONRECORD']._serialized_end=3983
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=3985
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=4066
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=4068
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=4162
+  _globals['_AUDIENCEMEMBER']._serialized_start=4165
+  _globals['_AUDIENCEMEMBER']._serialized_end=4387
+  _globals['_AUDIENCE']._serialized_start=4390
+  _globals['_AUDIENCE']._serialized_end=4628
+  _globals['_POLICYSERVICE']._serialized_start=4822
+  _globals['_POLICYSERVICE']._serialized_end=5989
 # @@protoc_insertion_point(module_scope)

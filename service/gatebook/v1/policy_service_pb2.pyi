@@ -369,12 +369,17 @@ class PublishPolicySetRequest(_message.Message):
     POLICY_SET_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """An id of the caller's choice: publishing again with the same id and files changes nothing. At most 64 bytes."""
     policy_set: _builtins.str
     """The name of the set. Empty means the name in its `gatebook.yaml`."""
     validate_only: _builtins.bool
     """Only report what would happen."""
+    base: _builtins.str
+    """The digest of the revision that the draft was made from. Where another one is active, or becomes so before this is,
+    it is refused with REVISION_MOVED. Empty means the revision that is active when the call begins.
+    """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
         """Its files: at most 1,000, together what fits one message, of at most 9 MiB."""
@@ -386,10 +391,11 @@ class PublishPolicySetRequest(_message.Message):
         policy_set: _builtins.str = ...,
         files: _abc.Iterable[Global___PolicyFile] | None = ...,
         validate_only: _builtins.bool = ...,
+        base: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "policy_set", b"policy_set", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "files", b"files", "policy_set", b"policy_set", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,13 +412,14 @@ class PublishPolicySetResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     TESTS_RUN_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """False when the set was active already."""
     tests_run: _builtins.int
     """The number of expectations that were tested."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
-        """The revision that is now active."""
+        """The revision that is now active; absent where the draft waits for approvals."""
 
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
@@ -420,7 +427,13 @@ class PublishPolicySetResponse(_message.Message):
 
     @_builtins.property
     def receipt(self) -> _types_pb2.Receipt:
-        """Where the activation is written."""
+        """Where the activation is written; of a draft that waits, where it was proposed."""
+
+    @_builtins.property
+    def proposal(self) -> Global___Proposal:
+        """The proposal that waits for approvals; absent where the revision is active. With `validate_only`, what it would be:
+        without an entry.
+        """
 
     def __init__(
         self,
@@ -430,14 +443,473 @@ class PublishPolicySetResponse(_message.Message):
         findings: _abc.Iterable[Global___Finding] | None = ...,
         tests_run: _builtins.int = ...,
         receipt: _types_pb2.Receipt | None = ...,
+        proposal: Global___Proposal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "receipt", b"receipt", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "findings", b"findings", "receipt", b"receipt", "revision", b"revision", "tests_run", b"tests_run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "findings", b"findings", "proposal", b"proposal", "receipt", b"receipt", "revision", b"revision", "tests_run", b"tests_run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishPolicySetResponse: _TypeAlias = PublishPolicySetResponse  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """One thing that a draft changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    IN_BASE_FIELD_NUMBER: _builtins.int
+    direction: _types_pb2.ChangeDirection.ValueType
+    """Which way it goes."""
+    what: _builtins.str
+    """What kind of change it is, such as "CEILING_RAISED"."""
+    message: _builtins.str
+    """The change in words."""
+    file: _builtins.str
+    """The file."""
+    line: _builtins.int
+    """The line, from 1; 0 means the whole file."""
+    dataset: _builtins.str
+    """The dataset that it is about; empty where it is about none, or several."""
+    in_base: _builtins.bool
+    """Whether file and line are those of the revision that was active: what stood there is gone."""
+    def __init__(
+        self,
+        *,
+        direction: _types_pb2.ChangeDirection.ValueType = ...,
+        what: _builtins.str = ...,
+        message: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        dataset: _builtins.str = ...,
+        in_base: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "direction", b"direction", "file", b"file", "in_base", b"in_base", "line", b"line", "message", b"message", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """One approval of a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    approver: _builtins.str
+    """The id of the person."""
+    index: _builtins.int
+    """The index of its entry."""
+    counts: _builtins.bool
+    """Whether it counts now: the person has the role that approvers need still."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was given."""
+
+    def __init__(
+        self,
+        *,
+        approver: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        index: _builtins.int = ...,
+        counts: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "counts", b"counts", "create_time", b"create_time", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class Proposal(_message.Message):
+    """A change that waits for approvals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DIFF_DIGEST_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRES_TIME_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    LOOSENS_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    PEOPLE_MISSING_FIELD_NUMBER: _builtins.int
+    ONE_OF_MISSING_FIELD_NUMBER: _builtins.int
+    APPROVERS_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    kind: _types_pb2.ProposalKind.ValueType
+    """The kind."""
+    policy_set: _builtins.str
+    """The policy set."""
+    digest: _builtins.str
+    """The digest of what is proposed: of a revision, that of its files."""
+    diff_digest: _builtins.str
+    """What approvals are bound to: SHA-256 (lower-case hexadecimal) over the base, the digest, and every change."""
+    requested_by: _builtins.str
+    """The caller who proposed it."""
+    index: _builtins.int
+    """The index of its entry."""
+    loosens: _builtins.bool
+    """Whether one of these loosens."""
+    people_missing: _builtins.int
+    """How many more people are needed."""
+    waits_for: _builtins.str
+    """What it waits for, in words."""
+    @_builtins.property
+    def base(self) -> _types_pb2.Revision:
+        """The revision that is active, which it was compared with."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was proposed."""
+
+    @_builtins.property
+    def expires_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends, with all its approvals."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """What it changes."""
+
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Approval]:
+        """The approvals that were given."""
+
+    @_builtins.property
+    def one_of_missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles of which somebody who approves must have one, and nobody has yet."""
+
+    @_builtins.property
+    def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles of those who may approve it."""
+
+    def __init__(
+        self,
+        *,
+        kind: _types_pb2.ProposalKind.ValueType = ...,
+        policy_set: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        diff_digest: _builtins.str = ...,
+        base: _types_pb2.Revision | None = ...,
+        requested_by: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expires_time: _timestamp_pb2.Timestamp | None = ...,
+        index: _builtins.int = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        loosens: _builtins.bool = ...,
+        approvals: _abc.Iterable[Global___Approval] | None = ...,
+        people_missing: _builtins.int = ...,
+        one_of_missing: _abc.Iterable[_builtins.str] | None = ...,
+        approvers: _abc.Iterable[_builtins.str] | None = ...,
+        waits_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "expires_time", b"expires_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "approvers", b"approvers", "base", b"base", "changes", b"changes", "create_time", b"create_time", "diff_digest", b"diff_digest", "digest", b"digest", "expires_time", b"expires_time", "index", b"index", "kind", b"kind", "loosens", b"loosens", "one_of_missing", b"one_of_missing", "people_missing", b"people_missing", "policy_set", b"policy_set", "requested_by", b"requested_by", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
+
+@_typing.final
+class ListProposalsRequest(_message.Message):
+    """Asks for what waits for approvals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set. Empty means every set."""
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProposalsRequest: _TypeAlias = ListProposalsRequest  # noqa: Y015
+
+@_typing.final
+class ListProposalsResponse(_message.Message):
+    """Returns what waits for approvals: at most 100 in all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Proposal]:
+        """The proposals, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        proposals: _abc.Iterable[Global___Proposal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposals", b"proposals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProposalsResponse: _TypeAlias = ListProposalsResponse  # noqa: Y015
+
+@_typing.final
+class ApproveRevisionRequest(_message.Message):
+    """Approves a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DIFF_DIGEST_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set."""
+    digest: _builtins.str
+    """The digest of what is proposed."""
+    diff_digest: _builtins.str
+    """The digest of the diff that was read: an approval of another one is refused."""
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        diff_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_digest", b"diff_digest", "digest", b"digest", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRevisionRequest: _TypeAlias = ApproveRevisionRequest  # noqa: Y015
+
+@_typing.final
+class ApproveRevisionResponse(_message.Message):
+    """Says what an approval came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposal(self) -> Global___Proposal:
+        """The proposal, with the approval."""
+
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """The revision that is now active; absent where more approvals are needed."""
+
+    @_builtins.property
+    def receipt(self) -> _types_pb2.Receipt:
+        """Where the approval is written; where it was the last one, the activation."""
+
+    def __init__(
+        self,
+        *,
+        proposal: Global___Proposal | None = ...,
+        revision: _types_pb2.Revision | None = ...,
+        receipt: _types_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "receipt", b"receipt", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "receipt", b"receipt", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRevisionResponse: _TypeAlias = ApproveRevisionResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawProposalRequest(_message.Message):
+    """Ends a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set."""
+    digest: _builtins.str
+    """The digest of what is proposed."""
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawProposalRequest: _TypeAlias = WithdrawProposalRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawProposalResponse(_message.Message):
+    """Says that a proposal has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> _types_pb2.Receipt:
+        """Where that is written."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _types_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawProposalResponse: _TypeAlias = WithdrawProposalResponse  # noqa: Y015
+
+@_typing.final
+class RollbackPolicySetRequest(_message.Message):
+    """Asks to publish an earlier revision again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """An id of the caller's choice. At most 64 bytes."""
+    policy_set: _builtins.str
+    """The policy set."""
+    number: _builtins.int
+    """The number of the revision to return to."""
+    base: _builtins.str
+    """As in PublishPolicySetRequest."""
+    validate_only: _builtins.bool
+    """Only report what would happen."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        policy_set: _builtins.str = ...,
+        number: _builtins.int = ...,
+        base: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "number", b"number", "policy_set", b"policy_set", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackPolicySetRequest: _TypeAlias = RollbackPolicySetRequest  # noqa: Y015
+
+@_typing.final
+class RollbackPolicySetResponse(_message.Message):
+    """Says what was published."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def published(self) -> Global___PublishPolicySetResponse:
+        """The same as PublishPolicySet says."""
+
+    def __init__(
+        self,
+        *,
+        published: Global___PublishPolicySetResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackPolicySetResponse: _TypeAlias = RollbackPolicySetResponse  # noqa: Y015
+
+@_typing.final
+class WatchRevisionsRequest(_message.Message):
+    """Asks to be told of revisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set. Empty means every set that the caller may read, and the directory if it may read that."""
+    resume_token: _builtins.str
+    """The token of the last answer that was received: what came after it is sent first. Empty: only what comes from now on,
+    after the revisions that are active.
+    """
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy_set", b"policy_set", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRevisionsRequest: _TypeAlias = WatchRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchRevisionsResponse(_message.Message):
+    """Tells of one activation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Resumes after this one."""
+    @_builtins.property
+    def record(self) -> Global___RevisionRecord:
+        """The activation."""
+
+    def __init__(
+        self,
+        *,
+        record: Global___RevisionRecord | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRevisionsResponse: _TypeAlias = WatchRevisionsResponse  # noqa: Y015
 
 @_typing.final
 class UploadPolicySetRequest(_message.Message):

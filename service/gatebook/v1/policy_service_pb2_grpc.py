@@ -70,6 +70,31 @@ class PolicyServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ListRevisionsRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ListRevisionsResponse.FromString,
                 _registered_method=True)
+        self.WatchRevisions = channel.unary_stream(
+                '/gatebook.v1.PolicyService/WatchRevisions',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.WatchRevisionsRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.WatchRevisionsResponse.FromString,
+                _registered_method=True)
+        self.RollbackPolicySet = channel.unary_unary(
+                '/gatebook.v1.PolicyService/RollbackPolicySet',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.RollbackPolicySetRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.RollbackPolicySetResponse.FromString,
+                _registered_method=True)
+        self.ListProposals = channel.unary_unary(
+                '/gatebook.v1.PolicyService/ListProposals',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ListProposalsRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ListProposalsResponse.FromString,
+                _registered_method=True)
+        self.ApproveRevision = channel.unary_unary(
+                '/gatebook.v1.PolicyService/ApproveRevision',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ApproveRevisionRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ApproveRevisionResponse.FromString,
+                _registered_method=True)
+        self.WithdrawProposal = channel.unary_unary(
+                '/gatebook.v1.PolicyService/WithdrawProposal',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer(object):
@@ -86,6 +111,7 @@ class PolicyServiceServicer(object):
     def PublishPolicySet(self, request, context):
         """Validates a policy set, runs its tests, stores it under its digest and activates it.
         A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
+        Where the active revision asks for approvals the draft is stored and proposed instead, and waits for them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +147,41 @@ class PolicyServiceServicer(object):
 
     def ListRevisions(self, request, context):
         """Lists revisions, the newest activation first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRevisions(self, request, context):
+        """Sends revisions as they become active, those after a resume token first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackPolicySet(self, request, context):
+        """Publishes the files of an earlier revision again, through the same gate: judged, compared, approved.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProposals(self, request, context):
+        """Lists the proposals that wait for approvals, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveRevision(self, request, context):
+        """Approves a proposal. Once it has every approval that it needs it is judged again and takes effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawProposal(self, request, context):
+        """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +224,31 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ListRevisions,
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ListRevisionsRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ListRevisionsResponse.SerializeToString,
+            ),
+            'WatchRevisions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRevisions,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.WatchRevisionsRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.WatchRevisionsResponse.SerializeToString,
+            ),
+            'RollbackPolicySet': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackPolicySet,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.RollbackPolicySetRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.RollbackPolicySetResponse.SerializeToString,
+            ),
+            'ListProposals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProposals,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ListProposalsRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ListProposalsResponse.SerializeToString,
+            ),
+            'ApproveRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRevision,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ApproveRevisionRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ApproveRevisionResponse.SerializeToString,
+            ),
+            'WithdrawProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawProposal,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +441,141 @@ class PolicyService(object):
             '/gatebook.v1.PolicyService/ListRevisions',
             gatebook_dot_v1_dot_policy__service__pb2.ListRevisionsRequest.SerializeToString,
             gatebook_dot_v1_dot_policy__service__pb2.ListRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/WatchRevisions',
+            gatebook_dot_v1_dot_policy__service__pb2.WatchRevisionsRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.WatchRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackPolicySet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/RollbackPolicySet',
+            gatebook_dot_v1_dot_policy__service__pb2.RollbackPolicySetRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.RollbackPolicySetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProposals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/ListProposals',
+            gatebook_dot_v1_dot_policy__service__pb2.ListProposalsRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.ListProposalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/ApproveRevision',
+            gatebook_dot_v1_dot_policy__service__pb2.ApproveRevisionRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.ApproveRevisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/WithdrawProposal',
+            gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalResponse.FromString,
             options,
             channel_credentials,
             insecure,

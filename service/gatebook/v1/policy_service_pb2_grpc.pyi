@@ -38,6 +38,7 @@ class PolicyServiceStub:
     PublishPolicySet: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.PublishPolicySetRequest, _policy_service_pb2.PublishPolicySetResponse]
     """Validates a policy set, runs its tests, stores it under its digest and activates it.
     A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
+    Where the active revision asks for approvals the draft is stored and proposed instead, and waits for them.
     """
     UploadPolicySet: _grpc.StreamUnaryMultiCallable[_policy_service_pb2.UploadPolicySetRequest, _policy_service_pb2.UploadPolicySetResponse]
     """Does what PublishPolicySet does with a set that is too large for one message: it comes in parts."""
@@ -49,6 +50,16 @@ class PolicyServiceStub:
     """Returns one revision with its files."""
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ListRevisionsRequest, _policy_service_pb2.ListRevisionsResponse]
     """Lists revisions, the newest activation first."""
+    WatchRevisions: _grpc.UnaryStreamMultiCallable[_policy_service_pb2.WatchRevisionsRequest, _policy_service_pb2.WatchRevisionsResponse]
+    """Sends revisions as they become active, those after a resume token first."""
+    RollbackPolicySet: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.RollbackPolicySetRequest, _policy_service_pb2.RollbackPolicySetResponse]
+    """Publishes the files of an earlier revision again, through the same gate: judged, compared, approved."""
+    ListProposals: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ListProposalsRequest, _policy_service_pb2.ListProposalsResponse]
+    """Lists the proposals that wait for approvals, the newest first."""
+    ApproveRevision: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ApproveRevisionRequest, _policy_service_pb2.ApproveRevisionResponse]
+    """Approves a proposal. Once it has every approval that it needs it is judged again and takes effect."""
+    WithdrawProposal: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.WithdrawProposalRequest, _policy_service_pb2.WithdrawProposalResponse]
+    """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -60,6 +71,7 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     PublishPolicySet: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.PublishPolicySetRequest, _policy_service_pb2.PublishPolicySetResponse]  # type: ignore[assignment]
     """Validates a policy set, runs its tests, stores it under its digest and activates it.
     A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
+    Where the active revision asks for approvals the draft is stored and proposed instead, and waits for them.
     """
     UploadPolicySet: _aio.StreamUnaryMultiCallable[_policy_service_pb2.UploadPolicySetRequest, _policy_service_pb2.UploadPolicySetResponse]  # type: ignore[assignment]
     """Does what PublishPolicySet does with a set that is too large for one message: it comes in parts."""
@@ -71,6 +83,16 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Returns one revision with its files."""
     ListRevisions: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListRevisionsRequest, _policy_service_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     """Lists revisions, the newest activation first."""
+    WatchRevisions: _aio.UnaryStreamMultiCallable[_policy_service_pb2.WatchRevisionsRequest, _policy_service_pb2.WatchRevisionsResponse]  # type: ignore[assignment]
+    """Sends revisions as they become active, those after a resume token first."""
+    RollbackPolicySet: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.RollbackPolicySetRequest, _policy_service_pb2.RollbackPolicySetResponse]  # type: ignore[assignment]
+    """Publishes the files of an earlier revision again, through the same gate: judged, compared, approved."""
+    ListProposals: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ListProposalsRequest, _policy_service_pb2.ListProposalsResponse]  # type: ignore[assignment]
+    """Lists the proposals that wait for approvals, the newest first."""
+    ApproveRevision: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ApproveRevisionRequest, _policy_service_pb2.ApproveRevisionResponse]  # type: ignore[assignment]
+    """Approves a proposal. Once it has every approval that it needs it is judged again and takes effect."""
+    WithdrawProposal: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.WithdrawProposalRequest, _policy_service_pb2.WithdrawProposalResponse]  # type: ignore[assignment]
+    """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the revisions of policy sets and of the directory. Every step is an entry of the book."""
@@ -91,6 +113,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_policy_service_pb2.PublishPolicySetResponse, _abc.Awaitable[_policy_service_pb2.PublishPolicySetResponse]]:
         """Validates a policy set, runs its tests, stores it under its digest and activates it.
         A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
+        Where the active revision asks for approvals the draft is stored and proposed instead, and waits for them.
         """
 
     @_abc_1.abstractmethod
@@ -132,5 +155,45 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.ListRevisionsResponse, _abc.Awaitable[_policy_service_pb2.ListRevisionsResponse]]:
         """Lists revisions, the newest activation first."""
+
+    @_abc_1.abstractmethod
+    def WatchRevisions(
+        self,
+        request: _policy_service_pb2.WatchRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_policy_service_pb2.WatchRevisionsResponse], _abc.AsyncIterator[_policy_service_pb2.WatchRevisionsResponse]]:
+        """Sends revisions as they become active, those after a resume token first."""
+
+    @_abc_1.abstractmethod
+    def RollbackPolicySet(
+        self,
+        request: _policy_service_pb2.RollbackPolicySetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.RollbackPolicySetResponse, _abc.Awaitable[_policy_service_pb2.RollbackPolicySetResponse]]:
+        """Publishes the files of an earlier revision again, through the same gate: judged, compared, approved."""
+
+    @_abc_1.abstractmethod
+    def ListProposals(
+        self,
+        request: _policy_service_pb2.ListProposalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.ListProposalsResponse, _abc.Awaitable[_policy_service_pb2.ListProposalsResponse]]:
+        """Lists the proposals that wait for approvals, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ApproveRevision(
+        self,
+        request: _policy_service_pb2.ApproveRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.ApproveRevisionResponse, _abc.Awaitable[_policy_service_pb2.ApproveRevisionResponse]]:
+        """Approves a proposal. Once it has every approval that it needs it is judged again and takes effect."""
+
+    @_abc_1.abstractmethod
+    def WithdrawProposal(
+        self,
+        request: _policy_service_pb2.WithdrawProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.WithdrawProposalResponse, _abc.Awaitable[_policy_service_pb2.WithdrawProposalResponse]]:
+        """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -339,6 +339,58 @@ INVALID_ARGUMENT where the server asks no witnesses.
 """
 Global___ReceiptLevel: _TypeAlias = ReceiptLevel  # noqa: Y015
 
+class _ProposalKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProposalKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProposalKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROPOSAL_KIND_UNSPECIFIED: _ProposalKind.ValueType  # 0
+    """No kind. Never sent."""
+    PROPOSAL_KIND_REVISION: _ProposalKind.ValueType  # 1
+    """A revision of a policy set."""
+    PROPOSAL_KIND_RECLASSIFICATION: _ProposalKind.ValueType  # 2
+    """Another classification of derived data."""
+
+class ProposalKind(_ProposalKind, metaclass=_ProposalKindEnumTypeWrapper):
+    """What kind of change is proposed."""
+
+PROPOSAL_KIND_UNSPECIFIED: ProposalKind.ValueType  # 0
+"""No kind. Never sent."""
+PROPOSAL_KIND_REVISION: ProposalKind.ValueType  # 1
+"""A revision of a policy set."""
+PROPOSAL_KIND_RECLASSIFICATION: ProposalKind.ValueType  # 2
+"""Another classification of derived data."""
+Global___ProposalKind: _TypeAlias = ProposalKind  # noqa: Y015
+
+class _ChangeDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_DIRECTION_UNSPECIFIED: _ChangeDirection.ValueType  # 0
+    """Not known. Never sent."""
+    CHANGE_DIRECTION_LOOSENS: _ChangeDirection.ValueType  # 1
+    """It may let somebody do more, or is not certain not to."""
+    CHANGE_DIRECTION_TIGHTENS: _ChangeDirection.ValueType  # 2
+    """It lets nobody do more."""
+    CHANGE_DIRECTION_NEITHER: _ChangeDirection.ValueType  # 3
+    """It changes nothing of what is decided: a comment, a description, a test."""
+
+class ChangeDirection(_ChangeDirection, metaclass=_ChangeDirectionEnumTypeWrapper):
+    """Which way a change goes."""
+
+CHANGE_DIRECTION_UNSPECIFIED: ChangeDirection.ValueType  # 0
+"""Not known. Never sent."""
+CHANGE_DIRECTION_LOOSENS: ChangeDirection.ValueType  # 1
+"""It may let somebody do more, or is not certain not to."""
+CHANGE_DIRECTION_TIGHTENS: ChangeDirection.ValueType  # 2
+"""It lets nobody do more."""
+CHANGE_DIRECTION_NEITHER: ChangeDirection.ValueType  # 3
+"""It changes nothing of what is decided: a comment, a description, a test."""
+Global___ChangeDirection: _TypeAlias = ChangeDirection  # noqa: Y015
+
 @_typing.final
 class Subject(_message.Message):
     """Names who wants access: a person, a service or an agent."""

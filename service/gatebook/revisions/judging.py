@@ -1,0 +1,106 @@
+"""How a draft is judged under what is active: here, or, where it is large, in a process of its own.
+
+Owns the one path by which a publish, a rehearsal and an approval look at a draft. Where somebody must know what it
+changes, because approvals are asked for or its publisher administers zones alone, it is compared too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from gatebook.errors import InvalidRequestError
+from gatebook.governance.zones import zone_findings
+from gatebook.policy import bundle, gatebook_set
+from gatebook.policy.approval_rules import ApprovalRules
+from gatebook.policy.settings import is_set_name, parse_settings
+from gatebook.revisions.active import Revisions
+from gatebook.revisions.aside import Aside, Compared, is_large
+from gatebook.revisions.keepers import lockout
+from gatebook.revisions.publisher import Publisher
+from gatebook.revisions.validate import Validation, compared, declared_name, validate
+from gatebook.values import Revision
+
+
+class Judging:
+    """Judges drafts, one large one at a time."""
+
+    def __init__(self, revisions: Revisions) -> None:
+        """Takes the active revisions."""
+        self._revisions = revisions
+        self._aside = Aside()
+        self._turn = asyncio.Lock()  # one large draft at a time: each takes much memory
+
+    def close(self) -> None:
+        """Ends what is being judged."""
+        self._aside.close()
+
+    def rules_of(self, files: Mapping[str, bytes], name: str) -> ApprovalRules | None:
+        """Returns which approvals a draft needs: what the active revision says, else, where none is, what it says."""
+        active = self._revisions.state.policy_sets.get(name)
+        if active is not None:
+            return active.settings.approvals
+        content = files.get(bundle.SETTINGS_FILE, b"").decode(errors="replace")
+        settings, _ = parse_settings(content, bundle.SETTINGS_FILE)
+        return None if settings is None else settings.approvals
+
+    async def judge(
+        self, files: Mapping[str, bytes], name: str, now: datetime, publisher: Publisher | None = None
+    ) -> Validation:
+        """Judges a draft, for whoever would publish it.
+
+        Raises:
+            PermissionDeniedError: the publisher may not publish it.
+            InvalidRequestError: no set can have this name.
+        """
+        name = declared_name(files, name)
+        if publisher is not None:
+            publisher.require(gatebook_set.POLICY_SET, name)
+        if not is_set_name(name):
+            message = f"`{name}` is no name of a policy set: use lower-case letters, digits, `_` and `-`"
+            raise InvalidRequestError("policy_set", message)
+        confined = publisher is not None and publisher.is_confined(gatebook_set.POLICY_SET, name)
+        found = await self._found(files, name, now, compare=confined or self.rules_of(files, name) is not None)
+        if publisher is None:
+            return found
+        if confined and found.changes is not None:
+            more = zone_findings(self._revisions.state.policy_sets.get(name), self._roles(publisher), found.changes)
+            found = msgspec.structs.replace(found, findings=tuple(sorted((*found.findings, *more))))
+        if name != gatebook_set.GATEBOOK or found.program is None or publisher.keeps_right(found.program):
+            return found
+        return msgspec.structs.replace(found, findings=tuple(sorted((*found.findings, lockout(publisher.id)))))
+
+    def _roles(self, publisher: Publisher) -> frozenset[str]:
+        """Returns the roles that a publisher has in the directory itself."""
+        directory, who = self._revisions.state.directory, publisher.subject
+        subject = None if directory is None or who is None else directory.find(who.type, who.id)
+        return frozenset() if subject is None else frozenset(subject.groups)
+
+    async def _found(self, files: Mapping[str, bytes], name: str, now: datetime, *, compare: bool) -> Validation:
+        state = self._revisions.state
+        if name == gatebook_set.GATEBOOK or not is_large(files, state.directory):
+            found = await asyncio.to_thread(validate, files, name, directory=state.directory, now=now)
+            if not compare:
+                return found
+            return await asyncio.to_thread(compared, found, state.policy_sets.get(name), state.directory, now)
+        async with self._turn:
+            return await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now, compare)
+
+    def _found_aside(
+        self,
+        files: Mapping[str, bytes],
+        name: str,
+        directory: Revision | None,
+        now: datetime,
+        compare: bool,  # noqa: FBT001  # called in one place, on a thread
+    ) -> Validation:
+        governed = bundle.CATALOGUE_FILE in files
+        subjects = self._revisions.store.get_directory(directory.digest) if governed and directory else None
+        base = None
+        if compare:
+            active = self._revisions.state.policy_sets.get(name)
+            base = Compared(None if active is None else active.files)
+        return self._aside.validate(files, name, subjects, now, base)
