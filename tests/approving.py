@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from google.rpc import error_details_pb2
 from tests.authorised import gatebook_set
 from tests.certificates import authority, server_of
@@ -47,6 +48,9 @@ CALLERS = """issuers:
     algorithms: [ES256]
     jwks: keys.json
     subject: {type: user}
+quotas:
+  corp:kai: {changes_per_second: 50}
+  corp:hana: {changes_per_second: 50}
 """
 
 
@@ -155,13 +159,11 @@ MADE: dict[Path, tuple[SigningKey, bytes]] = {}
 
 def refused(act: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     """Does what must be refused; returns the code and the reason."""
-    try:
+    with pytest.raises(grpc.RpcError) as caught:
         act()
-    except grpc.RpcError as error:
-        info = error_details_pb2.ErrorInfo()
-        assert any(detail.Unpack(info) for detail in details_of(error))
-        return error.code(), info.reason
-    raise AssertionError("it was not refused")
+    info = error_details_pb2.ErrorInfo()
+    assert any(detail.Unpack(info) for detail in details_of(caught.value))
+    return caught.value.code(), info.reason
 
 
 def edited(files: Mapping[str, bytes], path: str, *pairs: tuple[str, str]) -> Files:

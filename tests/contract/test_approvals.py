@@ -27,38 +27,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield running
 
 
-LOOSENING: dict[str, tuple[str, Callable[[Files], Files]]] = {
-    "raise a ceiling": ("CEILING_RAISED", lambda it: edited(it, CATALOGUE, ("people_max: 8", "people_max: 9"))),
-    "lower k": (
-        "GROUP_LOWERED",
-        lambda it: edited(it, USAGE, ("read, cost_management, True, 5", "read, cost_management, True, 4")),
+def change_of(what: str, path: str, before: str, after: str) -> tuple[str, Callable[[Files], Files]]:
+    """Returns an edit of one place, and what it is told as."""
+    return what, lambda files: edited(files, path, (before, after))
+
+
+TO_EVERYBODY = "p, role:employee, ai_usage.team_daily, read, adoption_visualisation.team_dashboard, True, allow\n"
+LOOSENING = {
+    "raise a ceiling": change_of("CEILING_RAISED", CATALOGUE, "people_max: 8", "people_max: 9"),
+    "lower k": change_of("GROUP_LOWERED", USAGE, "read, cost_management, True, 5", "read, cost_management, True, 4"),
+    "drop a tag": change_of(
+        "TAG_DROPPED", CATALOGUE, "[behavior.keystroke, incidental.special]", "[behavior.keystroke]"
     ),
-    "drop a tag": (
-        "TAG_DROPPED",
-        lambda it: edited(it, CATALOGUE, ("[behavior.keystroke, incidental.special]", "[behavior.keystroke]")),
+    "lengthen retention": change_of("RETENTION_LENGTHENED", CATALOGUE, "retention_days: 30", "retention_days: 31"),
+    "add a purpose": change_of(
+        "PURPOSE_PERMITTED", CATALOGUE, "[security_investigation]\n", "[security_investigation, model_training]\n"
     ),
-    "lengthen retention": (
-        "RETENTION_LENGTHENED",
-        lambda it: edited(it, CATALOGUE, ("retention_days: 30", "retention_days: 31")),
-    ),
-    "add a purpose": (
-        "PURPOSE_PERMITTED",
-        lambda it: edited(
-            it,
-            CATALOGUE,
-            ("purposes: [security_investigation]\n", "purposes: [security_investigation, model_training]\n"),
-        ),
-    ),
-    "shorten the notice lead": (
-        "NOTICE_LEAD_SHORTENED",
-        lambda it: edited(it, CATALOGUE, ("2026-05-11T", "2026-05-10T")),
-    ),
-    "add role:employee": (
-        "ALLOW_ADDED",
-        lambda it: {
-            **it,
-            USAGE: it[USAGE] + b"p, role:employee, ai_usage.team_daily, export, adoption_visualisation, True, allow\n",
-        },
+    "shorten the notice lead": change_of("NOTICE_LEAD_SHORTENED", CATALOGUE, "2026-05-11T", "2026-05-10T"),
+    "add role:employee": change_of(
+        "ALLOW_ADDED", USAGE, TO_EVERYBODY, TO_EVERYBODY + TO_EVERYBODY.replace("read", "export")
     ),
 }
 
@@ -205,22 +192,6 @@ def test_the_command_line_proposes_approves_and_withdraws(tmp_path: Path) -> Non
     assert (blind.returncode, first.returncode, own.returncode, second.returncode) == (2, 0, 1, 0)
     assert "revision 2" in second.stdout
     assert (rolled.returncode, "CEILING_LOWERED" in rolled.stdout, back.returncode) == (1, True, 0)
-
-
-def test_a_directory_that_changes_who_gains_makes_approvals_void(tmp_path: Path) -> None:
-    """Approvals are of people who gain: where others would, by the time of the last one, it is proposed anew."""
-    with guarded(tmp_path) as server:
-        line = b"p, role:employee, ai_usage.team_daily, export, adoption_visualisation, True, allow\n"
-        proposal = server.publish("kai", {**server.files, USAGE: server.files[USAGE] + line}).proposal
-        server.approve("gus", proposal)
-    people = server.folder / "directory" / "personas.jsonl"
-    text = people.read_text()
-    changed = {"a newcomer": text + '{"type": "user", "id": "zed", "groups": ["role:employee"]}\n'}
-    assert changed
-    with guarded(tmp_path) as server:
-        waiting = server.waiting()
-
-    assert [one.diff_digest for one in waiting] == [proposal.diff_digest]
 
 
 def test_revisions_are_watched_and_resumed(server: Guarded) -> None:

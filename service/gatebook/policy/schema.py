@@ -17,7 +17,8 @@ from importlib import resources
 from typing import Any, Final
 
 from gatebook.policy import names, settings
-from gatebook.policy.approval_rules import HOURS_MAX, LOOSENING_LEAST, PEOPLE_MAX
+from gatebook.policy.approval_rules import HOURS_MAX, LOOSENING_LEAST
+from gatebook.policy.approval_rules import PEOPLE_MAX as APPROVERS_MAX
 from gatebook.policy.catalogue import KEYS as CATALOGUE_KEYS
 from gatebook.policy.dataset import COLUMN_TYPES, Sensitivity
 from gatebook.policy.dataset_file import (
@@ -234,7 +235,7 @@ def _approvals() -> Schema:
     one_of = {**_names(names.ROLE, "One of those who approve has one of these roles."), "minItems": 1}
 
     def demand(description: str, least: int, *required: str) -> Schema:
-        people = _whole_number(least, PEOPLE_MAX, "How many people approve; whoever proposed it is none of them.")
+        people = _whole_number(least, APPROVERS_MAX, "How many people approve; whoever proposed it is none of them.")
         return _mapping(description, {"people": people, "one_of": one_of}, ("people", *required))
 
     approvers = {**_names(names.ROLE, "People of the directory with one of these roles may approve."), "minItems": 1}

@@ -75,7 +75,8 @@ class Publishing:
         self._revisions = revisions
         self._recorder = recorder
         self._log = structlog.get_logger("gatebook.revisions")
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Is held by whoever changes what is active, or what waits."""
         self._judging = Judging(revisions)
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -215,7 +216,7 @@ class Publishing:
     async def _publish(
         self, files: Mapping[str, bytes], name: str, publisher: Publisher, request_id: str, base: str
     ) -> Published:
-        async with self._turn:
+        async with self.turn:
             publisher.require(gatebook_set.POLICY_SET, name)
             again = self._repeated(name, bundle.digest(files), request_id)
             if again is None and base != self._active(name):
@@ -288,7 +289,7 @@ class Publishing:
         )
 
     async def _approve(self, policy_set: str, digest: str, diff: str, approver: Publisher) -> Approved:
-        async with self._turn:
+        async with self.turn:
             proposal = self.approving.now().find(policy_set, digest)
             rules = await self.rules_of(proposal)
             self.approving.require_approver(proposal, rules, approver, diff)
@@ -319,7 +320,7 @@ class Publishing:
         return Approved(proposal, revision, written)
 
     async def _withdraw(self, policy_set: str, digest: str, who: Publisher) -> Written:
-        async with self._turn:
+        async with self.turn:
             proposal = self.approving.now().find(policy_set, digest)
             own = who.id == proposal.requested_by or (who.subject is not None and who.subject.id == proposal.requester)
             if not own:
@@ -363,7 +364,7 @@ class Publishing:
         self.approving.activated(policy_set.name, activation.revision.number)
 
     async def _publish_directory(self, files: Mapping[str, bytes], publisher: Publisher, request_id: str) -> Published:
-        async with self._turn:
+        async with self.turn:
             publisher.require(gatebook_set.DIRECTORY)
             try:
                 directory = await self._revisions.read_directory(files)
