@@ -68,9 +68,9 @@ test-system: $(READY) build/envoy/.ready build/spark/.ready build/trino/.ready b
 	else $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not long' tests/system; fi
 
 .PHONY: bench
-bench: $(READY) ## measure decisions, checks per second beside Cerbos, and entries per second
-	-$(MAKE) --no-print-directory build/cerbos/.ready
-	$(BIN)/python tests/bench
+bench: $(READY) ## measure decisions, checks per second beside Cerbos, and the book (ONLY=book ENTRIES=10000000)
+	$(if $(ONLY),,-$(MAKE) --no-print-directory build/cerbos/.ready)
+	$(BIN)/python tests/bench $(if $(ONLY),--only $(ONLY)) $(if $(ENTRIES),--entries $(ENTRIES))
 
 # The peer of the benchmark, server and Python client; the client uses the libraries of .venv where both need them.
 build/cerbos/.ready: Makefile $(READY)

@@ -18,7 +18,7 @@ from tests import killed
 from tests.serving import POLICIES, RunningServer, gatebook, serving
 
 from gatebook.audit.people import People, PersonId
-from gatebook.v1 import access_service_pb2, entry_pb2
+from gatebook.v1 import access_service_pb2, entry_pb2, types_pb2
 from gatebook.v1 import audit_service_pb2 as pb
 from gatebook.v1.access_service_pb2_grpc import AccessServiceStub
 from gatebook.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -367,6 +367,44 @@ def test_a_person_id_is_one_person_for_the_suppression_list(tmp_path: Path) -> N
     assert {again.forgotten.entry_of(one.pseudonym) for one in rows.values()} == {7}
     assert files_with(tmp_path, b"eli") == []
     again.close()
+
+
+@pytest.mark.parametrize("mode", ["opt_out", "opt_in"])
+def test_objections_stay_in_force(tmp_path: Path, mode: str) -> None:
+    """Data about somebody who was erased appears again: what one can object to is denied, and the list knows the id.
+
+    After a restart, in a successor of the book, and with a store of people that was put back.
+    """
+    folder, data = tmp_path / "telemetry", tmp_path / "data"
+    shutil.copytree(TELEMETRY, folder, ignore=shutil.ignore_patterns("tests"))
+    purposes = folder / "purposes.yaml"
+    performance = {"id": "hr.performance_metrics", "columns": ["rating"]}
+    question = about("eli", resource=performance, row={"subject_id": "farah", "rating": 4})
+    with serving(data, [TELEMETRY], "--dev") as running:
+        [allowed] = ask(running, question)
+        shutil.copy(data / "people.db", tmp_path / "kept.db")
+        before = erase(running, "farah", validate_only=True).books[0].objects
+        after = erase(running, "farah").books[0].objects
+    text = purposes.read_text("utf-8")
+    purposes.write_text(
+        text.replace("performance_evaluation: {consent: none", f"performance_evaluation: {{consent: {mode}")
+    )
+    shutil.copy(tmp_path / "kept.db", data / "people.db")
+    rotated = False
+    for _ in range(2):
+        with serving(data, [folder], "--dev") as running:
+            [denied] = ask(running, question)
+            told = [erase(running, who, validate_only=True).books[0].objects for who in ("farah", "eli")]
+            shown = gatebook("audit", "erase", "farah", *NAMES, "--dry-run", "--target", running.target).stdout
+        assert types_pb2.REASON_CODE_CONSENT_REQUIRED == denied.decision.reason
+        assert told == [True, False]
+        assert "objects to every purpose" in shown
+        if not rotated:
+            rotated = gatebook("keys", "rotate", "--data", str(data), "--reason", "T-8").returncode == 0
+            assert rotated
+
+    assert types_pb2.EFFECT_ALLOW == allowed.decision.effect
+    assert (before, after) == (False, True)
 
 
 def test_every_worker_erases_and_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What the SQL of a plan returns is what checks of the rows allow, on a real PostgreSQL.
 
-Needs PostgreSQL 13 or newer. It runs as the user `postgres` where the tests run as root, which it refuses to be.
+Needs PostgreSQL 13 or newer: see `tests/postgres.py`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import os
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -21,68 +16,22 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 from hypothesis import settings
+from tests import postgres
 from tests.planned import THINGS, TYPES, Line, bound, checked, drawn_plans, planned, require_same, snapshot_of
 
 from gatebook.sql.statement import Statement
 
 T = TypeVar("T")
-START_SECONDS = 30
 SQL_TYPES = {"text[]": "text[]", "numeric": "numeric(20, 4)", "bool": "boolean"}
-
-
-def program(name: str) -> str:
-    """Returns the path of a program of PostgreSQL, which Debian keeps beside the path."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")]))
-    if found is None:
-        pytest.skip(f"needs `{name}`: install the Debian package postgresql")
-    return found
 
 
 @pytest.fixture(scope="module")
 def socket() -> Iterator[Path]:
     """A PostgreSQL that listens on a socket in a folder of its own, and nowhere else."""
-    as_postgres = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="gatebook-", dir="/tmp") as name:  # a socket's path is short
-        folder = Path(name)
-        if as_postgres:
-            shutil.chown(folder, "postgres")
-        data = folder / "data"
-        made = [
-            program("initdb"),
-            "-D",
-            str(data),
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--locale",
-            "C.UTF-8",
-            "-A",
-            "trust",
-        ]
-        subprocess.run([*as_postgres, *made, "--no-sync"], check=True, capture_output=True, cwd=folder)
-        served = [program("postgres"), "-D", str(data), "-k", name, "-c", "listen_addresses=", "-c", "fsync=off"]
-        with subprocess.Popen([*as_postgres, *served], cwd=folder, stderr=subprocess.DEVNULL) as process:
-            try:
-                asyncio.run(reached(folder, process))
-                yield folder
-            finally:
-                process.terminate()
-                process.wait(START_SECONDS)
-
-
-async def reached(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """Waits until the server answers."""
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            await (await asyncpg.connect(host=str(folder), user="postgres")).close()
-        except (OSError, asyncpg.PostgresError):
-            await asyncio.sleep(0.1)
-        else:
-            return
-    raise RuntimeError("PostgreSQL did not start")
+    if (name := postgres.missing()) is not None:
+        pytest.skip(f"needs `{name}`: install the Debian package postgresql")
+    with postgres.running() as folder:
+        yield folder
 
 
 class Store:

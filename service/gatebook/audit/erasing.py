@@ -53,6 +53,8 @@ class ErasedIn(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     begun_index: int = 0
     completed_index: int = 0
+    objects: bool = False
+    """Whether the id is on the suppression list."""
 
 
 class _Half(msgspec.Struct, frozen=True):
@@ -89,14 +91,16 @@ class Erasing:
         require_two(order.requested_by, order.approved_by, order.reason, erased=order.subject_id)
         found = await asyncio.to_thread(self._people.find, order.subject_id)
         entries = await self._reader.concerning([person.pseudonym for person in found])
+        objects = await asyncio.to_thread(self._people.forgotten.is_suppressed, order.subject_id)
         half = self._half.get(self._people.forgotten.tag(order.subject_id))
         if half is not None:
             return ErasedIn(
                 people=len(found) + half.told.people,
                 entries=entries + half.told.entries,
                 begun_index=half.told.begun_index,
+                objects=objects,
             )
-        return ErasedIn(people=len(found), entries=entries)
+        return ErasedIn(people=len(found), entries=entries, objects=objects)
 
     async def erase(self, order: Order, caller: str, *, known: bool = False) -> ErasedIn:
         """Erases a person; `known` says that some book of the service knows this id, even if this one does not.
@@ -147,7 +151,7 @@ class Erasing:
         told = self._half[tag].told
         completed = await self._complete(told.begun_index, caller)
         del self._half[tag]
-        return msgspec.structs.replace(told, completed_index=completed.index)
+        return msgspec.structs.replace(told, completed_index=completed.index, objects=True)
 
     async def _complete(self, begun_index: int, caller: str) -> Written:
         """Takes the last bytes of the keys out of the files, and says so."""

@@ -73,6 +73,8 @@ def erase(  # each is an option
         print_json(answer)
     elif dry_run:
         click.echo(f"would delete {told}")
+        if any(book.objects for book in answer.books):
+            click.echo("somebody with this id was erased before, and objects to every purpose that one can object to")
     else:
         click.echo(f"deleted {told}")
         for book in answer.books:

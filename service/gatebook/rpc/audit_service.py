@@ -271,6 +271,7 @@ class AuditServicer(AuditServiceServicer):
                         entries_count=found.entries,
                         begun_index=found.begun_index,
                         completed_index=found.completed_index,
+                        objects=found.objects,
                     )
                 ]
             )

@@ -762,6 +762,7 @@ class Erased(_message.Message):
     ENTRIES_COUNT_FIELD_NUMBER: _builtins.int
     BEGUN_INDEX_FIELD_NUMBER: _builtins.int
     COMPLETED_INDEX_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The origin of the book."""
     people_count: _builtins.int
@@ -772,6 +773,10 @@ class Erased(_message.Message):
     """The index of the entry that says so. With `validate_only` 0, but of one that is begun and not completed."""
     completed_index: _builtins.int
     """The index of the entry that says that the keys are in no file any more; 0 with `validate_only`."""
+    objects: _builtins.bool
+    """Whether the id is on the suppression list: somebody who had it was erased, and objects to every purpose that one can
+    object to. With `validate_only` whether it is there already.
+    """
     def __init__(
         self,
         *,
@@ -780,10 +785,11 @@ class Erased(_message.Message):
         entries_count: _builtins.int = ...,
         begun_index: _builtins.int = ...,
         completed_index: _builtins.int = ...,
+        objects: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_index", b"begun_index", "completed_index", b"completed_index", "entries_count", b"entries_count", "origin", b"origin", "people_count", b"people_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_index", b"begun_index", "completed_index", b"completed_index", "entries_count", b"entries_count", "objects", b"objects", "origin", b"origin", "people_count", b"people_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
