@@ -280,18 +280,32 @@ def test_every_cut_of_the_index(published: Path, every: bool) -> None:
     assert seen["same"] < seen["rebuilt"] + seen["refused"]
 
 
-def test_a_row_of_the_index_that_is_no_row(published: Path) -> None:
-    """A row whose leaf hash has become nothing of the kind is reported as damage, which a list of others shows, too."""
+ROTTEN = {
+    "a leaf hash that is none": "UPDATE entries SET leaf = 7 WHERE idx = 2",
+    "a leaf hash that is text, and no text": "UPDATE entries SET leaf = CAST(x'ff00' AS TEXT) WHERE idx = 2",
+    "a size that is no number": "UPDATE covered SET size = x'01'",
+    "a beginning that is no number": "UPDATE covered SET first = 'no'",
+    "nothing said of what is covered": "DELETE FROM covered",
+}
+
+
+@pytest.mark.parametrize("rot", ROTTEN)
+def test_a_row_of_the_index_that_is_no_row(published: Path, rot: str) -> None:
+    """What has become of a row another kind of value is reported as damage; a start begins such an index anew."""
     path = published / "index.db"
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE entries SET leaf = 7 WHERE idx = 2")
+        connection.execute(ROTTEN[rot])
     connection.close()
     book = open_book(published, files=UnsyncedFiles(), limits=SMALL)
     people = People.open(published)
     query = Query(path, book, people, ORIGIN)
-    with pytest.raises(BookUnavailableError, match="the index is damaged"):
+    with pytest.raises(BookUnavailableError, match=r"the index is damaged|the index cannot be read"):
         query.page(pb.ListEntriesRequest(page_size=100), book.size, EVERYTHING)
     query.close()
+    if "covered" in ROTTEN[rot]:
+        begun = Index.open(path, Published(book.tiles, book.size), people, ORIGIN)
+        assert begun.size == 0
+        begun.close()
     people.close()
     book.close()
 

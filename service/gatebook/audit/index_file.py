@@ -77,7 +77,9 @@ def _fits(connection: sqlite3.Connection, book: Entries, origin: str) -> bool:
         return False
     [(found, size, first)] = connection.execute("SELECT origin, size, first FROM covered").fetchall()
     newest = connection.execute("SELECT idx, leaf FROM entries ORDER BY idx DESC LIMIT 1").fetchone()
-    if found != origin or size > book.size:
+    if found != origin or not (isinstance(size, int) and isinstance(first, int)):  # columns hold whatever rot made
+        return False
+    if not 0 <= first <= size <= book.size:
         return False
     if newest is None:
         return bool(size == first)

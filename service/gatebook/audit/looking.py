@@ -57,6 +57,9 @@ class Places(msgspec.Struct, frozen=True):
         return self.start >= self.end
 
 
+DAMAGED = "the index is damaged: stop the service, delete `index.db` and start it again"
+
+
 class Arm(msgspec.Struct, frozen=True):
     """A way to find entries: by a key of the index, or by none."""
 
@@ -122,11 +125,10 @@ class Looking:
                     return Places(found, *((start, last) if newest_first else (last + 1, end)))
                 if time.monotonic() > until:
                     return Places(found, *((start, low) if newest_first else (high, end)))
-        except sqlite3.OperationalError as err:
-            if err.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-                raise DeadlineExceededError(_too_long(wanted, start, end)) from err
-            raise BookUnavailableError(f"the index cannot be read: {err}") from err
         except sqlite3.Error as err:
+            # Python's own errors of rows that rotted, as of text that is none, have no code.
+            if getattr(err, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                raise DeadlineExceededError(_too_long(wanted, start, end)) from err
             raise BookUnavailableError(f"the index cannot be read: {err}") from err
         return Places(found, 0, 0)
 
@@ -137,7 +139,7 @@ class Looking:
             BookUnavailableError: the index cannot be read.
         """
         with self._told(), self._lock:
-            start = self._connection().execute("SELECT first FROM covered").fetchone()[0]
+            [(start,)] = self._integers("SELECT first FROM covered LIMIT 1", (), 1)
             return self._first_since(since, min(start, end), end)
 
     def words(self, after: int, limit: int) -> list[tuple[int, Word]]:
@@ -148,7 +150,10 @@ class Looking:
         """
         query = "SELECT id, word FROM words WHERE id > ? ORDER BY id LIMIT ?"
         with self._told(), self._lock:
-            return self._connection().execute(query, (after, limit)).fetchall()
+            rows = self._connection().execute(query, (after, limit)).fetchall()
+            if not all(isinstance(number, int) for number, _ in rows):
+                raise BookUnavailableError(DAMAGED)
+            return rows
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -171,7 +176,14 @@ class Looking:
         return self._numbers(query, column)
 
     def _numbers(self, query: str, *values: Word) -> Sequence[int]:
-        return tuple(row[0] for row in self._connection().execute(query, values))
+        return tuple(row[0] for row in self._integers(query, values))
+
+    def _integers(self, query: str, values: Sequence[Word | int], count: int | None = None) -> list[tuple[int, ...]]:
+        """Returns rows of integers, as many as there must be. SQLite gives what rot made of a column, of any type."""
+        rows: list[tuple[int, ...]] = self._connection().execute(query, values).fetchall()
+        if count not in {None, len(rows)} or not all(isinstance(value, int) for row in rows for value in row):
+            raise BookUnavailableError(DAMAGED)
+        return rows
 
     def _connection(self) -> sqlite3.Connection:
         self._deadline = time.monotonic() + STATEMENT_SECONDS_MAX
@@ -189,7 +201,7 @@ class Looking:
 
     def _bounds(self, wanted: audit_service_pb2.EntryFilter, start: int, end: int) -> Range:
         """Returns [start, end), narrowed by the indexes and times of the filter."""
-        covered, first = self._connection().execute("SELECT size, first FROM covered").fetchone()
+        [(covered, first)] = self._integers("SELECT size, first FROM covered LIMIT 1", (), 1)
         if covered < end:
             raise BookUnavailableError(f"the index covers {covered} entries and not yet {end}: ask again")
         start = max(start, wanted.start_index, first)
@@ -205,11 +217,10 @@ class Looking:
 
         INVARIANT: entry times never go backwards within a book.
         """
-        connection = self._connection()
         while start < end:
             middle = (start + end) // 2
-            query = "SELECT time FROM entries WHERE idx = ?"
-            if connection.execute(query, (middle,)).fetchone()[0] < since:
+            [(time_ns,)] = self._integers("SELECT time FROM entries WHERE idx = ?", (middle,), 1)
+            if time_ns < since:
                 start = middle + 1
             else:
                 end = middle
@@ -226,7 +237,7 @@ class Looking:
             for name, numbers in fields.items():
                 query = f"SELECT chunk FROM present WHERE field = ? AND value IN ({listed(numbers)}) AND chunk >= ? AND chunk < ?"  # noqa: E501, S608  # numbers
                 with self._lock:
-                    rows = self._connection().execute(query, (PRESENT[name], first, last)).fetchall()
+                    rows = self._integers(query, (PRESENT[name], first, last))
                 chunks.intersection_update(row[0] for row in rows)
             low, high = max(start, first << CHUNK_BITS), min(end, last << CHUNK_BITS)
             if not fields and not keyed:
@@ -252,7 +263,7 @@ class Looking:
             found.update((index, leaf) for index, leaf in rows if isinstance(index, int) and isinstance(leaf, bytes))
             damaged = damaged or any(not isinstance(leaf, bytes) for _, leaf in rows)
         if damaged:
-            raise BookUnavailableError("the index is damaged: stop the service, delete `index.db` and start it again")
+            raise BookUnavailableError(DAMAGED)
         return sorted(found, reverse=newest_first)[:limit]
 
 
