@@ -33,14 +33,16 @@ class Function(msgspec.Struct, frozen=True):
     call: Callable[..., bool | str | None]
 
 
+def prefix_pattern(pattern: str) -> tuple[str, bool]:
+    """Returns what a text that `keyMatch` matches begins with, and whether it is the whole text."""
+    prefix, star, _ = pattern.partition("*")
+    return prefix, not star
+
+
 def key_match(key: str, pattern: str) -> bool:
     """Tells whether `key` begins with the part of `pattern` before its first `*`, or equals it."""
-    star = pattern.find("*")
-    if star == -1:
-        return key == pattern
-    if len(key) > star:
-        return key[:star] == pattern[:star]
-    return key == pattern[:star]
+    prefix, whole = prefix_pattern(pattern)
+    return key == prefix if whole else key.startswith(prefix)
 
 
 def key_match2(key: str, pattern: str) -> bool | None:

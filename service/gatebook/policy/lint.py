@@ -13,7 +13,7 @@ from itertools import dropwhile, islice
 from gatebook.expression.functions import PATTERN_FUNCTIONS, complaint
 from gatebook.expression.moments import TIME_MATCH, never_holds
 from gatebook.expression.tree import Call, Literal, Path
-from gatebook.policy.bundle import GUARDRAILS_FILE, MODEL_FILE, SETTINGS_FILE
+from gatebook.policy.bundle import MODEL_FILE, SETTINGS_FILE
 from gatebook.policy.draft import Draft
 from gatebook.policy.governed import GOVERNED_RULES
 from gatebook.policy.model import EffectKind, walk
@@ -71,12 +71,6 @@ def _unordered_subjects(draft: Draft) -> Iterator[Finding]:
                 f"`{effect.kind.value}` orders rules by their first field; make `sub` the first of `{definition.key}`"
             )
             yield Finding(MODEL_FILE, definition.line, 0, "NO_SUBJECT_ORDER", message)
-
-
-def _unsupported_guardrails(draft: Draft) -> Iterator[Finding]:
-    if GUARDRAILS_FILE in draft.files:
-        message = "this version does not prove guardrails, and will not pretend to; remove the file"
-        yield Finding(GUARDRAILS_FILE, 0, 0, "UNSUPPORTED_FILE", message)
 
 
 def _duplicate_rules(draft: Draft) -> Iterator[Finding]:
@@ -236,7 +230,6 @@ RULES: tuple[LintRule, ...] = (
     _allow_by_default,
     _undefined_matcher,
     _unordered_subjects,
-    _unsupported_guardrails,
     _duplicate_rules,
     _duplicate_edges,
     _role_cycles,

@@ -23,6 +23,7 @@ from gatebook.policy.brought import NOTHING_BROUGHT, Brought, named_by
 from gatebook.policy.bundle import (
     CATALOGUE_FILE,
     DIRECTORY_FOLDER,
+    GUARDRAILS_FILE,
     MODEL_FILE,
     PURPOSES_FILE,
     RESOURCES_FOLDER,
@@ -37,6 +38,8 @@ from gatebook.policy.casbin_files import read_casbin
 from gatebook.policy.catalogue import Catalogue, parse_catalogue
 from gatebook.policy.draft import Draft
 from gatebook.policy.entities import Entities, read_entities
+from gatebook.policy.guardrails import Guardrail
+from gatebook.policy.guardrails_file import Vocabulary, parse_guardrails
 from gatebook.policy.lint import lint
 from gatebook.policy.model import Model, Sections
 from gatebook.policy.oracle import compare_reading
@@ -59,7 +62,8 @@ class PolicySet(msgspec.Struct, frozen=True):
 
     `rules` stand in the order in which Casbin evaluates them. `edges` are all links of all
     relations: those of the rule files, of the catalogue (`g2`) and of the purposes (`g3`). `subjects` and
-    `resources` are those that a plain set knows, or None where it does not say.
+    `resources` are those that a plain set knows, or None where it does not say. `guardrails` are what a governed set
+    promises of itself.
     """
 
     name: str
@@ -75,6 +79,7 @@ class PolicySet(msgspec.Struct, frozen=True):
     warnings: tuple[Finding, ...]
     subjects: Entities | None = None
     resources: Entities | None = None
+    guardrails: tuple[Guardrail, ...] = ()
 
     @property
     def sections(self) -> Sections:
@@ -114,6 +119,8 @@ def load(
     purposes = _parse(files, PURPOSES_FILE, parse_purposes, findings)
     actions = settings.actions if settings else None
     catalogue = _parse(files, CATALOGUE_FILE, partial(parse_catalogue, purposes=purposes, actions=actions), findings)
+    vocabulary = _vocabulary(settings, catalogue, purposes)
+    guardrails = _parse(files, GUARDRAILS_FILE, partial(parse_guardrails, vocabulary=vocabulary), findings) or ()
     subjects, resources = _entities(files, findings)
     findings += _missing_files(files)
     are_parts_valid = not _has_error(findings)
@@ -145,6 +152,21 @@ def load(
         warnings=tuple(sorted(findings)),
         subjects=subjects,
         resources=resources,
+        guardrails=guardrails,
+    )
+
+
+def _vocabulary(settings: Settings | None, catalogue: Catalogue | None, purposes: Purposes | None) -> Vocabulary:
+    """Returns the names that guardrails may mention, as far as they could be read."""
+    datasets = () if catalogue is None else catalogue.datasets.values()
+    sources = () if settings is None else settings.attribute_sources.values()
+    return Vocabulary(
+        roles=None if settings is None else settings.roles,
+        nodes=None if catalogue is None else catalogue.nodes(),
+        actions=None if settings is None else settings.actions,
+        purposes=purposes,
+        context=None if settings is None else {key for source in sources for key in source.context},
+        columns=None if catalogue is None else {name for dataset in datasets for name in dataset.columns},
     )
 
 
@@ -188,8 +210,9 @@ def _missing_files(files: Mapping[str, bytes]) -> list[Finding]:
         missing = [file for file in (SETTINGS_FILE, PURPOSES_FILE) if file not in files]
         message = f"a set with a `{CATALOGUE_FILE}` needs this file; add it"
     else:
-        missing = [CATALOGUE_FILE] if PURPOSES_FILE in files else []
-        message = f"a set with a `{PURPOSES_FILE}` needs this file; add it"
+        because = next((file for file in (PURPOSES_FILE, GUARDRAILS_FILE) if file in files), "")
+        missing = [CATALOGUE_FILE] if because else []
+        message = f"a set with a `{because}` needs this file; add it"
     return [Finding(file, 0, 0, "MISSING_FILE", message) for file in missing]
 
 

@@ -1,4 +1,4 @@
-"""How a draft is judged under what is active: here, or, where it is large, in a process of its own.
+"""How a draft is judged under what is active: here, or, where it is large or to be proved, in a process of its own.
 
 Owns the one path by which a publish, a rehearsal and an approval look at a draft. Where somebody must know what it
 changes, because approvals are asked for or its publisher administers zones alone, it is compared too.
@@ -19,6 +19,7 @@ from gatebook.policy.approval_rules import ApprovalRules
 from gatebook.policy.settings import is_set_name, parse_settings
 from gatebook.revisions.active import Revisions
 from gatebook.revisions.aside import Aside, Compared, is_large
+from gatebook.revisions.guarded import must_be_proved, remember
 from gatebook.revisions.keepers import lockout
 from gatebook.revisions.publisher import Publisher
 from gatebook.revisions.validate import Validation, compared, declared_name, validate
@@ -81,13 +82,17 @@ class Judging:
 
     async def _found(self, files: Mapping[str, bytes], name: str, now: datetime, *, compare: bool) -> Validation:
         state = self._revisions.state
-        if name == gatebook_set.GATEBOOK or not is_large(files, state.directory):
+        unproved = await asyncio.to_thread(lambda: must_be_proved(files, bundle.digest(files)))
+        if name == gatebook_set.GATEBOOK or not (unproved or is_large(files, state.directory)):
             found = await asyncio.to_thread(validate, files, name, directory=state.directory, now=now)
             if not compare:
                 return found
             return await asyncio.to_thread(compared, found, state.policy_sets.get(name), state.directory, now)
         async with self._turn:
-            return await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now, compare)
+            found = await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now, compare)
+        if found.readable:
+            remember(found.digest, found.findings)
+        return found
 
     def _found_aside(
         self,

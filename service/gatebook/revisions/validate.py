@@ -25,6 +25,7 @@ from gatebook.policy.gatebook_set import GATEBOOK, shape_findings
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.policy.policy_tests import run_tests
 from gatebook.policy.settings import parse_settings
+from gatebook.revisions.guarded import guardrail_findings
 from gatebook.revisions.keepers import keeper_findings
 from gatebook.values import AccessRequest, Decision, Finding, Revision, Severity, TestFailure
 
@@ -103,6 +104,7 @@ def validate(
         return Validation(policy_set.name, digest, findings, policy_set=policy_set, readable=True)
     at = now or datetime.now(UTC)
     own += audience_findings(snapshot, at)
+    own += guardrail_findings(policy_set, digest, at)
 
     def decide_one(request: AccessRequest, caller: str, time: datetime | None) -> Decision:
         return decide(snapshot, question_of(snapshot, request, caller=caller or TESTER), time or at)

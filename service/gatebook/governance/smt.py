@@ -1,0 +1,231 @@
+"""The solver: formulas over truth values, numbers and texts, and whether any values make them true.
+
+Owns z3, which nothing else imports. A formula is a Python truth value where it is decided, else a term of z3.
+Promises: `Answer.NONE` is only said where no values satisfy the constraints; whatever the solver could not decide
+within its limit of steps, which do not depend on how busy the machine is, is `Answer.UNDECIDED`.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+from gatebook.errors import GatebookError
+
+try:
+    import z3
+except ImportError:  # the extra `prove` is not installed; `installed` says so
+    z3 = None
+
+Term = Any
+"""A term of z3: a number or a text."""
+Formula = Any
+"""True, False, or a term of z3."""
+
+STEPS_MAX: Final = 20_000_000
+"""Steps of the solver for one question (z3's resource units), some seconds."""
+MILLISECONDS_MAX: Final = 60_000
+"""Stops a question on a clock too, should steps be slower than they ever were."""
+CHARACTER_MAX: Final = 0x2FFFF
+"""The last character that a text of SMT-LIB has."""
+
+_ESCAPED = re.compile(r"\\u\{([0-9a-fA-F]+)\}|\\u([0-9a-fA-F]{4})")
+
+
+class Answer(enum.Enum):
+    """What the solver says."""
+
+    SOME = enum.auto()
+    NONE = enum.auto()
+    UNDECIDED = enum.auto()
+
+
+class NotInstalledError(GatebookError):
+    """The solver is not installed."""
+
+    reason = "POLICY_SET_REFUSED"
+
+
+def installed() -> bool:
+    """Tells whether there is a solver."""
+    return z3 is not None
+
+
+class Solver:
+    """One place for terms and questions. Not to be used from two threads at once."""
+
+    def __init__(self, steps_max: int = STEPS_MAX) -> None:
+        """Begins without any term.
+
+        Raises:
+            NotInstalledError: the solver is not there.
+        """
+        if z3 is None:
+            raise NotInstalledError(
+                "guardrails are proved by z3, which is not installed: pip install 'gatebook[prove]'"
+            )
+        self._context = z3.Context()
+        self._steps_max = steps_max
+        self._names = 0
+        self._member: Any = {}
+        self.transcript: list[str] | None = None
+        """Where it is a list, each question is added to it as SMT-LIB 2."""
+
+    def _name(self, hint: str) -> str:
+        self._names += 1
+        return f"{hint}!{self._names}"
+
+    def truth(self, hint: str) -> Formula:
+        """Returns a truth value that may be any."""
+        return z3.Bool(self._name(hint), self._context)
+
+    def number(self, hint: str, *, whole: bool = False) -> Term:
+        """Returns a number that may be any, as a real number also where it is `whole`."""
+        name = self._name(hint)
+        return z3.ToReal(z3.Int(name, self._context)) if whole else z3.Real(name, self._context)
+
+    def text(self, hint: str) -> Term:
+        """Returns a text that may be any."""
+        return z3.String(self._name(hint), self._context)
+
+    def members(self, hint: str, of: str) -> Any:  # noqa: ANN401  # z3 has no types
+        """Returns a set that may be any, of `text`, `number` or `truth`: a function that tells its members."""
+        sorts = {"text": z3.StringSort, "number": z3.RealSort, "truth": z3.BoolSort}
+        return z3.Function(self._name(hint), sorts[of](self._context), z3.BoolSort(self._context))
+
+    def of_number(self, value: float | Fraction) -> Term:
+        """Returns a number, exactly."""
+        exact = Fraction(value)
+        return z3.RealVal(f"{exact.numerator}/{exact.denominator}", self._context)
+
+    def constant(self, term: Term) -> Fraction | None:
+        """Returns the number that a term is, where it is one."""
+        return Fraction(term.as_fraction()) if z3.is_rational_value(term) else None
+
+    def of_text(self, value: str) -> Term:
+        """Returns a text, none of whose characters is beyond `CHARACTER_MAX`."""
+        escaped = "".join(c if " " <= c <= "~" and c != "\\" else f"\\u{{{ord(c):x}}}" for c in value)
+        return z3.StringVal(escaped, self._context)
+
+    def of_truth(self, value: Formula) -> Formula:
+        """Returns a truth value as a term."""
+        return z3.BoolVal(value, self._context) if isinstance(value, bool) else value
+
+    def all_of(self, formulas: Iterable[Formula]) -> Formula:
+        """Is true where all are."""
+        kept = []
+        for formula in formulas:
+            if formula is False:
+                return False
+            if formula is not True:
+                kept.append(formula)
+        return True if not kept else kept[0] if len(kept) == 1 else z3.And(*kept)
+
+    def any_of(self, formulas: Iterable[Formula]) -> Formula:
+        """Is true where any is."""
+        kept = []
+        for formula in formulas:
+            if formula is True:
+                return True
+            if formula is not False:
+                kept.append(formula)
+        return False if not kept else kept[0] if len(kept) == 1 else z3.Or(*kept)
+
+    def negation(self, formula: Formula) -> Formula:
+        """Is true where another is false."""
+        return not formula if isinstance(formula, bool) else z3.Not(formula)
+
+    def choice(self, condition: Formula, one: Term, other: Term) -> Term:
+        """Is one term where a condition is true, else another of the same sort."""
+        if isinstance(condition, bool):
+            return one if condition else other
+        return z3.If(condition, self.of_truth(one), self.of_truth(other))
+
+    def same(self, one: Term, other: Term) -> Formula:
+        """Is true where two terms of one sort are equal."""
+        if isinstance(one, bool) and isinstance(other, bool):
+            return one == other
+        return self.of_truth(one) == self.of_truth(other)
+
+    def below(self, one: Term, other: Term, *, or_same: bool = False) -> Formula:
+        """Is true where one number, or text by its characters, stands before another."""
+        return one <= other if or_same else one < other
+
+    def starts(self, text: Term, prefix: Term) -> Formula:
+        """Is true where a text begins so."""
+        return z3.PrefixOf(prefix, text)
+
+    def joined(self, one: Term, other: Term) -> Term:
+        """Returns two texts put together."""
+        return z3.Concat(one, other)
+
+    def length(self, text: Term) -> Term:
+        """Returns how many characters a text has."""
+        return z3.ToReal(z3.Length(text))
+
+    def is_whole(self, number: Term) -> Formula:
+        """Is true where a number is whole."""
+        return z3.IsInt(number)
+
+    def remainder(self, number: Term, divisor: int) -> Term:
+        """Returns what Python's `%` leaves of a whole number."""
+        whole = z3.ToInt(number)
+        if divisor > 0:
+            return z3.ToReal(whole % divisor)
+        return -z3.ToReal((-whole) % -divisor)
+
+    def hexadecimal(self, text: Term, lengths: Sequence[int]) -> Formula:
+        """Is true where a text is of so many lower-case hexadecimal digits each, with `-` between them."""
+        digit = z3.Union(z3.Range(self.of_text("0"), self.of_text("9")), z3.Range(self.of_text("a"), self.of_text("f")))
+        parts: list[Any] = []
+        for length in lengths:
+            parts += [z3.Loop(digit, length, length), z3.Re(self.of_text("-"))]
+        return z3.InRe(text, z3.Concat(*parts[:-1]))
+
+    def solve(self, formulas: Sequence[Formula]) -> tuple[Answer, Model | None]:
+        """Looks for values of all terms that make all formulas true."""
+        whole = self.all_of(formulas)
+        if isinstance(whole, bool):
+            if not whole:
+                return Answer.NONE, None
+            whole = z3.BoolVal(val=True, ctx=self._context)
+        solver = z3.SimpleSolver(ctx=self._context)
+        solver.set("rlimit", self._steps_max)
+        solver.set("timeout", MILLISECONDS_MAX)
+        solver.add(whole)
+        if self.transcript is not None:
+            self.transcript.append(solver.to_smt2())
+        try:
+            found = solver.check()
+        except z3.Z3Exception:
+            return Answer.UNDECIDED, None
+        if found == z3.unsat:
+            return Answer.NONE, None
+        return (Answer.SOME, Model(solver.model())) if found == z3.sat else (Answer.UNDECIDED, None)
+
+
+class Model:
+    """Values that make formulas true."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401  # z3 has no types
+        """Takes the model of z3."""
+        self._model = model
+
+    def holds(self, formula: Formula) -> bool:
+        """Tells whether a formula is true."""
+        return formula if isinstance(formula, bool) else z3.is_true(self._model.eval(formula, model_completion=True))
+
+    def number(self, term: Term) -> Fraction:
+        """Returns a number; one that no fraction is, cut."""
+        value = self._model.eval(term, model_completion=True)
+        if z3.is_algebraic_value(value):
+            value = value.approx(30)
+        return Fraction(value.as_fraction())
+
+    def text(self, term: Term) -> str:
+        """Returns a text."""
+        written: str = self._model.eval(term, model_completion=True).as_string()
+        return _ESCAPED.sub(lambda found: chr(int(found[1] or found[2], 16)), written)
