@@ -25,7 +25,6 @@ from gatebook.policy import names
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.policy_set import PolicySet
 
-UUID_PARTS: Final = (8, 4, 4, 4, 12)
 DAYS_MAX: Final = 3_652_058
 """Days of the years 1 to 9999, which Python's dates have."""
 MICROSECONDS_MAX: Final = 86_400_000_000 * DAYS_MAX
@@ -42,7 +41,9 @@ class Terms:
 
     def text(self, name: str, is_text: Formula) -> Value:
         """Returns some text."""
-        return Value(is_text=is_text, text=self.solver.text(name))
+        text = self.solver.number(f"{name}.text")
+        self.facts.append(self.solver.below(self.solver.of_number(0), text, or_same=True))
+        return Value(is_text=is_text, text=text)
 
     def json(self, name: str, present: Formula, *, attribute: bool = False) -> Value:
         """Returns anything that JSON can say, where it is `present`; of an `attribute`, what a directory may hold."""
@@ -64,7 +65,7 @@ class Terms:
             number=number,
             whole=whole,
             is_text=chosen[2],
-            text=s.text(name),
+            text=self.text(name, is_text=True).text,
             is_list=chosen[3],
             items=self.items(name, texts_alone=attribute),
             is_other=chosen[4],
@@ -79,12 +80,18 @@ class Terms:
             has = {**has, "number": False, "truth": False, "other": False}
 
         def members(of: str) -> Any:  # noqa: ANN401  # a function of terms
-            function = s.members(name, of)
+            told_of: dict[int, tuple[Term, Formula]] = {}
 
             def member(term: Term) -> Formula:
-                told = function(s.of_truth(term))
-                self.facts.append(s.any_of((s.negation(told), has[of])))
-                asked[of].append(term)
+                if id(term) not in told_of:
+                    told = s.truth(f"{name}.{of}")
+                    self.facts.append(s.any_of((s.negation(told), has[of])))
+                    # What is the same is a member as well, or not as well.
+                    for other, also in told_of.values():
+                        self.facts.append(s.any_of((s.negation(s.same(term, other)), s.same(told, also))))
+                    told_of[id(term)] = (term, told)
+                    asked[of].append(term)
+                told = told_of[id(term)][1]
                 return told if alone is None else s.choice(alone[0], s.same(term, alone[1]), told)
 
             return member
@@ -107,12 +114,8 @@ class Terms:
         s = self.solver
         known = s.truth(f"{name}.known")
         match type_:
-            case "text":
+            case "text" | "uuid":
                 return self.text(name, known)
-            case "uuid":
-                value = self.text(name, known)
-                self.facts.append(s.hexadecimal(value.text, UUID_PARTS))
-                return value
             case "int" | "bigint":
                 number, bound = s.number(name, whole=True), 2 ** _BITS[type_]
                 self.facts += [s.below(s.of_number(-bound), number, or_same=True), s.below(number, s.of_number(bound))]
@@ -148,8 +151,7 @@ class Somebody:
         self._given: dict[str, Formula] = {}
         self._holds: dict[str, Formula] = {}
         self.id = terms.text("id", is_text=True)
-        terms.facts.append(s.negation(s.same(self.id.text, s.of_text(""))))
-        terms.facts.append(s.negation(s.starts(self.id.text, s.of_text(names.ROLE_PREFIX))))
+        terms.facts.append(s.negation(s.same(self.id.text, s.of_number(0))))
         self._attributes: dict[str, Value] = {}
 
     @property
@@ -173,10 +175,14 @@ class Somebody:
         if role not in self._holds:
             s = self.solver
             self._holds[role] = s.any_of(
-                self.given(name) if names.ROLE.fullmatch(name) else s.same(self.id.text, s.of_text(name))
+                self.given(name) if names.ROLE.fullmatch(name) else self._is(name)
                 for name in sorted(reach(self._below, role))
             )
         return self._holds[role]
+
+    def _is(self, name: str) -> Formula:
+        point = self.solver.of_text(name)
+        return self.solver.truth(f"id.{name}") if point is None else self.solver.same(self.id.text, point)
 
     def attribute(self, name: str) -> Value:
         """Returns an attribute as the directory knows it."""

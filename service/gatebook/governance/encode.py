@@ -17,18 +17,17 @@ from gatebook.expression.operations import STRICT
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.tree import Value as Constant
 from gatebook.governance.anybody import Circumstances
-from gatebook.governance.smt import CHARACTER_MAX
 from gatebook.governance.symbolic import UNKNOWN, Guess, Items, Symbolic, Truth, Value
+from gatebook.governance.texts import successor
 from gatebook.policy.model import Model, walk, without_spans
+from gatebook.policy.policy_set import PolicySet
 from gatebook.policy.rule_text import read_condition
 
 EPOCH: Final = datetime.min.replace(tzinfo=UTC)
-CHARACTER_SAFE: Final = CHARACTER_MAX - 0x1000
-"""A constant with a character beyond it is not said exactly: texts that the solver does not have stand behind it."""
-
 _ORDERED = frozenset(("lt", "le", "gt", "ge"))
 _CALCULATED = frozenset(("sub", "mul", "div", "mod"))
 _NAMES = 3
+_CONDITION = 4
 
 
 class Encoder:
@@ -117,13 +116,14 @@ class Encoder:
         match node.operands:
             case (Path(("r", "sub", "id")), Literal(str() as role)) if op in self._roles:
                 return Value(is_truth=True, truth=self._around.somebody.holds(role))
-            case (_, Literal(str() as pattern)) if op == "keyMatch" and self._is_sayable(pattern):
+            case (_, Literal(str() as pattern)) if op == "keyMatch":
                 prefix, whole = prefix_pattern(pattern)
-                key = operands[0]
+                key, point = operands[0], s.of_text(prefix)
                 if key.is_text is False:
                     return UNKNOWN
-                compare: Callable[..., object] = s.same if whole else s.starts
-                return Value(is_truth=key.is_text, truth=compare(key.text, s.of_text(prefix)))
+                matches = None if point is None else s.same(key.text, point) if whole else s.starts(key.text, prefix)
+                if matches is not None:
+                    return Value(is_truth=key.is_text, truth=matches)
         builtin = BUILTINS.get(op)
         if builtin is None:
             return symbolic.anything(node) if op in self._model.roles else UNKNOWN
@@ -166,16 +166,34 @@ class Encoder:
                     return self._symbolic.anything(node)
                 return Value(is_number=True, number=s.of_number(value), whole=isinstance(value, int))
             case str():
-                return (
-                    Value(is_text=True, text=s.of_text(value))
-                    if self._is_sayable(value)
-                    else self._symbolic.anything(node)
-                )
+                point = s.of_text(value)
+                return self._symbolic.anything(node) if point is None else Value(is_text=True, text=point)
             case tuple():
                 return Value(is_list=True, items=Items(known=tuple(self._constant(item, node) for item in value)))
 
-    def _is_sayable(self, text: str) -> bool:
-        return all(ord(character) < CHARACTER_SAFE for character in text)
+
+def named_texts(policy_set: PolicySet) -> set[str]:
+    """Returns every text that conditions of rules and guardrails name, and where texts that begin so end."""
+    model = policy_set.model
+    trees = [read_condition(model, text) for text in {rule.fields[_CONDITION] for rule in policy_set.rules}]
+    wheres = (form.who.where for guardrail in policy_set.guardrails for form in guardrail.forms)
+    trees += [where.tree for where in wheres if where is not None]
+    found: set[str] = {name for edge in policy_set.edges if edge.gtype == "g" for name in (edge.child, edge.parent)}
+    for tree in trees:
+        for node in walk(tree):
+            if isinstance(node, Literal):
+                found |= _texts_in(node.value)
+    for text in tuple(found):
+        prefix, whole = prefix_pattern(text)
+        if not whole:
+            found |= {prefix, *filter(None, (successor(prefix),))}
+    return found
+
+
+def _texts_in(value: Constant) -> set[str]:
+    if isinstance(value, tuple):
+        return {text for item in value for text in _texts_in(item)}
+    return {value} if isinstance(value, str) else set()
 
 
 def _microseconds(text: str) -> int:

@@ -19,10 +19,12 @@ from typing import Any
 import msgspec
 
 from gatebook.expression.truth import apply
+from gatebook.governance.encode import named_texts
 from gatebook.governance.possible import Asking, Possible, Spot
 from gatebook.governance.shown import SOMEBODY, Shown, confirmed, draft_of
 from gatebook.governance.smt import Answer, Formula, Model, Solver
 from gatebook.governance.symbolic import Guess, Value
+from gatebook.governance.texts import Texts
 from gatebook.governance.unsaid import Unsaid, unsaid_of
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.dataset import Dataset
@@ -74,7 +76,7 @@ class Prover:
             NotInstalledError: there is no solver.
         """
         self.policy_set = policy_set
-        self.solver = solver or Solver()
+        self.solver = solver or Solver(Texts({*named_texts(policy_set), SOMEBODY}))
         self.questions = 0
         self._possible = Possible(policy_set, self.solver)
         self._pause = pause
@@ -224,12 +226,12 @@ def _shape(spot: Spot) -> object:
 def _corrections(asking: Asking, guess: Guess, model: Model) -> Iterator[Formula]:
     """Yields what a function really answers for the values of a model, where the solver assumed something else."""
     s = asking.symbolic.solver
-    given = [_concrete(value, model) for value in guess.operands]
+    given = [_concrete(s, value, model) for value in guess.operands]
     if not given or any(value is None for value in given):
         return
     actual = apply(guess.op, given)
-    if actual is not None and not isinstance(actual, bool | str | int | float):
-        return
+    if not isinstance(actual, bool | int | float | None):
+        return  # a text that was made of others has no place yet
     alike = s.all_of(_is(s, value, it) for value, it in zip(guess.operands, given, strict=True))
     result = guess.result
     if actual is None:
@@ -240,12 +242,12 @@ def _corrections(asking: Asking, guess: Guess, model: Model) -> Iterator[Formula
         yield s.any_of((s.negation(alike), answered))
 
 
-def _concrete(value: Value, model: Model) -> Any:  # noqa: ANN401  # a value of a condition
+def _concrete(s: Solver, value: Value, model: Model) -> Any:  # noqa: ANN401  # a value of a condition
     """Returns the value that a model gives; None where it gives none that Python has."""
     if model.holds(value.is_truth):
         return model.holds(value.truth)
     if model.holds(value.is_text):
-        return model.text(value.text)
+        return s.texts.at(model.number(value.text))
     if not model.holds(value.is_number):
         return None
     number = model.number(value.number)
@@ -262,7 +264,8 @@ def _is(s: Solver, value: Value, wanted: Any, *, typed: bool = True) -> Formula:
     if isinstance(wanted, bool):
         return s.all_of((value.is_truth, s.same(value.truth, wanted)))
     if isinstance(wanted, str):
-        return s.all_of((value.is_text, s.same(value.text, s.of_text(wanted)))) if value.text is not None else False
+        point = s.of_text(wanted)
+        return False if value.text is None or point is None else s.all_of((value.is_text, s.same(value.text, point)))
     if value.number is None:
         return False
     whole = s.same(value.whole, isinstance(wanted, int)) if typed else True

@@ -29,6 +29,7 @@ from gatebook.governance.possible import Asking, Spot
 from gatebook.governance.request import ABLE, SHARE
 from gatebook.governance.smt import Model
 from gatebook.governance.symbolic import Items, Value
+from gatebook.governance.texts import Texts
 from gatebook.policy.casts import cast_row
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.directory import Directory, Subject
@@ -84,14 +85,21 @@ class Draft(msgspec.Struct, frozen=True):
 def draft_of(model: Model, asking: Asking, spot: Spot) -> Draft:
     """Reads somebody and their request out of a model."""
     somebody, around = asking.somebody, asking.around
-    attributes = {name: _value(value, model) for name, value in somebody.attributes.items()}
+    texts = somebody.solver.texts
+    attributes = {name: _value(value, model, texts) for name, value in somebody.attributes.items()}
     stated: dict[str, dict[str, Any]] = {"ctx": {}, "sub": {}, "row": {}}
     for (kind, name), value in around.values.items():
         alone = model.holds(around.own.get(name, False)) if kind == "row" else None
-        found = _value(value, model, own=model.text(somebody.id.text) if alone else None)
+        found = _value(
+            value,
+            model,
+            texts,
+            uuid=_is_uuid(spot, kind, name),
+            own=texts.at(model.number(somebody.id.text)) if alone else None,
+        )
         if kind == "row" or found is not None:
             stated[kind][name] = found
-    id_ = model.text(somebody.id.text)
+    id_ = texts.at(model.number(somebody.id.text))
     subject = Subject(
         USER,
         id_,
@@ -114,6 +122,10 @@ def draft_of(model: Model, asking: Asking, spot: Spot) -> Draft:
     return Draft(
         subject, request, around.callers(model), _START + timedelta(microseconds=int(model.number(around.now)))
     )
+
+
+def _is_uuid(spot: Spot, kind: str, name: str) -> bool:
+    return kind == "row" and spot.cell.dataset.columns[name].type == "uuid"
 
 
 def confirmed(policy_set: PolicySet, form: Form, draft: Draft) -> Shown | None:
@@ -208,7 +220,7 @@ def _told(edge: Edge, subject: Subject) -> str:
     return f"{edge.child} has {edge.parent}" if edge.child == subject.id else f"{edge.child} inherits {edge.parent}"
 
 
-def _value(value: Value, model: Model, *, own: str | None = None) -> Any:  # noqa: ANN401  # any JSON
+def _value(value: Value, model: Model, texts: Texts, *, uuid: bool = False, own: str | None = None) -> Any:  # noqa: ANN401  # any JSON
     """Returns a value as JSON says it; None where it has no kind."""
     if model.holds(value.is_truth):
         return model.holds(value.truth)
@@ -216,20 +228,20 @@ def _value(value: Value, model: Model, *, own: str | None = None) -> Any:  # noq
         number = model.number(value.number)
         return int(number) if model.holds(value.whole) and number.denominator == 1 else float(number)
     if model.holds(value.is_text):
-        return model.text(value.text)
+        return texts.at(model.number(value.text), uuid=uuid)
     if model.holds(value.is_time):
         return (_START + timedelta(microseconds=int(model.number(value.time)))).isoformat()
     if model.holds(value.is_date):
         return (_START + timedelta(days=min(int(model.number(value.date)), DAYS_MAX - 1))).date().isoformat()
     if model.holds(value.is_list):
-        return [own] if own is not None else _items(value.items, model)
+        return [own] if own is not None else _items(value.items, model, texts)
     return {} if model.holds(value.is_other) else None
 
 
-def _items(items: Items, model: Model) -> list[Any]:
+def _items(items: Items, model: Model, texts: Texts) -> list[Any]:
     """Returns the items of a list: its members among what was asked for, and one more of a kind that it has."""
-    texts, numbers, truths = items.asked
-    found: list[Any] = [model.text(term) for term in texts if model.holds(items.texts(term))]
+    asked, numbers, truths = items.asked
+    found: list[Any] = [texts.at(model.number(term)) for term in asked if model.holds(items.texts(term))]
     found += [_number(model.number(term)) for term in numbers if model.holds(items.numbers(term))]
     found += [model.holds(term) for term in truths if model.holds(items.truths(term))]
     kinds: tuple[tuple[bool, type, Any], ...] = (

@@ -1,6 +1,7 @@
 """The solver: formulas over truth values, numbers and texts, and whether any values make them true.
 
-Owns z3, which nothing else imports. A formula is a Python truth value where it is decided, else a term of z3.
+Owns z3, which nothing else imports. A formula is a Python truth value where it is decided, else a term of z3; a text
+is a number (see `texts`).
 Promises: `Answer.NONE` is only said where no values satisfy the constraints; whatever the solver could not decide
 within its limit of steps, which do not depend on how busy the machine is, is `Answer.UNDECIDED`.
 """
@@ -8,12 +9,12 @@ within its limit of steps, which do not depend on how busy the machine is, is `A
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
 from gatebook.errors import GatebookError
+from gatebook.governance.texts import Texts, successor
 
 try:
     import z3
@@ -29,10 +30,6 @@ STEPS_MAX: Final = 20_000_000
 """Steps of the solver for one question (z3's resource units), some seconds."""
 MILLISECONDS_MAX: Final = 60_000
 """Stops a question on a clock too, should steps be slower than they ever were."""
-CHARACTER_MAX: Final = 0x2FFFF
-"""The last character that a text of SMT-LIB has."""
-
-_ESCAPED = re.compile(r"\\u\{([0-9a-fA-F]+)\}|\\u([0-9a-fA-F]{4})")
 
 
 class Answer(enum.Enum):
@@ -57,8 +54,8 @@ def installed() -> bool:
 class Solver:
     """One place for terms and questions. Not to be used from two threads at once."""
 
-    def __init__(self, steps_max: int = STEPS_MAX) -> None:
-        """Begins without any term.
+    def __init__(self, texts: Texts, steps_max: int = STEPS_MAX) -> None:
+        """Takes the texts that are named.
 
         Raises:
             NotInstalledError: the solver is not there.
@@ -70,7 +67,7 @@ class Solver:
         self._context = z3.Context()
         self._steps_max = steps_max
         self._names = 0
-        self._member: Any = {}
+        self.texts = texts
         self.transcript: list[str] | None = None
         """Where it is a list, each question is added to it as SMT-LIB 2."""
 
@@ -87,15 +84,6 @@ class Solver:
         name = self._name(hint)
         return z3.ToReal(z3.Int(name, self._context)) if whole else z3.Real(name, self._context)
 
-    def text(self, hint: str) -> Term:
-        """Returns a text that may be any."""
-        return z3.String(self._name(hint), self._context)
-
-    def members(self, hint: str, of: str) -> Any:  # noqa: ANN401  # z3 has no types
-        """Returns a set that may be any, of `text`, `number` or `truth`: a function that tells its members."""
-        sorts = {"text": z3.StringSort, "number": z3.RealSort, "truth": z3.BoolSort}
-        return z3.Function(self._name(hint), sorts[of](self._context), z3.BoolSort(self._context))
-
     def of_number(self, value: float | Fraction) -> Term:
         """Returns a number, exactly."""
         exact = Fraction(value)
@@ -105,10 +93,10 @@ class Solver:
         """Returns the number that a term is, where it is one."""
         return Fraction(term.as_fraction()) if z3.is_rational_value(term) else None
 
-    def of_text(self, value: str) -> Term:
-        """Returns a text, none of whose characters is beyond `CHARACTER_MAX`."""
-        escaped = "".join(c if " " <= c <= "~" and c != "\\" else f"\\u{{{ord(c):x}}}" for c in value)
-        return z3.StringVal(escaped, self._context)
+    def of_text(self, value: str) -> Term | None:
+        """Returns a text; None of one that was never named."""
+        point = self.texts.point(value)
+        return None if point is None else self.of_number(point)
 
     def of_truth(self, value: Formula) -> Formula:
         """Returns a truth value as a term."""
@@ -154,17 +142,13 @@ class Solver:
         """Is true where one number, or text by its characters, stands before another."""
         return one <= other if or_same else one < other
 
-    def starts(self, text: Term, prefix: Term) -> Formula:
-        """Is true where a text begins so."""
-        return z3.PrefixOf(prefix, text)
-
-    def joined(self, one: Term, other: Term) -> Term:
-        """Returns two texts put together."""
-        return z3.Concat(one, other)
-
-    def length(self, text: Term) -> Term:
-        """Returns how many characters a text has."""
-        return z3.ToReal(z3.Length(text))
+    def starts(self, text: Term, prefix: str) -> Formula | None:
+        """Is true where a text begins so; None where that was never named."""
+        after = successor(prefix)
+        first, end = self.of_text(prefix), None if after is None else self.of_text(after)
+        if first is None or (after is not None and end is None):
+            return None
+        return self.all_of((first <= text, True if end is None else text < end))
 
     def is_whole(self, number: Term) -> Formula:
         """Is true where a number is whole."""
@@ -176,14 +160,6 @@ class Solver:
         if divisor > 0:
             return z3.ToReal(whole % divisor)
         return -z3.ToReal((-whole) % -divisor)
-
-    def hexadecimal(self, text: Term, lengths: Sequence[int]) -> Formula:
-        """Is true where a text is of so many lower-case hexadecimal digits each, with `-` between them."""
-        digit = z3.Union(z3.Range(self.of_text("0"), self.of_text("9")), z3.Range(self.of_text("a"), self.of_text("f")))
-        parts: list[Any] = []
-        for length in lengths:
-            parts += [z3.Loop(digit, length, length), z3.Re(self.of_text("-"))]
-        return z3.InRe(text, z3.Concat(*parts[:-1]))
 
     def solve(self, formulas: Sequence[Formula]) -> tuple[Answer, Model | None]:
         """Looks for values of all terms that make all formulas true."""
@@ -224,8 +200,3 @@ class Model:
         if z3.is_algebraic_value(value):
             value = value.approx(30)
         return Fraction(value.as_fraction())
-
-    def text(self, term: Term) -> str:
-        """Returns a text."""
-        written: str = self._model.eval(term, model_completion=True).as_string()
-        return _ESCAPED.sub(lambda found: chr(int(found[1] or found[2], 16)), written)

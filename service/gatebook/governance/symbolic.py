@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from gatebook.expression.operations import TEXT_LENGTH_MAX
 from gatebook.expression.tree import Expression
 from gatebook.governance.smt import Formula, Solver, Term
 
@@ -215,9 +214,8 @@ class Symbolic:
         both = s.all_of((left.is_text, right.is_text))
         if both is False:
             return sums
-        text = s.joined(left.text, right.text)
-        fits = s.below(s.length(text), s.of_number(TEXT_LENGTH_MAX), or_same=True)
-        return msgspec.structs.replace(sums, is_text=s.all_of((both, fits)), text=text)
+        joined = self._guess("add", (left, right), where, text=True)
+        return msgspec.structs.replace(sums, is_text=s.all_of((both, joined.is_text)), text=joined.text)
 
     def calculate(self, op: str, left: Value, right: Value, where: Expression) -> Value:
         """Is a calculation of `operations`: of whole numbers exactly, of others, which are rounded, any result."""
@@ -308,7 +306,7 @@ class Symbolic:
             is_number=s.all_of((two, s.negation(one))),
             number=s.number("guess") if number else None,
             is_text=s.all_of((three, s.negation(one), s.negation(two))),
-            text=s.text("guess") if text else None,
+            text=s.number("guess.text") if text else None,
         )
         self.guesses.append(Guess(op, operands, result, where))
         return result
