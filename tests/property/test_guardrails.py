@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.governed import GOVERNED_MODEL
 from tests.property import whole_sets
 
 from gatebook.engine.obligations import oblige
@@ -111,7 +112,7 @@ def policy_of(drawn: random.Random) -> str:
     return "".join(f"{line}\n" for line in dict.fromkeys(lines))
 
 
-def form_of(drawn: random.Random) -> dict[str, Any]:
+def form_of(drawn: random.Random) -> dict[str, Any]:  # noqa: C901  # one draw after the other
     """Draws a form of access."""
     form: dict[str, Any] = {"actions": drawn.choice((["read"], ["read", "export"]))}
     if drawn.random() < 0.5:
@@ -142,7 +143,7 @@ def form_of(drawn: random.Random) -> dict[str, Any]:
 def set_of(policy: str, form: Mapping[str, Any]) -> PolicySet:
     """Returns a set with one guardrail."""
     files = {
-        "model.conf": whole_sets.GOVERNED_MODEL,
+        "model.conf": GOVERNED_MODEL,
         "policy.csv": policy,
         "gatebook.yaml": whole_sets.SETTINGS,
         "catalogue.yaml": whole_sets.CATALOGUE,
@@ -185,7 +186,9 @@ def rows(texts: str) -> Iterator[Mapping[str, Any]]:
         yield {"who": who, "team": team, "level": level, "active": active}
 
 
-def is_access(policy_set: PolicySet, form: Mapping[str, Any], asked: tuple[Any, ...]) -> bool:
+def is_access(  # noqa: C901, PLR0912  # the whole meaning, once more
+    policy_set: PolicySet, form: Mapping[str, Any], asked: tuple[Any, ...]
+) -> bool:
     """Tells whether a request is allowed by the reference, and of a form: written once more, for itself."""
     subject, (caller, context, stated), row, dataset_id, column, action, purpose = asked
     catalogue, purposes = policy_set.catalogue, policy_set.purposes
