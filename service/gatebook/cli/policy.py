@@ -15,6 +15,7 @@ from gatebook.cli.approving import approve, list_waiting, rollback, tell_publish
 from gatebook.cli.audience import audience
 from gatebook.cli.findings import format_options, told
 from gatebook.cli.formatting import fmt
+from gatebook.cli.importing import import_
 from gatebook.cli.init import init
 from gatebook.cli.on_changed import on_changed
 from gatebook.cli.output import (
@@ -59,6 +60,7 @@ for command in (
     approve,
     audience,
     fmt,
+    import_,
     init,
     rollback,
     schema,

@@ -20,6 +20,7 @@ from casbin.model import Model as CasbinModel
 from casbin.persist.adapter import load_policy_line
 from casbin.util import escape_assertion
 
+from gatebook.errors import PolicySetRefusedError
 from gatebook.policy.bundle import MODEL_FILE, POLICY_FILE, rule_files
 from gatebook.policy.casbin_files import CasbinFiles
 from gatebook.values import Edge, Finding, Rule
@@ -101,8 +102,8 @@ class Oracle:
 
     def __init__(self, files: Mapping[str, bytes], edges: Iterable[Edge] = ()) -> None:
         """Takes the files, and links that stand in none of the rule files."""
-        self._lines = _read(files)
-        self._enforcer = Enforcer(self._lines)
+        self.read = _read(files)
+        self._enforcer = Enforcer(self.read)
         for edge in edges:
             self._enforcer.get_model()["g"][edge.gtype].policy.append([edge.child, edge.parent, *edge.domains])
         for manager in self._enforcer.rm_map.values():
@@ -137,6 +138,41 @@ class Oracle:
                 return bool(self._enforcer.enforce(context, *tokens))
             finally:
                 assertion.policy = kept
+
+
+class Answers:
+    """Asks pycasbin about the files of a plain set, as they are: whatever it raises is no answer."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        """Takes the files.
+
+        Raises:
+            PolicySetRefusedError: pycasbin cannot read them.
+        """
+        try:
+            self._oracle = Oracle(files)
+        except Exception as err:
+            raise PolicySetRefusedError(f"pycasbin cannot read these files: {err}") from err
+        self._tokens = _tokens("r", self._oracle.read["r"]["r"])
+
+    def ask(self, request: Mapping[str, tuple[str, Mapping[str, Any]]]) -> bool | None:
+        """Returns the answer to a request, each token of which is a text with attributes; None where it fails."""
+        try:
+            return self._oracle.enforce(*(_token(*request[token]) for token in self._tokens))
+        except Exception:  # noqa: BLE001 - what pycasbin evaluates may raise anything
+            return None
+
+
+class _Text(str):
+    """A text with attributes, as pycasbin reads them."""
+
+    __slots__ = ("__dict__",)
+
+
+def _token(value: str, attributes: Mapping[str, Any]) -> _Text:
+    made = _Text(value)
+    made.__dict__.update(attributes)
+    return made
 
 
 _Places = dict[int, tuple[str, int, str]]
