@@ -112,6 +112,10 @@ class ScriptedAccess(access_grpc.AccessServiceServicer):
         """Takes the next step."""
         return await self._next(request, context)
 
+    async def ExplainDecision(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  # the name is gRPC's
+        """Takes the next step."""
+        return await self._next(request, context)
+
     async def SearchSubjects(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  # the name is gRPC's
         """Takes the next step."""
         return await self._next(request, context)
