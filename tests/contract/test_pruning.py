@@ -286,3 +286,32 @@ def test_pruning_twice_carries_forward_what_is_still_needed(data: Path) -> None:
     assert min(one.index for one in carried) == 0
     assert not any(entry_pb2.AuditEntry.FromString(one.entry_bytes).HasField("carried") for one in carried)
     assert verify(data).returncode == 0
+
+
+def test_every_worker_prunes_or_none_begins(data: Path, tmp_path: Path) -> None:
+    """What a policy refuses for the book of one worker is begun in none; then each is pruned, and says so."""
+    origin = (data / "book" / "vkey").read_text("utf-8").partition("+")[0]
+    younger = data / "workers" / "1"
+    long_ago_too = (*long_ago.PROGRAM, str(DAYS - 100))
+    worker = RunningServer(younger, "--policies", str(BASIC), "--origin", f"{origin}/worker/1", program=long_ago_too)
+    for _ in range(3):
+        ask(worker, "ben", 100)
+    assert worker.stop() == 0
+    refused = pb.PruneEntriesRequest(policy=b"keep_days = 350\n", keep_days=100, **TWO)
+    wanted = pb.PruneEntriesRequest(policy=POLICY, keep_days=100, **TWO)
+
+    with serving(data, [], "--dev", "--workers", "2") as server, server.channel() as channel:
+        stub = AuditServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as error:
+            stub.PruneEntries(refused, timeout=60)
+        began = {book.origin: book.first_index for book in stub.ListBooks(pb.ListBooksRequest(), timeout=30).books}
+        went = {book.origin: book for book in stub.PruneEntries(wanted, timeout=60).books}
+        begins = {book.origin: book.first_index for book in stub.ListBooks(pb.ListBooksRequest(), timeout=30).books}
+
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert began == {origin: 0, f"{origin}/worker/1": 0}
+    assert {name: book.entries_count for name, book in went.items()} == {origin: 512, f"{origin}/worker/1": 256}
+    assert begins == {origin: 512, f"{origin}/worker/1": 256}
+    for home in (data, younger):
+        told = json.loads(verify(home, state=tmp_path / "state").stdout)
+        assert (told["begins"], told["pruned_by"] > 0) == (begins[told["origin"]], True)
