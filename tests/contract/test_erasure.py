@@ -310,14 +310,21 @@ def test_a_store_that_is_put_back_gives_nobody_back(tmp_path: Path) -> None:
     assert verify(data).returncode == 0
 
 
-def test_a_key_that_vanished_is_told(tmp_path: Path) -> None:
-    """Somebody deletes a key to hide who read: `verify` and the next start name the first entry that shows it."""
+@pytest.mark.parametrize("covered_up", [False, True])
+def test_a_key_that_vanished_is_told(tmp_path: Path, covered_up: bool) -> None:
+    """Somebody deletes a key to hide who read: `verify` and the next start name the first entry that shows it.
+
+    So they do where the store was made to say that the person was erased, which no entry does.
+    """
     data = tmp_path / "data"
     with serving(data, [TELEMETRY], "--dev") as running:
         first = ask(running, about("farah"))[0].decision.receipt.index
         ask(running, about("eli"), about("farah"))
     with sqlite3.connect(data / "people.db") as store:
-        store.execute("DELETE FROM people WHERE pseudonym = ?", (row_of(data, "farah")[0],))
+        pseudonym = row_of(data, "farah")[0]
+        store.execute("DELETE FROM people WHERE pseudonym = ?", (pseudonym,))
+        if covered_up:
+            store.execute("INSERT INTO erased VALUES (?, ?)", (pseudonym, first))
     store.close()
     found = verify(data, "--json")
     with serving(data, [], "--dev", "--metrics", "127.0.0.1:0") as running:

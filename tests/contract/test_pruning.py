@@ -297,8 +297,9 @@ def test_every_worker_prunes_or_none_begins(data: Path, tmp_path: Path) -> None:
     for _ in range(3):
         ask(worker, "ben", 100)
     assert worker.stop() == 0
-    refused = pb.PruneEntriesRequest(policy=b"keep_days = 350\n", keep_days=100, **TWO)
-    wanted = pb.PruneEntriesRequest(policy=POLICY, keep_days=100, **TWO)
+    named: dict[str, Any] = {"keep_days": 100, **TWO}
+    refused = pb.PruneEntriesRequest(policy=b"keep_days = 350\n", **named)
+    wanted = pb.PruneEntriesRequest(policy=POLICY, **named)
 
     with serving(data, [], "--dev", "--workers", "2") as server, server.channel() as channel:
         stub = AuditServiceStub(channel)

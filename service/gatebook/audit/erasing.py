@@ -180,6 +180,7 @@ class Erasing:
 
     def _apply(self, erasures: Sequence[Erasure]) -> int:
         forgotten, applied = self._people.forgotten, 0
+        forgotten.believe({one for erasure in erasures for one in erasure.pseudonyms})
         for erasure in erasures:
             tag = forgotten.open_tag(erasure.suppression)
             if not forgotten.knows(erasure.pseudonyms, tag):

@@ -11,7 +11,8 @@ Owns two tables of `<data>/people.db`, and how a person leaves that store:
 4. `scrub` leaves no byte of a deleted row in any file: every page is written anew, the log of the store is
    cut to nothing, and both are synced.
 
-The book is the truth: whatever is lost here is made again from the entries of erasures at a start.
+The book is the truth: whatever is lost here is made again from the entries of erasures at a start, and what says here
+that somebody was erased, and in no entry, is not believed: who deletes a key to hide a reader might write it.
 """
 
 from __future__ import annotations
@@ -129,6 +130,19 @@ class Forgotten(Tags):
                     self._connection.execute("INSERT OR IGNORE INTO erased VALUES (?, ?)", (one, entry))
                 self._connection.execute("INSERT OR IGNORE INTO suppressed VALUES (?)", (tag,))
             # The commit point: from here on the keys are gone for whoever asks the store.
+        except sqlite3.Error as err:
+            raise BookUnavailableError(f"the people store cannot be written: {err}") from err
+
+    def believe(self, erased: Collection[bytes]) -> None:
+        """Forgets of a pseudonym that is not among these that it was erased: no entry says so.
+
+        Raises:
+            BookUnavailableError: the store cannot be written.
+        """
+        made_up = [row for row in self._ask("SELECT pseudonym FROM erased", ()) if row[0] not in erased]
+        try:
+            with self._lock, self._connection:
+                self._connection.executemany("DELETE FROM erased WHERE pseudonym = ?", made_up)
         except sqlite3.Error as err:
             raise BookUnavailableError(f"the people store cannot be written: {err}") from err
 
