@@ -200,6 +200,9 @@ def resolve(snapshot: Snapshot, request: AccessRequest) -> Resolved | Denial:
     dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
     if catalogue is None or dataset is None or request.resource_type not in ("", DATASET_TYPE):
         return Denial(Reason.UNCATALOGUED, "the catalogue does not know the dataset, or not as this type")
+    if dataset.sealed_by:
+        message = f"`{dataset.id}` descends from `{dataset.sealed_by}`, of which no catalogue knows anything"
+        return Denial(Reason.UNCATALOGUED, message)
     if any(column not in dataset.columns for column in request.columns):
         return Denial(Reason.UNKNOWN_COLUMN, f"`{dataset.id}` does not have every column that was asked for")
     subject = None if directory is None else directory.find(request.subject.type, request.subject.id)

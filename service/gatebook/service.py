@@ -24,6 +24,7 @@ from gatebook.audit.entry import from_timestamp
 from gatebook.audit.hold import require_released
 from gatebook.audit.keeping import Keeping, keeping_of
 from gatebook.audit.keyfile import derive_key, open_key
+from gatebook.audit.lineage_entry import lineage_of
 from gatebook.audit.people import People
 from gatebook.audit.reader import BookReader, open_reader
 from gatebook.audit.recorder import Recorder
@@ -34,6 +35,7 @@ from gatebook.config import Config, home_of
 from gatebook.errors import BookRefusedError, VerificationError
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.approving import Approving, proposals_of
+from gatebook.revisions.deriving import Deriving
 from gatebook.revisions.proposals import Proposals
 from gatebook.revisions.publish import Publishing
 from gatebook.revisions.store import RevisionStore
@@ -50,6 +52,7 @@ class Service(msgspec.Struct, frozen=True):
     recorder: Recorder
     revisions: Revisions
     publishing: Publishing
+    deriving: Deriving
     reader: BookReader
     searching: Searching
     keeping: Keeping
@@ -110,14 +113,15 @@ async def open_service(config: Config) -> AsyncIterator[Service]:
         store = RevisionStore(data, create=is_new and is_first, read_only=not is_first)
         revisions = Revisions(store, mask_master)
         if is_first:
-            revisions.restore(activations(book))
+            revisions.restore(activations(book), lineage_of(control_chain(book)))
         waiting = proposals_of(book, book.origin, people, recorder.now()) if is_first else Proposals()
         publishing, searching = (
             Publishing(revisions, recorder, Approving(revisions, recorder, waiting)),
             Searching(recorder, derive_key(mask_master, "search/page-token/v1")),
         )
         keeping = keeping_of(book, reader, recorder, people)
-        service = Service(book, writer, recorder, revisions, publishing, reader, searching, keeping)
+        deriving = Deriving(revisions, recorder, publishing)
+        service = Service(book, writer, recorder, revisions, publishing, deriving, reader, searching, keeping)
         event = entry_pb2.SYSTEM_EVENT_STARTED if end.size else entry_pb2.SYSTEM_EVENT_BOOK_OPENED
         await recorder.record_system(event, version=__version__, recovered_size=end.size, unclean=not end.clean)
         try:

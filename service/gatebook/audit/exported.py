@@ -81,6 +81,11 @@ PLAIN: Final[Mapping[str, str]] = {
     "begun_index": "BIGINT",
     "carried_index": "BIGINT",
     "carried_origin": "VARCHAR",
+    "derived_dataset": "VARCHAR",
+    "derived_from": "VARCHAR[]",
+    "derived_by_run": "VARCHAR",
+    "reclassified_column": "VARCHAR",
+    "reclassified_tag": "VARCHAR",
 }
 """The columns that every export has, each with its type in SQL."""
 PSEUDONYMS: Final[Mapping[str, str]] = {
@@ -191,6 +196,12 @@ def _of_body(entry: entry_pb2.AuditEntry) -> dict[str, Any]:
             return _retention(entry.retention)
         case "carried":
             return {"carried_index": entry.carried.index, "carried_origin": entry.carried.origin or None}
+        case "lineage":
+            return _lineage(entry.lineage)
+        case "reclassification":
+            told = entry.reclassification
+            column = f"{told.dataset}.{told.column}"
+            return {"policy_set": told.policy_set, "reclassified_column": column, "reclassified_tag": told.tag}
         case _:
             return {}
 
@@ -270,6 +281,14 @@ def _system(system: entry_pb2.SystemEntry) -> dict[str, Any]:
         row |= {"successor" if closes else "predecessor": bound.origin, "succession_reason": bound.reason or None}
         row |= {} if closes else {"predecessor_size": bound.size, "key_lost": bound.key_lost}
     return row
+
+
+def _lineage(lineage: entry_pb2.LineageEntry) -> dict[str, Any]:
+    return {
+        "derived_dataset": lineage.name,
+        "derived_from": [one.name for one in lineage.inputs],
+        "derived_by_run": lineage.run_id,
+    }
 
 
 def _erasure(erasure: entry_pb2.ErasureEntry) -> dict[str, Any]:

@@ -34,6 +34,8 @@ PERSONAL_IN_BODY = {
     "erasure": ("pseudonyms", "suppression", "requested_by_pseudonym", "approved_by_pseudonym"),
     "retention": ("requested_by_pseudonym", "approved_by_pseudonym"),
     "carried": ("entry_bytes",),
+    "lineage": (),
+    "reclassification": (),
 }
 """What names or links people, or could, by kind of body. A body that is not here is not shown at all."""
 NO_PERSON = ("spiffe://", "cn:")

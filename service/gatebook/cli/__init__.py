@@ -15,6 +15,7 @@ COMMANDS = (
     "explain",
     "policy",
     "directory",
+    "lineage",
     "audit",
     "keys",
     "backup",

@@ -38,6 +38,11 @@ def row(record: audit_service_pb2.EntryRecord) -> tuple[str, ...]:
             what, outcome = retention(entry.retention)
         case "carried":
             what, outcome = carried(entry.carried)
+        case "lineage":
+            what, outcome = lineage(entry.lineage)
+        case "reclassification":
+            told = entry.reclassification
+            what = f"tag {told.tag} taken off {told.dataset}.{told.column} of {told.policy_set}"
         case _:
             pass
     return (str(record.index), time(entry), kind, entry.caller, who, what, outcome)
@@ -126,6 +131,12 @@ def system(entry: entry_pb2.SystemEntry) -> tuple[str, str]:
 def stated(succession: entry_pb2.Succession) -> str:
     """Returns why a book was closed, as it was stated."""
     return f": {succession.reason}" if succession.reason else ""
+
+
+def lineage(entry: entry_pb2.LineageEntry) -> tuple[str, str]:
+    """Returns what was made of what, and by which run."""
+    made_of = ", ".join(one.name for one in entry.inputs)
+    return f"{entry.name} made of {made_of}", f"by {entry.job_name}, run {entry.run_id}"
 
 
 def erasure(entry: entry_pb2.ErasureEntry) -> tuple[str, str]:

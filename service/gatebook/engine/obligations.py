@@ -19,6 +19,7 @@ import msgspec
 
 from gatebook.engine.mask_order import Contradiction, Ordered, order_masks
 from gatebook.engine.verdict import Applicable, ColumnVerdict
+from gatebook.policy import names
 from gatebook.policy.dataset import Column, Dataset
 from gatebook.policy.masks import MaskError, parse_group
 from gatebook.values import (
@@ -34,6 +35,8 @@ from gatebook.values import (
 
 _PARAMETER_FIELD = 5
 """Where `mask` of a p2 line and `k` of a p3 line stand: after sub, obj, act, purpose and cond."""
+
+_OBJECT_FIELD = 1
 
 _UNMASKED = Ordered()
 
@@ -151,6 +154,11 @@ def _masks(
         return Denied(Reason.MASK_NOT_APPLICABLE, masks.message)
     if not masks.always and mask_tags and demands_mask(column.tags, mask_tags):
         return Denied(Reason.MASK_REQUIRED, "a tag demands a mask and none always applies")
+    if column.inherits and demands_own(column, mask_tags):
+        own = [(parameter_of(each.rule), each.condition) for each in applicable if not is_inherited(each.rule)]
+        answer = order_masks(own, column.type, key_id)
+        if isinstance(answer, Contradiction) or not answer.always:
+            return Denied(Reason.MASK_REQUIRED, "a tag of its own demands a mask and none of its own always applies")
     return masks
 
 
@@ -175,6 +183,17 @@ def largest_group(applicable: Sequence[Applicable], dataset: Dataset) -> int | D
 def parameter_of(rule: Rule) -> str:
     """Returns the mask of a p2 rule or the k of a p3 rule; a rule without one has none that parses."""
     return rule.fields[_PARAMETER_FIELD] if len(rule.fields) > _PARAMETER_FIELD else ""
+
+
+def is_inherited(rule: Rule) -> bool:
+    """Tells whether a rule speaks of a tag as it is inherited by lineage."""
+    return names.is_inherited(rule.fields[_OBJECT_FIELD])
+
+
+def demands_own(column: Column, mask_tags: frozenset[str]) -> bool:
+    """Tells whether a tag that a column has by itself demands a mask, which none that came by lineage answers."""
+    own = tuple(tag for tag in column.tags if not names.is_inherited(tag))
+    return demands_mask(own, mask_tags)
 
 
 @lru_cache(maxsize=8192)

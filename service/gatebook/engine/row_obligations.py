@@ -22,7 +22,9 @@ from gatebook.engine.obligations import (
     Denied,
     Obliged,
     demands_mask,
+    demands_own,
     denial_of,
+    is_inherited,
     largest_group,
     parameter_of,
     undeclared,
@@ -153,11 +155,9 @@ def _settle(
     masks = mask_rows([(parameter_of(each.rule), each) for each in judged.masks], column.type, key_id)
     if isinstance(masks, Contradiction):
         return _Hidden(name, Reason.MASK_NOT_APPLICABLE, masks.message)
-    demanded: tuple[Expression, ...] = ()
-    if masks.meets is not None and mask_tags and demands_mask(column.tags, mask_tags):
-        if isinstance(masks.meets, Literal):
-            return _Hidden(name, Reason.MASK_REQUIRED, "a tag demands a mask and none applies to any row")
-        demanded = (masks.meets,)
+    demanded = _demanded(column, judged, masks, key_id, mask_tags)
+    if demanded is None:
+        return _Hidden(name, Reason.MASK_REQUIRED, "a tag demands a mask and none applies to any row")
     grouped = _grouped(name, judged.groups, dataset)
     if isinstance(grouped, _Hidden):
         return grouped
@@ -169,6 +169,24 @@ def _settle(
     said = (*judged.allows, *judged.denies, *judged.masks, *judged.groups)
     shown = _Shown(name, clauses, masks, k, tuple([each.rule for each in said]))
     return _declared(shown, enforcer, masks.kinds)
+
+
+def _demanded(
+    column: Column, judged: Judged, masks: RowMasks, key_id: str, mask_tags: frozenset[str]
+) -> tuple[Expression, ...] | None:
+    """Returns what must be True of a row for a mask to be there where a tag demands one; None: it is of no row."""
+    demanded: tuple[Expression, ...] = ()
+    if masks.meets is not None and mask_tags and demands_mask(column.tags, mask_tags):
+        if isinstance(masks.meets, Literal):
+            return None
+        demanded = (masks.meets,)
+    if column.inherits and demands_own(column, mask_tags):
+        answers = [(parameter_of(each.rule), each) for each in judged.masks if not is_inherited(each.rule)]
+        own = mask_rows(answers, column.type, key_id)
+        if isinstance(own, Contradiction) or isinstance(own.meets, Literal):
+            return None
+        demanded = demanded if own.meets is None else (*demanded, own.meets)
+    return demanded
 
 
 def _permitted(name: str, judged: Judged) -> tuple[Expression, ...] | _Hidden:

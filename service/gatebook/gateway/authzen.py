@@ -20,15 +20,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gatebook.authorize import Answer, Question, authorize, decide, question_of
-from gatebook.config import KIB, Limits
+from gatebook.config import KIB, Config, Limits
 from gatebook.door.door import Door
 from gatebook.engine.candidates import Kind, searchable
 from gatebook.engine.snapshot import Snapshot
 from gatebook.errors import GatebookError, InvalidRequestError, PolicySetNotFoundError, PolicySetRequiredError
 from gatebook.gateway import answer
+from gatebook.gateway.lineage import PATH, Lineage
 from gatebook.gateway.question import Object, access_request, optional_object, people_of, with_defaults
 from gatebook.gateway.rim import FAULT, STATUSES, Call, Rim, echoing
 from gatebook.rpc.decode import over_limit
+from gatebook.rpc.reporting import Reporting
 from gatebook.search import Search
 from gatebook.service import Service
 from gatebook.values import AccessRequest
@@ -55,9 +57,10 @@ Item = AccessRequest | GatebookError
 Result = Mapping[str, Any]
 
 
-def application(service: Service, door: Door, limits: Limits, url: str = "") -> ASGIApp:
-    """Returns what answers AuthZEN requests; `url` is how callers reach it, if not as their `Host` header says."""
-    binding = Binding(service, Rim(door, limits, url), limits, url)
+def application(service: Service, door: Door, config: Config) -> ASGIApp:
+    """Returns what answers HTTP requests: those of AuthZEN, and what jobs report."""
+    rim = Rim(door, config.limits, config.http_url)
+    binding = Binding(service, rim, config.limits, config.http_url)
     paths = {EVALUATION: binding.evaluation, EVALUATIONS: binding.evaluations}
     paths.update({path: partial(binding.search, kind) for kind, path in SEARCHES.items()})
     routes = [
@@ -66,6 +69,8 @@ def application(service: Service, door: Door, limits: Limits, url: str = "") -> 
         for prefix in ("", "/{policy_set}")
     ]
     routes += [Route(METADATA + suffix, binding.metadata, methods=["GET"]) for suffix in ("", "/{policy_set}")]
+    lineage = Lineage(rim, Reporting(service.deriving, config))
+    routes.append(Route(PATH, lineage.report, methods=["POST"]))
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     return echoing(app)

@@ -39,7 +39,7 @@ async def answering_http(
     Raises:
         ListenError: the address is taken.
     """
-    app = application(service, door, config.limits, config.http_url)
+    app = application(service, door, config)
     async with http_port(app, config.http, tls, shared=config.workers > 1) as address:
         yield address
 

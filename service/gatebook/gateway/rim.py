@@ -81,6 +81,7 @@ class Call:
         self.caller = caller
         self.request = request
         self.body: dict[str, Any] = {}
+        self.content = b""
         self.body_bytes = 0
         self.told: dict[str, object] = {}
 
@@ -103,8 +104,10 @@ class Rim:
         self._limits = limits
         self._log = structlog.get_logger("gatebook.gateway")
 
-    async def answer(self, operation: str, request: Request, work: Work, body_bytes_max: int = 0) -> Response:
-        """Answers one call; without a size, it has no body."""
+    async def answer(
+        self, operation: str, request: Request, work: Work, body_bytes_max: int = 0, *, as_it_came: bool = False
+    ) -> Response:
+        """Answers one call; without a size, it has no body. The work reads one itself that it wants as it came."""
         began = time.perf_counter()
         code, caller_id, kind = "CANCELLED", NOBODY, None
         told: dict[str, object] = {"transport": "http"}
@@ -120,8 +123,10 @@ class Rim:
             with self.door.admission.call(caller, operation):
                 require_request_id(call)
                 if body_bytes_max:
-                    content = await read_body(request, body_bytes_max)
-                    call.body, call.body_bytes = read_object(content, self._limits.json_depth_max), len(content)
+                    call.content = await read_body(request, body_bytes_max)
+                    call.body_bytes = len(call.content)
+                if body_bytes_max and not as_it_came:
+                    call.body = read_object(call.content, self._limits.json_depth_max)
                 answer = await work(call)
             code = "OK"
             return Response(_encode(answer), media_type=JSON, headers={"cache-control": "no-store"})

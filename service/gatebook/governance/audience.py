@@ -142,7 +142,7 @@ class Audiences:
         rules = cell.rules
         spoken = (rules.allows, rules.denies, rules.masks, rules.groups)
         types = tuple(sorted({cell.dataset.columns[name].type for name in cell.columns})) if rules.masks else ()
-        key = (cell.dataset.id, cell.masked, types, tuple(tuple(map(id, some)) for some in spoken))
+        key = (cell.dataset.id, cell.masked, cell.own, types, tuple(tuple(map(id, some)) for some in spoken))
         reach = self._reached.get(key)
         if reach is None:
             reach = self._reached[key] = self._reach(cell, types)
@@ -168,7 +168,7 @@ class Audiences:
 
         allows = [(rule, part) for rule, part in among(cell.rules.allows) if _may(part)]
         denies = [part for _, part in among(self.denies(cell)) if part.left is not False]
-        masks = [part for rule, part in among(cell.rules.masks) if _may_mask(rule, part)] if cell.masked else []
+        masks = [part for rule, part in among(cell.answers) if _may_mask(rule, part)] if cell.masked else []
         left = Left(
             tuple(part for _, part in allows),
             tuple(denies),
@@ -215,7 +215,7 @@ class Audiences:
             may &= ~(applied.holders & ~applied.never & ~applied.unsure)
         if cell.masked:
             masked = maybe_masked = NOBODY
-            for rule in cell.rules.masks:
+            for rule in cell.answers:
                 applied = self.applied(rule)
                 masked |= applied.always
                 maybe_masked |= applied.holders & ~applied.never
@@ -261,9 +261,7 @@ class Audiences:
         # Whom a rule allows without condition, the conditions of other allows do not concern.
         for some, allows in ((bits & always, ()), (bits & ~always, cell.rules.allows)):
             groups = [some] if some else []
-            for condition, role in self._open(
-                some, (*allows, *self.denies(cell)), cell.rules.masks if cell.masked else ()
-            ):
+            for condition, role in self._open(some, (*allows, *self.denies(cell)), cell.answers if cell.masked else ()):
                 holders = self.people.holders(role)
                 groups = [part for group in groups for part in self.split(group, holders, condition)]
             for group in groups:
@@ -280,7 +278,7 @@ class Audiences:
 
     def _speaking(self, cell: Cell) -> set[str]:
         """Returns the conditions on which it depends who could be allowed a cell."""
-        rules = (*cell.rules.allows, *self.denies(cell), *(cell.rules.masks if cell.masked else ()))
+        rules = (*cell.rules.allows, *self.denies(cell), *(cell.answers if cell.masked else ()))
         return {rule.fields[CONDITION] for rule in rules}
 
     def reads_id(self, cell: Cell) -> bool:

@@ -103,7 +103,7 @@ def _finding(
     invariant, told, excess, bits = wrong
     example, rule = _example(audiences, confirm, one, bits)
     how = "for one" if example.confirmed else "possibly"
-    way = "; ".join(f"{step.text} ({step.file}:{step.line})" for step in example.path)
+    way = "; ".join(f"{step.text} ({step.file}:{step.line})" if step.file else step.text for step in example.path)
     message = f"{told}: {how} `{example.subject}`, by {way}"
     if example.why_not:
         message += f"; not confirmed: {example.why_not}"
@@ -142,6 +142,7 @@ def _example(audiences: Audiences, confirm: Confirm, one: Exceeded, bits: Bits) 
             request, caller = request_of(grant, ABLE, purpose)
             why_not = confirm(request, caller) if grant.judged.witness is not None else UNDECIDED
             example = counterexample(audiences, grant, request, caller, why_not)
+            example = msgspec.structs.replace(example, path=(*example.path, *descent_of(audiences, one, subject)))
             if best is None or example.confirmed:
                 best = (example, grant.rule)
             tried += 1
@@ -182,6 +183,32 @@ def path_of(audiences: Audiences, subject: Subject, rule: Rule) -> tuple[PathSte
     links = audiences.people.path(subject, rule.fields[0])
     steps = [PathStep(link_text(edge, subject.id), edge.file, edge.line) for edge in links]
     return (*steps, PathStep(rule.text, rule.file, rule.line))
+
+
+def descent_of(audiences: Audiences, one: Exceeded, subject: Subject) -> tuple[PathStep, ...]:
+    """Returns the steps by which a dataset came to a ceiling that a subject is not within, if it inherited it."""
+    catalogue = audiences.policy_set.catalogue
+    steps: list[PathStep] = []
+    here, seen = one.dataset, {one.dataset.id}
+    while catalogue is not None and here.origins and len(steps) < TRIED_MAX:
+        known = [
+            origin for origin in here.origins if origin.dataset in catalogue.datasets and origin.dataset not in seen
+        ]
+        if not known:
+            break
+        kept = frozenset(subject.groups)
+        origin = min(known, key=lambda it: _room(catalogue.datasets[it.dataset].ceiling.of(one.action), kept))
+        text = f"{here.id} is made of {origin.dataset} by {origin.job}, run {origin.run_id}"
+        steps.append(PathStep(text, "", 0))
+        here = catalogue.datasets[origin.dataset]
+        seen.add(here.id)
+    return tuple(steps)
+
+
+def _room(ceiling: Ceiling, roles: frozenset[str]) -> tuple[bool, int, float]:
+    """Orders ceilings: first those that do not let somebody with these roles in, then by how many they count."""
+    count = float("inf") if ceiling.people_max is None else ceiling.people_max
+    return not roles.isdisjoint(ceiling.roles), len(ceiling.roles), count
 
 
 def link_text(edge: Edge, subject: str) -> str:

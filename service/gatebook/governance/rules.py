@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 import msgspec
 
 from gatebook.compiler.roles import reach
-from gatebook.engine.obligations import demands_mask
+from gatebook.engine.obligations import demands_mask, demands_own, is_inherited
 from gatebook.policy.dataset import Column, Dataset
 from gatebook.policy.policy_set import PolicySet
 from gatebook.values import Rule
@@ -35,7 +35,8 @@ class Speaking(msgspec.Struct, frozen=True):
 class Cell(msgspec.Struct, frozen=True):
     """Columns of one dataset, one action, and purposes, of which the same rules speak.
 
-    `masked` tells whether a tag of the columns demands a mask.
+    `masked` tells whether a tag of the columns demands a mask, and `own` whether one that did not come by lineage does:
+    what masks an inherited tag is no answer to that.
     """
 
     dataset: Dataset
@@ -44,6 +45,13 @@ class Cell(msgspec.Struct, frozen=True):
     purposes: tuple[str, ...]
     masked: bool
     rules: Speaking
+    own: bool = False
+
+    @property
+    def answers(self) -> tuple[Rule, ...]:
+        """Returns the mask rules that can answer what tags demand."""
+        masks = self.rules.masks
+        return tuple(rule for rule in masks if not is_inherited(rule)) if self.own else masks
 
 
 class _Group(msgspec.Struct, frozen=True):
@@ -52,6 +60,7 @@ class _Group(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
     nodes: frozenset[str]
     masked: bool
+    own: bool
 
 
 class Rules:
@@ -112,18 +121,19 @@ class Rules:
             speaking = _speaking([rule for rule in rules if rule.fields[PURPOSE] in granted])
             if speaking.allows:
                 names = tuple(column.name for column in group.columns)
-                yield Cell(dataset, names, action, tuple(together), group.masked, speaking)
+                yield Cell(dataset, names, action, tuple(together), group.masked, speaking, group.own)
 
     def _groups(self, dataset: Dataset, node: str) -> list[_Group]:
         catalogue = self._set.catalogue
         mask_tags = frozenset[str]() if catalogue is None else catalogue.mask_tags
-        alike: dict[tuple[frozenset[str], bool, object], list[Column]] = {}
+        alike: dict[tuple[frozenset[str], bool, bool, object], list[Column]] = {}
         for column in dataset.columns.values():
             nodes = self.nodes_of(column)
             if not node or node in nodes:
                 masked = demands_mask(column.tags, mask_tags)
-                alike.setdefault((nodes & self._named, masked, column.type if masked else ""), []).append(column)
-        return [_Group(tuple(columns), nodes, masked) for (nodes, masked, _), columns in alike.items()]
+                own = masked and column.inherits and demands_own(column, mask_tags)
+                alike.setdefault((nodes & self._named, masked, own, column.type if masked else ""), []).append(column)
+        return [_Group(tuple(columns), nodes, masked, own) for (nodes, masked, own, _), columns in alike.items()]
 
     def _purposes(self, dataset: Dataset) -> dict[str, frozenset[str]]:
         """Returns the purposes that the notice permits for a dataset, each with its lineage."""

@@ -38,7 +38,10 @@ class Sensitivity(enum.IntEnum):
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column. `node` is its name in rules, `mci.prompts.prompt_text`; `tags` are nodes, `tag:content.prompt`."""
+    """One column. `node` is its name in rules, `mci.prompts.prompt_text`; `tags` are nodes, `tag:content.prompt`.
+
+    `inherits` tells whether some of its tags came by lineage.
+    """
 
     name: str
     node: str
@@ -46,6 +49,7 @@ class Column(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     description: str = ""
     line: int = 0
+    inherits: bool = False
 
 
 class Ceiling(msgspec.Struct, frozen=True):
@@ -92,13 +96,21 @@ class Tag(msgspec.Struct, frozen=True):
     line: int = 0
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """What a dataset was made of, and which run of which job reported it first."""
+
+    dataset: str
+    job: str
+    run_id: str
+
+
 class Dataset(msgspec.Struct, frozen=True):
     """One dataset of the catalogue.
 
     `subject_keys` are the columns that name the data subjects; none in a dataset that names nobody.
     `purposes` are those that its notice permits for it, each with its sub-purposes. `group_minimum` says, of
     a derived dataset, over how many data subjects each of its rows is aggregated at least; 0 where rows
-    are about one.
+    are about one. `origins` are what it was made of, by lineage; `sealed_by` is the one of which nothing is known.
     """
 
     id: str
@@ -112,3 +124,5 @@ class Dataset(msgspec.Struct, frozen=True):
     group_minimum: int = 0
     description: str = ""
     line: int = 0
+    origins: tuple[Origin, ...] = ()
+    sealed_by: str = ""

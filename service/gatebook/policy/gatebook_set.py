@@ -75,6 +75,8 @@ OPERATIONS: Final = (
     "ListProposals",
     "ApproveRevision",
     "WithdrawProposal",
+    "RecordLineage",
+    "GetLineage",
     "ListEntries",
     "GetEntry",
     "TailEntries",

@@ -20,6 +20,8 @@ SUBJECT = re.compile(r"[^\s,\"#`\x00-\x1f\x7f](?:[^,\"#`\x00-\x1f\x7f]*[^\s,\"#`
 
 ROLE_PREFIX = "role:"
 TAG_PREFIX = "tag:"
+INHERITED_PREFIX = "tag:~"
+"""Begins the node of a tag that a column inherits by lineage: it denies and masks, and grants nothing."""
 EVERYTHING = "*"
 
 RESERVED_ATTRIBUTES = frozenset(("id", "type", "name"))
@@ -29,6 +31,21 @@ RESERVED_ATTRIBUTES = frozenset(("id", "type", "name"))
 def tag_node(tag: str) -> str:
     """Returns the node of a tag."""
     return TAG_PREFIX + tag
+
+
+def inherited_node(node: str) -> str:
+    """Returns the node of a tag where it is inherited by lineage."""
+    return INHERITED_PREFIX + node.removeprefix(TAG_PREFIX)
+
+
+def is_inherited(node: str) -> bool:
+    """Tells whether a node is that of an inherited tag."""
+    return node.startswith(INHERITED_PREFIX)
+
+
+def plain_tag(node: str) -> str:
+    """Returns the node of a tag as `catalogue.yaml` declares it, of one that is inherited too."""
+    return TAG_PREFIX + node.removeprefix(INHERITED_PREFIX) if is_inherited(node) else node
 
 
 def parent_of(name: str) -> str:

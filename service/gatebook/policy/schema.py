@@ -71,6 +71,18 @@ def settings_schema(*, governed: bool = False) -> Schema:
         ),
         "acknowledged": _list({"enum": list(settings.HAZARDS)}, "Hazards of the model that the owners accept by name."),
     }
+    lineage = _mapping(
+        "How jobs report datasets of a set with a catalogue (OpenLineage).",
+        {
+            "namespaces": _by_name(
+                settings.NAMESPACE,
+                {"type": ["string", "null"], "pattern": _whole(settings.PREFIX)},
+                "The namespaces that they use, each with the prefix that names have there.",
+            )
+        },
+        ("namespaces",),
+    )
+    keys["lineage"] = lineage
     if governed:
         described = "What a set with a catalogue is called, who owns it, and whom it believes."
         return _file("gatebook.yaml of a set with a catalogue", described, keys, ("actions", "roles"))

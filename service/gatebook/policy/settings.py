@@ -14,6 +14,7 @@ Owns the settings of one policy set:
     matcher             of a plain set: the matcher that decides, with the request and rules that it speaks of; else `m`
     role_patterns       of a plain set: which of Casbin's functions match the names, or the domains, of a relation
     role_conditions     of a plain set: which function of a link's parameters says whether the link holds
+    lineage             of a governed set: the `namespaces` in which jobs report its datasets, and the prefixes there
     acknowledged        hazards of the model that the owners accept by name
 
 Every key may be left out, except that a governed set needs its actions and roles.
@@ -50,6 +51,7 @@ KEYS: Final = (
     "matcher",
     "role_patterns",
     "role_conditions",
+    "lineage",
     "acknowledged",
 )
 PATTERNS: Final = ("keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "regexMatch", "globMatch")
@@ -63,6 +65,8 @@ TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RELATION = re.compile(r"g([2-9]|[1-9][0-9])?")
 MATCHER = re.compile(r"m([2-9]|[1-9][0-9])?")
 SOURCE = re.compile(r"subject|actor|resource|action|purpose|context\.[A-Za-z_][A-Za-z0-9_]*")
+NAMESPACE = re.compile(r"[!-~]+")
+PREFIX = re.compile(r"[A-Za-z0-9_.-]*")
 _ZONE_KEYS = ("datasets", "administrators")
 ZONE_MEMBER = re.compile(f"{names.NAMESPACE.pattern}|{names.DATASET.pattern}")
 
@@ -107,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True):
     role_patterns: Mapping[str, NamedPatterns] = {}
     role_conditions: Mapping[str, str] = {}
     approvals: ApprovalRules | None = None
+    lineage: Mapping[str, str] = {}
+    """The namespaces in which jobs report datasets of this set, each with the prefix of names there; empty: any."""
 
     @property
     def allow_by_default(self) -> bool:
@@ -150,6 +156,7 @@ def parse_settings(text: str, file: str, *, governed: bool | None = None) -> tup
         acknowledged=_acknowledged(reader, found.get("acknowledged")),
         role_patterns=_role_patterns(reader, found.get("role_patterns"), governed=governed),
         role_conditions=_role_conditions(reader, found.get("role_conditions"), governed=governed),
+        lineage=_lineage(reader, found.get("lineage"), governed=governed),
         matcher=_matcher(reader, found.get("matcher"), governed=governed),
         approvals=read_approvals(reader, found.get("approvals")),
     )
@@ -241,6 +248,22 @@ def _role_conditions(reader: Reader, node: Node | None, *, governed: bool | None
         if relation is not None and chosen is not None:
             conditions[relation] = chosen
     return conditions
+
+
+def _lineage(reader: Reader, node: Node | None, *, governed: bool | None) -> Mapping[str, str]:
+    """Reads `namespaces`: what jobs call the place of the set's datasets, and the prefix of their names there."""
+    prefixes: dict[str, str] = {}
+    if node is not None and governed is False:
+        reader.refuse(node, WRONG_VALUE, "a set without a catalogue has no tables; leave it out")
+    fields = None if node is None else reader.fields(node, "lineage", ("namespaces",), ("namespaces",))
+    for key, value in () if not fields else reader.entries(fields["namespaces"], "lineage.namespaces"):
+        namespace = reader.name(key, "lineage.namespaces", NAMESPACE, "postgres://db:5432")
+        if isinstance(value, Scalar) and (value.value is None or PREFIX.fullmatch(value.text)):
+            prefixes[namespace or ""] = "" if value.value is None else value.text
+        else:
+            message = f"`lineage.namespaces.{key.text}` is the prefix of names there, such as `warehouse`, or nothing"
+            reader.refuse(value, WRONG_VALUE, message)
+    return prefixes
 
 
 def _matcher(reader: Reader, node: Node | None, *, governed: bool | None) -> str:

@@ -51,6 +51,7 @@ def asked_then(record: audit_service_pb2.EntryRecord) -> AskedThen:
             decision.policy_set,
             _revision(decision.policy_revision),
             None if directory is None else _revision(directory),
+            from_timestamp(entry.entry_time),
         ),
         plan_dialect=decision.plan_dialect,
     )

@@ -11,8 +11,8 @@ Owns which of them are at hand. Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -48,8 +48,11 @@ class PastSnapshots:
             NotReplayableError: this version does not understand it any more.
             DrainingError: the service stops.
         """
+        known = self._revisions.state.lineage.times()
+        past = msgspec.structs.replace(past, lineage_until=last_of(known, past.lineage_until))
         active = self._revisions.state.snapshots.get(past.policy_set)
-        if active is not None and _is(active, past) and not active.program.timed:
+        newest = past.lineage_until == last_of(known, datetime.max.replace(tzinfo=UTC))
+        if active is not None and newest and _is(active, past) and not active.program.timed:
             # What it remembers is the event loop's own. A timed one was scanned at another time than was asked for.
             return msgspec.structs.replace(active, recall=Recall())
         async with self._turn:
@@ -74,6 +77,11 @@ class PastSnapshots:
 
 def _is(active: Snapshot, past: Past) -> bool:
     return (active.policy_revision, active.directory_revision) == (past.policy, past.directory)
+
+
+def last_of(times: Sequence[datetime], then: datetime | None) -> datetime | None:
+    """Returns the latest of some times that is before a time, so that few are told apart; None without one."""
+    return max((time for time in times if then is not None and time < then), default=None)
 
 
 def size_of(snapshot: Snapshot) -> int:

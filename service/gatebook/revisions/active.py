@@ -25,6 +25,8 @@ from gatebook.errors import (
     RevisionNotActiveError,
     RevisionNotFoundError,
 )
+from gatebook.governance.inheritance import effective
+from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.pace import Pause, no_pause
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.gatebook_set import GATEBOOK
@@ -47,21 +49,34 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class Past(msgspec.Struct, frozen=True):
-    """What decided once: revisions of a set and of the directory."""
+    """What decided once: revisions of a set and of the directory, and what was known of tables at a time.
+
+    Without a time, nothing was.
+    """
 
     policy_set: str
     policy: Revision
     directory: Revision | None
+    lineage_until: datetime | None = None
 
 
 class State(msgspec.Struct, frozen=True):
-    """All that is active at one moment. Replaced as a whole."""
+    """All that is active at one moment. Replaced as a whole.
+
+    `policy_sets` are what their files declare; in the snapshots they stand with what their tables inherit.
+    """
 
     snapshots: Mapping[str, Snapshot] = {}
     policy_sets: Mapping[str, PolicySet] = {}
     directory: Directory | None = None
     directory_revision: Revision | None = None
     activations: tuple[Activation, ...] = ()
+    lineage: Lineage = NO_LINEAGE
+
+    @property
+    def total(self) -> int:
+        """Returns how many changes this is folded from."""
+        return len(self.activations) + len(self.lineage)
 
     @property
     def served(self) -> tuple[str, ...]:
@@ -219,17 +234,16 @@ class Revisions:
         with few_collections():
             return load(files, name, accepted=accepted, pause=pause)
 
-    async def build(self, policy_set: PolicySet, revision: Revision) -> Snapshot | None:
-        """Compiles a set under the active directory, aside; None where it needs one and there is none.
+    async def build(self, policy_set: PolicySet, revision: Revision, lineage: Lineage | None = None) -> Snapshot | None:
+        """Compiles a set under the active directory and lineage, aside; None where it needs a directory and has none.
 
         Raises:
             DrainingError: the service stops.
         """
         state = self.state
         pacer = self._work.pacer("compile", policy_set.name)
-        return await asyncio.to_thread(
-            self._build, policy_set, revision, state.directory, state.directory_revision, pacer
-        )
+        under = (state.directory, state.directory_revision, state.lineage if lineage is None else lineage)
+        return await asyncio.to_thread(self._build, policy_set, revision, *under, pacer)
 
     def _build(
         self,
@@ -237,16 +251,18 @@ class Revisions:
         revision: Revision,
         directory: Directory | None,
         directory_revision: Revision | None,
+        lineage: Lineage,
         pause: Pause = no_pause,
         now: datetime | None = None,
     ) -> Snapshot | None:
         if policy_set.catalogue is not None and directory is None:
             return None
         with few_collections():
+            whole = effective(policy_set, lineage)
             built = build_snapshot(
-                policy_set, revision, directory, directory_revision, mask_master=self._mask_master, pause=pause
+                whole, revision, directory, directory_revision, mask_master=self._mask_master, pause=pause
             )
-            return scanned(built, now or datetime.now(UTC), pause)
+            return scanned(built, now or datetime.now(UTC), pause, policy_set)
 
     async def build_past(self, past: Past, now: datetime) -> Snapshot | None:
         """Compiles what was active once, aside, with audiences as of a time; None where a set lacks its directory.
@@ -264,7 +280,8 @@ class Revisions:
         directory = None
         if past.directory is not None:
             directory = self._read_directory(self.store.get_directory(past.directory.digest), pacer)
-        return self._build(policy_set, past.policy, directory, past.directory, pacer, now)
+        lineage = self.state.lineage.until(past.lineage_until)
+        return self._build(policy_set, past.policy, directory, past.directory, lineage, pacer, now)
 
     async def build_all(self, directory: Directory, revision: Revision) -> dict[str, Snapshot]:
         """Compiles every active set under a new directory, aside.
@@ -277,16 +294,35 @@ class Revisions:
             newest = self.newest(name)
             if newest is not None:
                 pacer = self._work.pacer("compile", name)
-                built = await asyncio.to_thread(self._build, policy_set, newest.revision, directory, revision, pacer)
+                under = (directory, revision, self.state.lineage)
+                built = await asyncio.to_thread(self._build, policy_set, newest.revision, *under, pacer)
                 if built is not None:
                     snapshots[name] = built
         return snapshots
 
-    def restore(self, activations: Iterable[Activation]) -> None:
-        """Rebuilds the state from the activations in the book, the newest first. See `folded`."""
-        self.state = self.folded(activations)
+    async def build_derived(self, lineage: Lineage) -> dict[str, Snapshot]:
+        """Compiles every active set aside of which a table inherits something else under a lineage.
 
-    def folded(self, activations: Iterable[Activation], *, beside_calls: bool = False) -> State:
+        Raises:
+            DrainingError: the service stops.
+        """
+        state, snapshots = self.state, {}
+        for name, snapshot in state.snapshots.items():
+            declared = state.policy_sets[name]
+            if await asyncio.to_thread(_inherits_alike, declared, lineage, snapshot):
+                continue
+            built = await self.build(declared, snapshot.policy_revision, lineage)
+            if built is not None:
+                snapshots[name] = built
+        return snapshots
+
+    def restore(self, activations: Iterable[Activation], lineage: Lineage = NO_LINEAGE) -> None:
+        """Rebuilds the state from the activations in the book, the newest first, and its lineage. See `folded`."""
+        self.state = self.folded(activations, lineage)
+
+    def folded(
+        self, activations: Iterable[Activation], lineage: Lineage = NO_LINEAGE, *, beside_calls: bool = False
+    ) -> State:
         """Returns the state that activations, the newest first, come to. What they leave as it is, is not built again.
 
         `beside_calls` tells that the state before is being asked meanwhile, and that another worker accepted the new.
@@ -310,13 +346,22 @@ class Revisions:
         sets, snapshots = {}, {}
         for name, activation in newest.items():
             old = now.snapshots.get(name)
-            if old is not None and (old.policy_revision, now.directory_revision) == (activation.revision, revision):
+            same = old is not None and (old.policy_revision, now.directory_revision) == (activation.revision, revision)
+            if old is not None and same and _inherits_alike(now.policy_sets[name], lineage, old):
                 sets[name], snapshots[name] = now.policy_sets[name], old
                 continue
             pacer = self._work.pacer("fold" if beside_calls else "load", name, beside_calls=beside_calls)
-            files = self.store.get_policy_set(activation.revision.digest)
-            sets[name] = self._read(files, name, pacer, accepted=beside_calls)
-            built = self._build(sets[name], activation.revision, directory, revision, pacer)
+            if same:
+                sets[name] = now.policy_sets[name]
+            else:
+                files = self.store.get_policy_set(activation.revision.digest)
+                sets[name] = self._read(files, name, pacer, accepted=beside_calls)
+            built = self._build(sets[name], activation.revision, directory, revision, lineage, pacer)
             if built is not None:
                 snapshots[name] = built
-        return State(snapshots, sets, directory, revision, told)
+        return State(snapshots, sets, directory, revision, told, lineage)
+
+
+def _inherits_alike(declared: PolicySet, lineage: Lineage, snapshot: Snapshot) -> bool:
+    """Tells whether a snapshot is what a set comes to under a lineage."""
+    return effective(declared, lineage).catalogue == snapshot.policy_set.catalogue

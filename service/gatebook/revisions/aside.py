@@ -26,6 +26,7 @@ import msgspec
 
 from gatebook.errors import DrainingError, OverloadedError
 from gatebook.governance.change import Change
+from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.policy_set import load
@@ -56,6 +57,7 @@ class Task(msgspec.Struct, frozen=True):
     compare: bool = False
     base: dict[str, bytes] | None = None
     """The files of the set that is active, where the draft is to be compared with it."""
+    lineage: Lineage = NO_LINEAGE
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -105,6 +107,7 @@ class Aside:
         directory: Mapping[str, bytes] | None,
         now: datetime,
         base: Compared | None = None,
+        lineage: Lineage = NO_LINEAGE,
     ) -> Validation:
         """Judges a draft, and compares it; what it returns has neither the set nor its program.
 
@@ -114,7 +117,7 @@ class Aside:
         """
         before = None if base is None or base.files is None else dict(base.files)
         subjects = None if directory is None else dict(directory)
-        task = Task(dict(files), name, subjects, now, base is not None, before)
+        task = Task(dict(files), name, subjects, now, base is not None, before, lineage)
         try:
             code, said, complaint = self._judge(msgspec.msgpack.encode(task))
         except (OSError, subprocess.TimeoutExpired) as err:
@@ -222,7 +225,7 @@ def main() -> None:
     """Reads a draft from standard input, and writes the report to standard output."""
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
     directory = load_directory(task.directory) if task.directory else None
-    found = validate(task.files, task.name, directory=directory, now=task.now)
+    found = validate(task.files, task.name, directory=directory, now=task.now, lineage=task.lineage)
     if task.compare:
         base = None if task.base is None else load(task.base, task.name, accepted=True)
         found = compared(found, base, directory, task.now)

@@ -84,7 +84,9 @@ class Judging:
         state = self._revisions.state
         unproved = await asyncio.to_thread(lambda: must_be_proved(files, bundle.digest(files)))
         if name == gatebook_set.GATEBOOK or not (unproved or is_large(files, state.directory)):
-            found = await asyncio.to_thread(validate, files, name, directory=state.directory, now=now)
+            found = await asyncio.to_thread(
+                validate, files, name, directory=state.directory, now=now, lineage=state.lineage
+            )
             if not compare:
                 return found
             return await asyncio.to_thread(compared, found, state.policy_sets.get(name), state.directory, now)
@@ -108,4 +110,4 @@ class Judging:
         if compare:
             active = self._revisions.state.policy_sets.get(name)
             base = Compared(None if active is None else active.files)
-        return self._aside.validate(files, name, subjects, now, base)
+        return self._aside.validate(files, name, subjects, now, base, self._revisions.state.lineage)

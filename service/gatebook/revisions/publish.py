@@ -346,7 +346,7 @@ class Publishing:
             snapshot,
             Activation(found.name, revision, written.entry_time, written.index, event.request_id_hash),
         )
-        await self.followers.settle(len(self._revisions.state.activations))
+        await self.followers.settle(self._revisions.state.total)
         return revision, written
 
     def _activate(self, policy_set: PolicySet, snapshot: Snapshot | None, activation: Activation) -> None:
@@ -359,6 +359,7 @@ class Publishing:
                 state.directory,
                 state.directory_revision,
                 (activation, *state.activations),
+                state.lineage,
             )
         )
         self.approving.activated(policy_set.name, activation.revision.number)
@@ -395,7 +396,7 @@ class Publishing:
             self._activate_directory(
                 directory, snapshots, revision, _activation(DIRECTORY, revision, written, request_id)
             )
-            await self.followers.settle(len(self._revisions.state.activations))
+            await self.followers.settle(self._revisions.state.total)
         for found in findings:
             self._log.warning("ceiling exceeded", dataset=found.dataset, action=found.action, excess=found.excess)
         return Published(revision, changed=True, findings=findings, subjects=subjects, written=written)
@@ -411,6 +412,7 @@ class Publishing:
                 directory,
                 revision,
                 (activation, *state.activations),
+                state.lineage,
             )
         )
 

@@ -16,19 +16,29 @@ from gatebook.expression.moments import Moment
 from gatebook.governance.audience import Audiences
 from gatebook.governance.ceilings import exceeded
 from gatebook.pace import Pause, no_pause
+from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.validate import audience_findings
 from gatebook.values import Finding, Severity
 
 
-def scanned(snapshot: Snapshot, now: datetime, pause: Pause = no_pause) -> Snapshot:
-    """Returns a snapshot that denies whoever is not proved to be within a ceiling."""
+def scanned(snapshot: Snapshot, now: datetime, pause: Pause = no_pause, declared: PolicySet | None = None) -> Snapshot:
+    """Returns a snapshot that denies whoever is not proved to be within a ceiling.
+
+    Where its tables inherit, whoever is not proved to be within by what is `declared` alone is denied too: what narrows
+    an audience by lineage gives nobody back what a ceiling takes.
+    """
     if snapshot.directory is None:
         return snapshot
-    audiences = Audiences(snapshot.policy_set, snapshot.directory, Moment(now), pause)
-    not_proved = {
-        (one.dataset.id, one.action): frozenset(subject.id for subject in audiences.people.among(one.not_proved))
-        for one in exceeded(audiences)
-    }
+    not_proved: dict[tuple[str, str], frozenset[str]] = {}
+    ways = [snapshot.policy_set]
+    if declared is not None and declared is not snapshot.policy_set:
+        ways.append(declared)
+    for policy_set in ways:
+        audiences = Audiences(policy_set, snapshot.directory, Moment(now), pause)
+        for one in exceeded(audiences):
+            key = (one.dataset.id, one.action)
+            found = frozenset(subject.id for subject in audiences.people.among(one.not_proved))
+            not_proved[key] = not_proved.get(key, frozenset()) | found
     return msgspec.structs.replace(snapshot, not_proved=not_proved)
 
 

@@ -18,6 +18,8 @@ from gatebook.expression.moments import Moment
 from gatebook.governance.audience import Audiences
 from gatebook.governance.ceilings import ceiling_findings
 from gatebook.governance.change import Change
+from gatebook.governance.inheritance import effective
+from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.governance.loosening import changes
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory, load_directory
@@ -73,6 +75,7 @@ def validate(
     directory_files: Mapping[str, bytes] | None = None,
     now: datetime | None = None,
     test: bool = True,
+    lineage: Lineage = NO_LINEAGE,
 ) -> Validation:
     """Loads, compiles and tests a draft.
 
@@ -83,6 +86,7 @@ def validate(
         directory_files: the files of such a directory.
         now: The time that its tests take place at; the present one if None.
         test: Whether to run its tests.
+        lineage: What is known of where its tables come from.
 
     Raises:
         DirectoryRefusedError: the directory has findings.
@@ -95,7 +99,7 @@ def validate(
         policy_set = load(files, name)
         if not test:
             return Validation(policy_set.name, digest, policy_set.warnings, policy_set=policy_set, readable=True)
-        snapshot = build_draft(policy_set, digest, directory)
+        snapshot = build_draft(policy_set, digest, directory, lineage)
     except PolicySetRefusedError as refused:
         return Validation(name, digest, tuple(sorted(refused.findings)))
     own = gatebook_findings(snapshot)
@@ -166,10 +170,13 @@ def declared_name(files: Mapping[str, bytes], name: str) -> str:
     return name if settings is None or not settings.name else settings.name
 
 
-def build_draft(policy_set: PolicySet, digest: str, directory: Directory | None) -> Snapshot:
-    """Compiles a draft under a directory; where a governed set has none, under an empty one."""
+def build_draft(
+    policy_set: PolicySet, digest: str, directory: Directory | None, lineage: Lineage = NO_LINEAGE
+) -> Snapshot:
+    """Compiles a draft with what its tables inherit, under a directory; where a governed set has none, an empty one."""
     subjects = directory
     if policy_set.catalogue is not None and subjects is None:
         subjects = Directory.empty()
     directory_revision = None if subjects is None else Revision(subjects.digest, 0)
-    return build_snapshot(policy_set, Revision(digest, 0), subjects, directory_revision, mask_master=TEST_MASTER)
+    judged = effective(policy_set, lineage)
+    return build_snapshot(judged, Revision(digest, 0), subjects, directory_revision, mask_master=TEST_MASTER)

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from gatebook.audit.entry import to_timestamp
+from gatebook.audit.entry import EPOCH, to_timestamp
+from gatebook.audit.lineage_entry import derivation_message, reclassification_message
+from gatebook.governance.lineage import Lineage
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.revisions.followers import HEARTBEAT_SECONDS, Follower, Followers
 from gatebook.rpc import encode
@@ -33,17 +35,21 @@ class WorkerServicer(WorkerServiceServicer):
         first = await anext(request_iterator)
         follower = self._followers.join(first.worker)
         listening = asyncio.create_task(self._listen(request_iterator, follower))
-        sent = 0
+        sent = sent_derived = 0
         try:
             while not (self._draining.is_set() or listening.done()):
-                activations = self._revisions.state.activations
-                new = activations[: len(activations) - sent]
-                sent = len(activations)
-                until = follower.extend(sent, self._followers.settled)
+                state = self._revisions.state
+                new = state.activations[: len(state.activations) - sent]
+                derived = told_lineage(state.lineage)[sent_derived:] if len(state.lineage) > sent_derived else []
+                sent, sent_derived = len(state.activations), len(state.lineage)
+                until = follower.extend(state.total, self._followers.settled)
                 yield pb.FollowResponse(
-                    activations=[record_of(a) for a in new], total=sent, lease_until_ns=int(until * 1e9)
+                    activations=[record_of(a) for a in new],
+                    total=state.total,
+                    lease_until_ns=int(until * 1e9),
+                    lineage=derived,
                 )
-                if len(self._revisions.state.activations) == sent:
+                if self._revisions.state.total == state.total:
                     await self._followers.moved(HEARTBEAT_SECONDS)
         finally:
             listening.cancel()
@@ -67,3 +73,15 @@ def record_of(activation: Activation) -> pb.ActivationRecord:
         index=activation.index,
         request_id_hash=activation.request_id_hash,
     )
+
+
+def told_lineage(lineage: Lineage) -> list[pb.LineageRecord]:
+    """Returns entries of lineage as the feed tells them, the oldest first."""
+    told = []
+    for derivation in lineage.derivations:
+        told.append(pb.LineageRecord(index=derivation.index, lineage=derivation_message(derivation)))
+        told[-1].entry_time.CopyFrom(to_timestamp(derivation.entry_time or EPOCH))
+    for one in lineage.reclassifications:
+        told.append(pb.LineageRecord(index=one.index, reclassification=reclassification_message(one)))
+        told[-1].entry_time.CopyFrom(to_timestamp(one.entry_time or EPOCH))
+    return sorted(told, key=lambda record: record.index)

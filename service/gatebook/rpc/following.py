@@ -8,6 +8,7 @@ taken up again; meanwhile the lease runs out, and nothing is decided.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -15,7 +16,9 @@ import grpc.aio
 import structlog
 
 from gatebook.audit.entry import from_timestamp
+from gatebook.audit.lineage_entry import derivation_of, reclassification_of
 from gatebook.errors import DrainingError, GatebookError
+from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.revisions.active import Activation, Revisions
 from gatebook.v1 import worker_service_pb2 as pb
 from gatebook.v1.worker_service_pb2_grpc import WorkerServiceStub
@@ -56,20 +59,23 @@ class Following:
     async def _follow(self) -> None:
         call = self._stub.Follow()
         told: tuple[Activation, ...] = ()
+        lineage = NO_LINEAGE
         folding: asyncio.Task[None] | None = None
         begun = self._folded = 0
         try:
             await call.write(pb.FollowRequest(worker=self._worker))
             while (response := await call.read()) is not grpc.aio.EOF:
                 told = (*(activation_of(record) for record in response.activations), *told)
-                if len(told) != response.total:
+                lineage = with_records(lineage, response.lineage)
+                total = len(told) + len(lineage)
+                if total != response.total:
                     return
                 if folding is not None and folding.done():
                     folding.result()
                     folding = None
-                if folding is None and begun < len(told):
-                    begun = len(told)
-                    folding = asyncio.create_task(self._fold(call, told))
+                if folding is None and begun < total:
+                    begun = total
+                    folding = asyncio.create_task(self._fold(call, told, lineage))
                 if self.ready.is_set() or self._folded == begun:
                     # While a change is folded the state before it decides: no publish is answered before that ends.
                     self._revisions.lease_until = response.lease_until_ns / 1e9
@@ -81,14 +87,25 @@ class Following:
             if folding is not None:
                 folding.cancel()
 
-    async def _fold(self, call: Any, told: tuple[Activation, ...]) -> None:  # noqa: ANN401  # grpc's call
-        self._revisions.swap(await asyncio.to_thread(self._revisions.folded, told, beside_calls=True))
-        self._folded = len(told)
+    async def _fold(self, call: Any, told: tuple[Activation, ...], lineage: Lineage) -> None:  # noqa: ANN401  # grpc's call
+        self._revisions.swap(await asyncio.to_thread(self._revisions.folded, told, lineage, beside_calls=True))
+        self._folded = len(told) + len(lineage)
         await self._tell(call)
 
     async def _tell(self, call: Any) -> None:  # noqa: ANN401  # as above
         async with self._writing:
             await call.write(pb.FollowRequest(worker=self._worker, folded=self._folded))
+
+
+def with_records(lineage: Lineage, records: Iterable[pb.LineageRecord]) -> Lineage:
+    """Returns a lineage with what the feed tells of it beside."""
+    derivations, reclassifications = list(lineage.derivations), list(lineage.reclassifications)
+    for record in records:
+        if record.HasField("lineage"):
+            derivations.append(derivation_of(record.lineage, record.index, record.entry_time))
+        else:
+            reclassifications.append(reclassification_of(record.reclassification, record.index, record.entry_time))
+    return Lineage(tuple(derivations), tuple(reclassifications))
 
 
 def activation_of(record: pb.ActivationRecord) -> Activation:

@@ -9,10 +9,11 @@ from gatebook.audit.entry import nanoseconds, to_timestamp
 from gatebook.config import Limits
 from gatebook.errors import InvalidPageTokenError, InvalidRequestError
 from gatebook.revisions.active import Activation, Revisions
+from gatebook.revisions.deriving import Deriving
 from gatebook.revisions.proposals import ProposalKind
 from gatebook.revisions.publish import Published, Publishing
 from gatebook.revisions.validate import Validation
-from gatebook.rpc import decode, encode
+from gatebook.rpc import decode, encode, lineage_answers
 from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
 from gatebook.rpc.proposals import proposal_message, proposal_of
 from gatebook.rpc.receipts import Receipts
@@ -33,11 +34,18 @@ class PolicyServicer(PolicyServiceServicer):
     """Keeps the revisions; every step is an entry of the book."""
 
     def __init__(
-        self, revisions: Revisions, publishing: Publishing, receipts: Receipts, edge: Edge, limits: Limits
+        self,
+        revisions: Revisions,
+        publishing: Publishing,
+        deriving: Deriving,
+        receipts: Receipts,
+        edge: Edge,
+        limits: Limits,
     ) -> None:
-        """Takes the active revisions, what publishes, and the rim of every call."""
+        """Takes the active revisions, what publishes, what takes lineage, and the rim of every call."""
         self._revisions = revisions
         self._publishing = publishing
+        self._deriving = deriving
         self._receipts = receipts
         self._edge = edge
         self._limits = limits
@@ -217,6 +225,31 @@ class PolicyServicer(PolicyServiceServicer):
             self._edge.permit_reading(call, name)
             written = await self._publishing.withdraw(name, request.digest, self._edge.publisher(call))
             return pb.WithdrawProposalResponse(receipt=self._receipts.basic(written))
+        raise AssertionError  # the block above returns or aborts
+
+    async def RecordLineage(  # noqa: N802  # as above
+        self, request: pb.RecordLineageRequest, context: ServicerContext
+    ) -> pb.RecordLineageResponse:
+        """Takes an OpenLineage run event."""
+        async with self._edge.call("RecordLineage", context) as call:
+            told = await self._deriving.record(request.event_json, call.caller.id)
+            call.tell(outputs=len(told.outputs))
+            return lineage_answers.recorded(told)
+        raise AssertionError  # the block above returns or aborts
+
+    async def GetLineage(  # noqa: N802  # as above
+        self, request: pb.GetLineageRequest, context: ServicerContext
+    ) -> pb.GetLineageResponse:
+        """Returns what the tables of a policy set inherit."""
+        async with self._edge.call("GetLineage", context) as call:
+            name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
+            self._edge.permit_reading(call, name)
+            state, snapshot = self._revisions.state, self._revisions.snapshot(name)
+            declared = state.policy_sets[snapshot.policy_set.name]
+            dataset = decode.text(request.dataset, self._limits.name_bytes_max, "dataset")
+            return await asyncio.to_thread(
+                lineage_answers.inherited, declared, snapshot.policy_set, state.lineage, dataset
+            )
         raise AssertionError  # the block above returns or aborts
 
     async def _rehearse(self, request: pb.PublishPolicySetRequest, call: Call) -> pb.ValidatePolicySetResponse:

@@ -34,7 +34,9 @@ class _EntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntryKind.V
     ENTRY_KIND_POLICY: _EntryKind.ValueType  # 2
     """A step in the life of a policy set or directory."""
     ENTRY_KIND_CONTROL: _EntryKind.ValueType  # 3
-    """A change of control state: an erasure, retention, or what was carried forward before a prefix was pruned."""
+    """A change of control state: an erasure, retention, where a table comes from, or what was carried forward before a
+    prefix was pruned.
+    """
     ENTRY_KIND_READ: _EntryKind.ValueType  # 4
     """A read of the book itself."""
     ENTRY_KIND_SYSTEM: _EntryKind.ValueType  # 5
@@ -50,7 +52,9 @@ ENTRY_KIND_DECISION: EntryKind.ValueType  # 1
 ENTRY_KIND_POLICY: EntryKind.ValueType  # 2
 """A step in the life of a policy set or directory."""
 ENTRY_KIND_CONTROL: EntryKind.ValueType  # 3
-"""A change of control state: an erasure, retention, or what was carried forward before a prefix was pruned."""
+"""A change of control state: an erasure, retention, where a table comes from, or what was carried forward before a
+prefix was pruned.
+"""
 ENTRY_KIND_READ: EntryKind.ValueType  # 4
 """A read of the book itself."""
 ENTRY_KIND_SYSTEM: EntryKind.ValueType  # 5
@@ -272,6 +276,8 @@ class AuditEntry(_message.Message):
     ERASURE_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     CARRIED_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
+    RECLASSIFICATION_FIELD_NUMBER: _builtins.int
     salt: _builtins.bytes
     """16 random bytes, so that the leaf hash of a guessed entry cannot be recognised."""
     kind: Global___EntryKind.ValueType
@@ -318,6 +324,14 @@ class AuditEntry(_message.Message):
     def carried(self) -> Global___CarriedEntry:
         """A control entry of a prefix that is about to be pruned, or of the book before this one, restated."""
 
+    @_builtins.property
+    def lineage(self) -> Global___LineageEntry:
+        """Where a table comes from."""
+
+    @_builtins.property
+    def reclassification(self) -> Global___ReclassificationEntry:
+        """A tag that was taken off a column that had inherited it."""
+
     def __init__(
         self,
         *,
@@ -334,12 +348,14 @@ class AuditEntry(_message.Message):
         erasure: Global___ErasureEntry | None = ...,
         retention: Global___RetentionEntry | None = ...,
         carried: Global___CarriedEntry | None = ...,
+        lineage: Global___LineageEntry | None = ...,
+        reclassification: Global___ReclassificationEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "carried", b"carried", "decision", b"decision", "entry_time", b"entry_time", "erasure", b"erasure", "policy", b"policy", "read", b"read", "retention", b"retention", "system", b"system"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "carried", b"carried", "decision", b"decision", "entry_time", b"entry_time", "erasure", b"erasure", "lineage", b"lineage", "policy", b"policy", "read", b"read", "reclassification", b"reclassification", "retention", b"retention", "system", b"system"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "caller", b"caller", "carried", b"carried", "control_link", b"control_link", "decision", b"decision", "entry_time", b"entry_time", "erasure", b"erasure", "kind", b"kind", "policy", b"policy", "read", b"read", "retention", b"retention", "salt", b"salt", "sealed", b"sealed", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "caller", b"caller", "carried", b"carried", "control_link", b"control_link", "decision", b"decision", "entry_time", b"entry_time", "erasure", b"erasure", "kind", b"kind", "lineage", b"lineage", "policy", b"policy", "read", b"read", "reclassification", b"reclassification", "retention", b"retention", "salt", b"salt", "sealed", b"sealed", "system", b"system"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["decision", "policy", "read", "system", "erasure", "retention", "carried"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["decision", "policy", "read", "system", "erasure", "retention", "carried", "lineage", "reclassification"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -1175,3 +1191,201 @@ class CarriedEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CarriedEntry: _TypeAlias = CarriedEntry  # noqa: Y015
+
+@_typing.final
+class LineageEntry(_message.Message):
+    """How one dataset was made by a run of a job, as the job reported it. Names are those that jobs use; none is of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    EVERY_FIELD_NUMBER: _builtins.int
+    REST_FIELD_NUMBER: _builtins.int
+    JOB_NAMESPACE_FIELD_NUMBER: _builtins.int
+    JOB_NAME_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The OpenLineage namespace of the dataset that was made."""
+    name: _builtins.str
+    """Its name there."""
+    job_namespace: _builtins.str
+    """The OpenLineage namespace of the job."""
+    job_name: _builtins.str
+    """The name of the job there."""
+    run_id: _builtins.str
+    """The id of the run: a UUID."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageInput]:
+        """The datasets that it was made of."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageColumn]:
+        """Its columns, each with what flowed in."""
+
+    @_builtins.property
+    def every(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageSource]:
+        """What flowed into every column, such as a filter."""
+
+    @_builtins.property
+    def rest(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageSource]:
+        """What flowed into each column that `columns` does not name."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___LineageInput] | None = ...,
+        columns: _abc.Iterable[Global___LineageColumn] | None = ...,
+        every: _abc.Iterable[Global___LineageSource] | None = ...,
+        rest: _abc.Iterable[Global___LineageSource] | None = ...,
+        job_namespace: _builtins.str = ...,
+        job_name: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "every", b"every", "inputs", b"inputs", "job_name", b"job_name", "job_namespace", b"job_namespace", "name", b"name", "namespace", b"namespace", "rest", b"rest", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageEntry: _TypeAlias = LineageEntry  # noqa: Y015
+
+@_typing.final
+class LineageInput(_message.Message):
+    """A dataset that something was made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Its OpenLineage namespace."""
+    name: _builtins.str
+    """Its name there."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns of it that are spoken of."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "name", b"name", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageInput: _TypeAlias = LineageInput  # noqa: Y015
+
+@_typing.final
+class LineageColumn(_message.Message):
+    """A column that was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    type: _builtins.str
+    """Its type, as the job reported it; empty where it did not."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageSource]:
+        """What flowed in."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: _builtins.str = ...,
+        sources: _abc.Iterable[Global___LineageSource] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sources", b"sources", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageColumn: _TypeAlias = LineageColumn  # noqa: Y015
+
+@_typing.final
+class LineageSource(_message.Message):
+    """What flowed into a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    INDIRECT_FIELD_NUMBER: _builtins.int
+    input: _builtins.int
+    """The place of the dataset among the inputs, from 0."""
+    column: _builtins.int
+    """The place of the column among those of the input, from 1; 0 means all of its columns."""
+    masked: _builtins.bool
+    """Whether every step of the job masked it."""
+    indirect: _builtins.bool
+    """Whether it only chose, joined or ordered rows."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.int = ...,
+        column: _builtins.int = ...,
+        masked: _builtins.bool = ...,
+        indirect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "indirect", b"indirect", "input", b"input", "masked", b"masked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageSource: _TypeAlias = LineageSource  # noqa: Y015
+
+@_typing.final
+class ReclassificationEntry(_message.Message):
+    """A tag that two people took off a column which had inherited it, always masked on its way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set."""
+    dataset: _builtins.str
+    """The dataset."""
+    column: _builtins.str
+    """The column."""
+    tag: _builtins.str
+    """The tag, such as "behavior.keystroke"."""
+    basis: _builtins.bytes
+    """SHA-256 of all steps by which the column had come to be. Once there are others, this counts no more."""
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        column: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        basis: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "column", b"column", "dataset", b"dataset", "policy_set", b"policy_set", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReclassificationEntry: _TypeAlias = ReclassificationEntry  # noqa: Y015

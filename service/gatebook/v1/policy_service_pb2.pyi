@@ -1366,3 +1366,351 @@ class Audience(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Audience: _TypeAlias = Audience  # noqa: Y015
+
+@_typing.final
+class RecordLineageRequest(_message.Message):
+    """Reports what a run of a job did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_JSON_FIELD_NUMBER: _builtins.int
+    event_json: _builtins.bytes
+    """One OpenLineage RunEvent as JSON, of at most 1 MiB. One that is not COMPLETE changes nothing."""
+    def __init__(
+        self,
+        *,
+        event_json: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_json", b"event_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordLineageRequest: _TypeAlias = RecordLineageRequest  # noqa: Y015
+
+@_typing.final
+class RecordLineageResponse(_message.Message):
+    """Says what is known of the datasets that were made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    event_type: _builtins.str
+    """The type of the event."""
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageOutput]:
+        """The datasets of which it says where they come from."""
+
+    def __init__(
+        self,
+        *,
+        event_type: _builtins.str = ...,
+        outputs: _abc.Iterable[Global___LineageOutput] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "outputs", b"outputs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordLineageResponse: _TypeAlias = RecordLineageResponse  # noqa: Y015
+
+@_typing.final
+class LineageOutput(_message.Message):
+    """A dataset that was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Its OpenLineage namespace."""
+    name: _builtins.str
+    """Its name there."""
+    changed: _builtins.bool
+    """Whether this was not known before."""
+    index: _builtins.int
+    """The index of the entry that says it."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        changed: _builtins.bool = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "index", b"index", "name", b"name", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageOutput: _TypeAlias = LineageOutput  # noqa: Y015
+
+@_typing.final
+class GetLineageRequest(_message.Message):
+    """Asks what tables inherit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set. May be empty when the server serves exactly one."""
+    dataset: _builtins.str
+    """The dataset; empty means every one that was made of others."""
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLineageRequest: _TypeAlias = GetLineageRequest  # noqa: Y015
+
+@_typing.final
+class GetLineageResponse(_message.Message):
+    """Says what tables inherit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def datasets(self) -> _containers.RepeatedCompositeFieldContainer[Global___InheritedDataset]:
+        """The datasets, by id."""
+
+    def __init__(
+        self,
+        *,
+        datasets: _abc.Iterable[Global___InheritedDataset] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datasets", b"datasets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLineageResponse: _TypeAlias = GetLineageResponse  # noqa: Y015
+
+@_typing.final
+class InheritedDataset(_message.Message):
+    """What one dataset is, with all that it inherits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
+    SEALED_BY_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    CEILING_ROLES_FIELD_NUMBER: _builtins.int
+    CEILING_PEOPLE_MAX_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    SENSITIVITY_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    declared: _builtins.bool
+    """Whether the catalogue of the set declares it."""
+    sealed_by: _builtins.str
+    """What it descends from of which nothing is known, so that nobody is allowed anything; else empty."""
+    ceiling_people_max: _builtins.int
+    """The head-count of its ceiling; absent where it is `all`."""
+    retention_days: _builtins.int
+    """For how many days rows are kept."""
+    sensitivity: _builtins.str
+    """The sensitivity, such as "restricted"."""
+    notice: _builtins.str
+    """The notice that governs it; several that hold together are joined by "+"."""
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageOrigin]:
+        """What it was made of."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___InheritedColumn]:
+        """Its columns."""
+
+    @_builtins.property
+    def ceiling_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles of its ceiling."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The purposes that are permitted."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        declared: _builtins.bool = ...,
+        sealed_by: _builtins.str = ...,
+        origins: _abc.Iterable[Global___LineageOrigin] | None = ...,
+        columns: _abc.Iterable[Global___InheritedColumn] | None = ...,
+        ceiling_roles: _abc.Iterable[_builtins.str] | None = ...,
+        ceiling_people_max: _builtins.int | None = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        retention_days: _builtins.int = ...,
+        sensitivity: _builtins.str = ...,
+        notice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ceiling_people_max", b"_ceiling_people_max", "ceiling_people_max", b"ceiling_people_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ceiling_people_max", b"_ceiling_people_max", "ceiling_people_max", b"ceiling_people_max", "ceiling_roles", b"ceiling_roles", "columns", b"columns", "dataset", b"dataset", "declared", b"declared", "notice", b"notice", "origins", b"origins", "purposes", b"purposes", "retention_days", b"retention_days", "sealed_by", b"sealed_by", "sensitivity", b"sensitivity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ceiling_people_max: _TypeAlias = _typing.Literal["ceiling_people_max"]  # noqa: Y015
+    _WhichOneofArgType__ceiling_people_max: _TypeAlias = _typing.Literal["_ceiling_people_max", b"_ceiling_people_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ceiling_people_max) -> _WhichOneofReturnType__ceiling_people_max | None: ...
+
+Global___InheritedDataset: _TypeAlias = InheritedDataset  # noqa: Y015
+
+@_typing.final
+class LineageOrigin(_message.Message):
+    """What a dataset was made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset, or, where it has no id in this set, what jobs call it."""
+    job: _builtins.str
+    """The job."""
+    run_id: _builtins.str
+    """The first run of it that reported this."""
+    index: _builtins.int
+    """The index of the entry that says so."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        job: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "index", b"index", "job", b"job", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageOrigin: _TypeAlias = LineageOrigin  # noqa: Y015
+
+@_typing.final
+class InheritedColumn(_message.Message):
+    """What one column is, with all that it inherits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    INHERITED_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    """The column."""
+    type: _builtins.str
+    """Its type."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tags that its declaration gives it."""
+
+    @_builtins.property
+    def inherited(self) -> _containers.RepeatedCompositeFieldContainer[Global___InheritedTag]:
+        """The tags that it inherits."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColumnSource]:
+        """What flowed into it."""
+
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        type: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        inherited: _abc.Iterable[Global___InheritedTag] | None = ...,
+        sources: _abc.Iterable[Global___ColumnSource] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "inherited", b"inherited", "sources", b"sources", "tags", b"tags", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InheritedColumn: _TypeAlias = InheritedColumn  # noqa: Y015
+
+@_typing.final
+class InheritedTag(_message.Message):
+    """A tag that a column inherits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    """The tag."""
+    masked: _builtins.bool
+    """Whether it is masked on every way, so that people may take it off."""
+    dropped: _builtins.bool
+    """Whether people took it off: it counts no more."""
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        masked: _builtins.bool = ...,
+        dropped: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "masked", b"masked", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InheritedTag: _TypeAlias = InheritedTag  # noqa: Y015
+
+@_typing.final
+class ColumnSource(_message.Message):
+    """What flowed into a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
+    INDIRECT_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset, or what jobs call it."""
+    column: _builtins.str
+    """The column; empty means any of its columns."""
+    masked: _builtins.bool
+    """Whether every step of the job masked it."""
+    indirect: _builtins.bool
+    """Whether it only chose, joined or ordered rows."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        column: _builtins.str = ...,
+        masked: _builtins.bool = ...,
+        indirect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "dataset", b"dataset", "indirect", b"indirect", "masked", b"masked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColumnSource: _TypeAlias = ColumnSource  # noqa: Y015

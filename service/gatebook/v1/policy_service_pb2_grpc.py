@@ -95,6 +95,16 @@ class PolicyServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalResponse.FromString,
                 _registered_method=True)
+        self.RecordLineage = channel.unary_unary(
+                '/gatebook.v1.PolicyService/RecordLineage',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.RecordLineageRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.RecordLineageResponse.FromString,
+                _registered_method=True)
+        self.GetLineage = channel.unary_unary(
+                '/gatebook.v1.PolicyService/GetLineage',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer(object):
@@ -187,6 +197,20 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordLineage(self, request, context):
+        """Takes an OpenLineage run event: what a complete run made inherits from what it was made of, from the answer on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLineage(self, request, context):
+        """Returns what the tables of a policy set inherit, and from where.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -249,6 +273,16 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.WithdrawProposal,
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalResponse.SerializeToString,
+            ),
+            'RecordLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordLineage,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.RecordLineageRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.RecordLineageResponse.SerializeToString,
+            ),
+            'GetLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLineage,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -576,6 +610,60 @@ class PolicyService(object):
             '/gatebook.v1.PolicyService/WithdrawProposal',
             gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalRequest.SerializeToString,
             gatebook_dot_v1_dot_policy__service__pb2.WithdrawProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/RecordLineage',
+            gatebook_dot_v1_dot_policy__service__pb2.RecordLineageRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.RecordLineageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/GetLineage',
+            gatebook_dot_v1_dot_policy__service__pb2.GetLineageRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.GetLineageResponse.FromString,
             options,
             channel_credentials,
             insecure,

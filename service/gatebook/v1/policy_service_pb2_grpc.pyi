@@ -60,6 +60,10 @@ class PolicyServiceStub:
     """Approves a proposal. Once it has every approval that it needs it is judged again and takes effect."""
     WithdrawProposal: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.WithdrawProposalRequest, _policy_service_pb2.WithdrawProposalResponse]
     """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it."""
+    RecordLineage: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.RecordLineageRequest, _policy_service_pb2.RecordLineageResponse]
+    """Takes an OpenLineage run event: what a complete run made inherits from what it was made of, from the answer on."""
+    GetLineage: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.GetLineageRequest, _policy_service_pb2.GetLineageResponse]
+    """Returns what the tables of a policy set inherit, and from where."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -93,6 +97,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Approves a proposal. Once it has every approval that it needs it is judged again and takes effect."""
     WithdrawProposal: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.WithdrawProposalRequest, _policy_service_pb2.WithdrawProposalResponse]  # type: ignore[assignment]
     """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it."""
+    RecordLineage: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.RecordLineageRequest, _policy_service_pb2.RecordLineageResponse]  # type: ignore[assignment]
+    """Takes an OpenLineage run event: what a complete run made inherits from what it was made of, from the answer on."""
+    GetLineage: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.GetLineageRequest, _policy_service_pb2.GetLineageResponse]  # type: ignore[assignment]
+    """Returns what the tables of a policy set inherit, and from where."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the revisions of policy sets and of the directory. Every step is an entry of the book."""
@@ -195,5 +203,21 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.WithdrawProposalResponse, _abc.Awaitable[_policy_service_pb2.WithdrawProposalResponse]]:
         """Ends a proposal: whoever made it takes it back, or somebody who might approve it refuses it."""
+
+    @_abc_1.abstractmethod
+    def RecordLineage(
+        self,
+        request: _policy_service_pb2.RecordLineageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.RecordLineageResponse, _abc.Awaitable[_policy_service_pb2.RecordLineageResponse]]:
+        """Takes an OpenLineage run event: what a complete run made inherits from what it was made of, from the answer on."""
+
+    @_abc_1.abstractmethod
+    def GetLineage(
+        self,
+        request: _policy_service_pb2.GetLineageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.GetLineageResponse, _abc.Awaitable[_policy_service_pb2.GetLineageResponse]]:
+        """Returns what the tables of a policy set inherit, and from where."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

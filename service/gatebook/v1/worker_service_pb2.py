@@ -22,23 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gatebook.v1 import entry_pb2 as gatebook_dot_v1_dot_entry__pb2
 from gatebook.v1 import types_pb2 as gatebook_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/worker_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"/\n\rFollowRequest\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0e\n\x06\x66olded\x18\x02 \x01(\x04\"k\n\x0e\x46ollowResponse\x12\x32\n\x0b\x61\x63tivations\x18\x01 \x03(\x0b\x32\x1d.gatebook.v1.ActivationRecord\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x16\n\x0elease_until_ns\x18\x03 \x01(\x03\"\xa8\x01\n\x10\x41\x63tivationRecord\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x17\n\x0frequest_id_hash\x18\x05 \x01(\x0c\x32X\n\rWorkerService\x12G\n\x06\x46ollow\x12\x1a.gatebook.v1.FollowRequest\x1a\x1b.gatebook.v1.FollowResponse\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gatebook/v1/worker_service.proto\x12\x0bgatebook.v1\x1a\x17gatebook/v1/entry.proto\x1a\x17gatebook/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"/\n\rFollowRequest\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0e\n\x06\x66olded\x18\x02 \x01(\x04\"\x98\x01\n\x0e\x46ollowResponse\x12\x32\n\x0b\x61\x63tivations\x18\x01 \x03(\x0b\x32\x1d.gatebook.v1.ActivationRecord\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x16\n\x0elease_until_ns\x18\x03 \x01(\x03\x12+\n\x07lineage\x18\x04 \x03(\x0b\x32\x1a.gatebook.v1.LineageRecord\"\xb8\x01\n\rLineageRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12*\n\x07lineage\x18\x02 \x01(\x0b\x32\x19.gatebook.v1.LineageEntry\x12<\n\x10reclassification\x18\x03 \x01(\x0b\x32\".gatebook.v1.ReclassificationEntry\x12.\n\nentry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa8\x01\n\x10\x41\x63tivationRecord\x12\x12\n\npolicy_set\x18\x01 \x01(\t\x12\'\n\x08revision\x18\x02 \x01(\x0b\x32\x15.gatebook.v1.Revision\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x17\n\x0frequest_id_hash\x18\x05 \x01(\x0c\x32X\n\rWorkerService\x12G\n\x06\x46ollow\x12\x1a.gatebook.v1.FollowRequest\x1a\x1b.gatebook.v1.FollowResponse\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gatebook.v1.worker_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FOLLOWREQUEST']._serialized_start=107
-  _globals['_FOLLOWREQUEST']._serialized_end=154
-  _globals['_FOLLOWRESPONSE']._serialized_start=156
-  _globals['_FOLLOWRESPONSE']._serialized_end=263
-  _globals['_ACTIVATIONRECORD']._serialized_start=266
-  _globals['_ACTIVATIONRECORD']._serialized_end=434
-  _globals['_WORKERSERVICE']._serialized_start=436
-  _globals['_WORKERSERVICE']._serialized_end=524
+  _globals['_FOLLOWREQUEST']._serialized_start=132
+  _globals['_FOLLOWREQUEST']._serialized_end=179
+  _globals['_FOLLOWRESPONSE']._serialized_start=182
+  _globals['_FOLLOWRESPONSE']._serialized_end=334
+  _globals['_LINEAGERECORD']._serialized_start=337
+  _globals['_LINEAGERECORD']._serialized_end=521
+  _globals['_ACTIVATIONRECORD']._serialized_start=524
+  _globals['_ACTIVATIONRECORD']._serialized_end=692
+  _globals['_WORKERSERVICE']._serialized_start=694
+  _globals['_WORKERSERVICE']._serialized_end=782
 # @@protoc_insertion_point(module_scope)

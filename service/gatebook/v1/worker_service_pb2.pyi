@@ -6,6 +6,7 @@ user only; it is no interface for other programs.
 """
 
 from collections import abc as _abc
+from gatebook.v1 import entry_pb2 as _entry_pb2
 from gatebook.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -33,7 +34,7 @@ class FollowRequest(_message.Message):
     worker: _builtins.int
     """The number of the worker, from 1."""
     folded: _builtins.int
-    """By how many activations it decides."""
+    """By how many activations, and entries of lineage, it decides."""
     def __init__(
         self,
         *,
@@ -57,13 +58,18 @@ class FollowResponse(_message.Message):
     ACTIVATIONS_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     LEASE_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """How many activations there are."""
+    """How many activations, and entries of lineage, there are."""
     lease_until_ns: _builtins.int
     """Until when the worker may decide, in nanoseconds of the machine's CLOCK_MONOTONIC. Past it, it refuses to."""
     @_builtins.property
     def activations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActivationRecord]:
         """The activations that it was not told of on this stream, the newest first."""
+
+    @_builtins.property
+    def lineage(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineageRecord]:
+        """The entries of lineage that it was not told of on this stream, the oldest first."""
 
     def __init__(
         self,
@@ -71,14 +77,55 @@ class FollowResponse(_message.Message):
         activations: _abc.Iterable[Global___ActivationRecord] | None = ...,
         total: _builtins.int = ...,
         lease_until_ns: _builtins.int = ...,
+        lineage: _abc.Iterable[Global___LineageRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activations", b"activations", "lease_until_ns", b"lease_until_ns", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activations", b"activations", "lease_until_ns", b"lease_until_ns", "lineage", b"lineage", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FollowResponse: _TypeAlias = FollowResponse  # noqa: Y015
+
+@_typing.final
+class LineageRecord(_message.Message):
+    """One entry of lineage in the book of the first worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
+    RECLASSIFICATION_FIELD_NUMBER: _builtins.int
+    ENTRY_TIME_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The index of the entry."""
+    @_builtins.property
+    def lineage(self) -> _entry_pb2.LineageEntry:
+        """Where a table comes from; absent in a reclassification."""
+
+    @_builtins.property
+    def reclassification(self) -> _entry_pb2.ReclassificationEntry:
+        """A tag that was taken off a column; absent in a derivation."""
+
+    @_builtins.property
+    def entry_time(self) -> _timestamp_pb2.Timestamp:
+        """When the entry was made."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        lineage: _entry_pb2.LineageEntry | None = ...,
+        reclassification: _entry_pb2.ReclassificationEntry | None = ...,
+        entry_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_time", b"entry_time", "lineage", b"lineage", "reclassification", b"reclassification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_time", b"entry_time", "index", b"index", "lineage", b"lineage", "reclassification", b"reclassification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LineageRecord: _TypeAlias = LineageRecord  # noqa: Y015
 
 @_typing.final
 class ActivationRecord(_message.Message):
