@@ -24,6 +24,10 @@ PLANS = "PlanAccess"
 NOT_HERE = (PLANS, "ApproveRevision", "WithdrawProposal")
 """What a plain set without approvals cannot answer; tests/contract/test_approvals.py calls it."""
 TWO = {"requested_by": "kim", "approved_by": "lee", "reason": "ticket 1"}
+EVENT = b64encode(
+    b'{"eventType": "START", "eventTime": "2026-01-01T00:00:00Z", "producer": "https://example.org", "job": '
+    b'{"namespace": "jobs", "name": "j"}, "run": {"runId": "00000000-0000-4000-8000-000000000000"}}'
+).decode()
 REQUESTS: dict[str, dict[str, Any]] = {
     "CheckAccess": {"access": ACCESS, "explain": True},
     "BatchCheckAccess": {"items": [{"access": ACCESS}]},
@@ -42,6 +46,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "WatchRevisions": {},
     "RollbackPolicySet": {"number": 2},
     "ListProposals": {},
+    "RecordLineage": {"event_json": EVENT},
+    "GetLineage": {},
     "ListEntries": {"filter": {"effect": "EFFECT_ALLOW"}},
     "GetEntry": {"index": 0},
     "TailEntries": {"start_index": 0},

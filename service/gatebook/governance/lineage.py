@@ -109,7 +109,7 @@ class Lineage(msgspec.Struct, frozen=True):
 
     def times(self) -> tuple[datetime, ...]:
         """Returns when it grew."""
-        each = (*self.derivations, *self.reclassifications)
+        each: tuple[Derivation | Reclassification, ...] = (*self.derivations, *self.reclassifications)
         return tuple(sorted(one.entry_time for one in each if one.entry_time is not None))
 
     def until(self, time: datetime | None) -> Lineage:
