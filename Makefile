@@ -57,7 +57,7 @@ test: $(READY) ## run the tests that need nothing but Python
 
 .PHONY: test-long
 test-long: $(READY) ## run the tests that take minutes each; with strace installed also each file call failing in turn
-	$(BIN)/python -m pytest -q -m long --timeout 1800 --ignore tests/system --ignore tests/bench
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m long --timeout 1800 --ignore tests/system --ignore tests/bench
 	@if command -v strace >/dev/null; then $(BIN)/python -m pytest -q -n 2 -m long tests/system/test_book_syscalls.py tests/system/test_power_cut.py; \
 	else echo 'the sweep over all file calls is left out: install strace'; fi
 
