@@ -33,6 +33,7 @@ from gatebook.cli.output import (
     table,
     target_option,
 )
+from gatebook.cli.prove import prove
 from gatebook.cli.schema import schema
 from gatebook.cli.uploading import check_policy_set, send_policy_set, size_of, working
 from gatebook.policy import bundle
@@ -62,6 +63,7 @@ for command in (
     fmt,
     import_,
     init,
+    prove,
     rollback,
     schema,
     watch,

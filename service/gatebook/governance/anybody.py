@@ -175,14 +175,14 @@ class Somebody:
         if role not in self._holds:
             s = self.solver
             self._holds[role] = s.any_of(
-                self.given(name) if names.ROLE.fullmatch(name) else self._is(name)
+                self.given(name) if names.ROLE.fullmatch(name) else self.is_called(name)
                 for name in sorted(reach(self._below, role))
             )
         return self._holds[role]
 
-    def _is(self, name: str) -> Formula:
-        point = self.solver.of_text(name)
-        return self.solver.truth(f"id.{name}") if point is None else self.solver.same(self.id.text, point)
+    def is_called(self, name: str) -> Formula:
+        """Is true where a text is its id."""
+        return self.solver.same(self.id.text, self.solver.of_number(self.solver.texts.add(name)))
 
     def attribute(self, name: str) -> Value:
         """Returns an attribute as the directory knows it."""

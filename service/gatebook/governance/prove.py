@@ -12,15 +12,17 @@ What the solver may assume of a function is corrected, a few times, by what the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gatebook.expression.truth import apply
 from gatebook.governance.encode import named_texts
 from gatebook.governance.possible import Asking, Possible, Spot
+from gatebook.governance.rules import CONDITION
+from gatebook.governance.separate import Separation
 from gatebook.governance.shown import SOMEBODY, Shown, confirmed, draft_of
 from gatebook.governance.smt import Answer, Formula, Model, Solver
 from gatebook.governance.symbolic import Guess, Value
@@ -34,6 +36,9 @@ from gatebook.policy.policy_set import PolicySet
 ROUNDS_MAX = 24
 """How often what the solver assumed of functions is corrected, in one question."""
 QUESTIONS_MAX = 200_000
+
+
+T = TypeVar("T")
 
 
 class Result(enum.StrEnum):
@@ -78,7 +83,7 @@ class Prover:
         self.policy_set = policy_set
         self.solver = solver or Solver(Texts({*named_texts(policy_set), SOMEBODY}))
         self.questions = 0
-        self._possible = Possible(policy_set, self.solver)
+        self.possible = Possible(policy_set, self.solver)
         self._pause = pause
         self._found: dict[object, _Found] = {}
 
@@ -90,25 +95,26 @@ class Prover:
     def verdict(self, guardrail: Guardrail) -> Verdict:
         """Returns the verdict on one guardrail."""
         before = self.questions
-        found = self._never(guardrail) if guardrail.kind is Kind.NEVER else self._apart(guardrail)
+        judge = {Kind.NEVER: self._never, Kind.APART: self._apart, Kind.SEPARATE: self._separate}
+        found = judge[guardrail.kind](guardrail)
         return msgspec.structs.replace(found, questions=self.questions - before)
 
     def _never(self, guardrail: Guardrail) -> Verdict:
         unsaid: dict[Unsaid, None] = {}
         undecided = False
-        for dataset in self._datasets():
+        for dataset in self.datasets():
             found = self.look(guardrail.forms[0], dataset)
             if found.shown is not None:
                 return Verdict(guardrail, Result.REFUTED, (found.shown,))
             unsaid |= dict.fromkeys(found.unsaid)
             undecided = undecided or found.undecided
-        return _open(guardrail, tuple(unsaid), undecided=undecided)
+        return verdict_of(guardrail, tuple(unsaid), undecided=undecided)
 
     def _apart(self, guardrail: Guardrail) -> Verdict:
         unsaid: dict[Unsaid, None] = {}
         undecided = False
         form = guardrail.forms[0]
-        for dataset in self._datasets():
+        for dataset in self.datasets():
             columns = [""] if guardrail.within is Within.DATASET else list(dataset.columns)
             for column in columns:
                 met: list[_Found] = []
@@ -123,21 +129,33 @@ class Prover:
                 if len(met) > 1:
                     undecided = True
                     unsaid |= dict.fromkeys(it for found in met for it in found.unsaid)
-        return _open(guardrail, tuple(unsaid), undecided=undecided)
+        return verdict_of(guardrail, tuple(unsaid), undecided=undecided)
+
+    def _separate(self, guardrail: Guardrail) -> Verdict:
+        separation = Separation(self, guardrail)
+        undecided = False
+        unsaid: dict[Unsaid, None] = {}
+        for role in self.policy_set.settings.roles:
+            both = separation.both(frozenset({role}))
+            if both.shown:
+                return Verdict(guardrail, Result.REFUTED, both.shown)
+            undecided = undecided or both.undecided
+            unsaid |= dict.fromkeys(both.unsaid)
+        return verdict_of(guardrail, tuple(unsaid), undecided=undecided)
 
     def look(self, form: Form, dataset: Dataset, column: str = "") -> _Found:
         """Looks for an access of a form in a dataset, or in one column of it."""
         asking: Asking | None = None
         unsaid: list[Unsaid] = []
         undecided = False
-        for spot in paced(self._possible.spots(form, dataset), self._pause):
+        for spot in paced(self.possible.spots(form, dataset), self._pause):
             if column and column not in {it.name for it in spot.columns}:
                 continue
             chosen = spot if not column else msgspec.structs.replace(spot, columns=(dataset.columns[column],))
             key = (form, _shape(chosen))
             found = self._found.get(key)
             if found is None or found.shown is not None:
-                asking = asking or self._possible.asking(dataset)
+                asking = asking or self.possible.asking(dataset)
                 found = self._found[key] = self._ask(form, chosen, asking)
             if found.shown is not None:
                 return found
@@ -145,44 +163,67 @@ class Prover:
             undecided = undecided or found.undecided
         return _Found(None, tuple(unsaid), undecided)
 
-    def _datasets(self) -> Sequence[Dataset]:
+    def datasets(self) -> Sequence[Dataset]:
+        """Returns the datasets of the catalogue."""
         catalogue = self.policy_set.catalogue
         return () if catalogue is None else tuple(catalogue.datasets.values())
 
     def _ask(self, form: Form, spot: Spot, asking: Asking) -> _Found:
         access = asking.access(form, spot)
-        if access is False:
-            return _NOTHING
-        guesses = asking.guesses([rule.fields[4] for rule in spot.rules], form)
+        guesses = asking.guesses([rule.fields[CONDITION] for rule in spot.rules], form)
+
+        def show(model: Model) -> Shown | None:
+            return confirmed(self.policy_set, form, draft_of(model, asking, spot))
+
+        shown, undecided = self.settle([access], [asking], guesses, show)
+        if shown is not None or not undecided:
+            return _Found(shown)
+        return _Found(None, unsaid_of(self.policy_set, spot, form, guesses), undecided=True)
+
+    def settle(
+        self,
+        formulas: Sequence[Formula],
+        askings: Sequence[Asking],
+        guesses: Sequence[Guess],
+        show: Callable[[Model], T | None],
+    ) -> tuple[T | None, bool]:
+        """Looks for a model of formulas that can be shown; returns what is shown, or whether it is not decided."""
+        if False in formulas:
+            return None, False
         corrected: list[Formula] = []
         for _ in range(ROUNDS_MAX):
-            answer, model = self._solve([access, *corrected], asking)
+            asked = [*formulas, *corrected]
+            answer, model = self._solve(asked, askings)
             if answer is Answer.NONE:
-                return _NOTHING
+                return None, False
             if model is None:
                 break
-            model = self._plainest([access, *corrected], asking, model)
-            shown = confirmed(self.policy_set, form, draft_of(model, asking, spot))
+            model = self._plainest(asked, askings, model)
+            shown = show(model)
             if shown is not None:
-                return _Found(shown)
-            more = [fact for guess in guesses for fact in _corrections(asking, guess, model)]
+                return shown, False
+            more = [fact for guess in guesses for fact in _corrections(self.solver, guess, model)]
             if not more:
                 break
             corrected += more
-        return _Found(None, unsaid_of(self.policy_set, spot, form, guesses), undecided=True)
+        return None, True
 
-    def _solve(self, formulas: Sequence[Formula], asking: Asking) -> tuple[Answer, Model | None]:
+    def is_never(self, formula: Formula, asking: Asking) -> bool:
+        """Tells whether a formula is certainly never true."""
+        return formula is False or self._solve([formula], [asking])[0] is Answer.NONE
+
+    def _solve(self, formulas: Sequence[Formula], askings: Sequence[Asking]) -> tuple[Answer, Model | None]:
         self.questions += 1
         if self.questions > QUESTIONS_MAX:
             return Answer.UNDECIDED, None
-        return self.solver.solve([*formulas, *asking.around.terms.facts])
+        return self.solver.solve([*formulas, *askings[0].around.terms.facts])
 
-    def _plainest(self, formulas: Sequence[Formula], asking: Asking, model: Model) -> Model:
+    def _plainest(self, formulas: Sequence[Formula], askings: Sequence[Asking], model: Model) -> Model:
         """Returns a model with few roles and attributes, whole numbers, and a plain id, as far as there is one."""
         s, kept = self.solver, list(formulas)
-        somebody = asking.somebody
+        somebody = askings[0].somebody
         wishes: list[Formula] = [s.same(somebody.id.text, s.of_text(SOMEBODY))]
-        values = [*somebody.attributes.values(), *asking.around.values.values()]
+        values = [*somebody.attributes.values(), *(it for asking in askings for it in asking.around.values.values())]
         wishes.append(
             s.all_of(
                 s.any_of((s.negation(it.is_number), s.is_whole(it.number)))
@@ -199,14 +240,15 @@ class Prover:
             if model.holds(wish):
                 kept.append(wish)
                 continue
-            answer, better = self._solve([*kept, wish], asking)
+            answer, better = self._solve([*kept, wish], askings)
             if answer is Answer.SOME and better is not None:
                 kept.append(wish)
                 model = better
         return model
 
 
-def _open(guardrail: Guardrail, unsaid: tuple[Unsaid, ...], *, undecided: bool) -> Verdict:
+def verdict_of(guardrail: Guardrail, unsaid: tuple[Unsaid, ...], *, undecided: bool) -> Verdict:
+    """Returns that a guardrail is proved, or not."""
     if not undecided:
         return Verdict(guardrail, Result.PROVED)
     why = "" if unsaid else "the solver did not decide it within its limit of steps: ask for less in one guardrail"
@@ -223,9 +265,8 @@ def _shape(spot: Spot) -> object:
     return (rules, kinds, types, dataset.subject_keys, dataset.group_minimum, spot.cell.masked, type_)
 
 
-def _corrections(asking: Asking, guess: Guess, model: Model) -> Iterator[Formula]:
+def _corrections(s: Solver, guess: Guess, model: Model) -> Iterator[Formula]:
     """Yields what a function really answers for the values of a model, where the solver assumed something else."""
-    s = asking.symbolic.solver
     given = [_concrete(s, value, model) for value in guess.operands]
     if not given or any(value is None for value in given):
         return

@@ -82,8 +82,8 @@ class Draft(msgspec.Struct, frozen=True):
     now: datetime
 
 
-def draft_of(model: Model, asking: Asking, spot: Spot) -> Draft:
-    """Reads somebody and their request out of a model."""
+def draft_of(model: Model, asking: Asking, spot: Spot, known: Subject | None = None) -> Draft:
+    """Reads somebody, where it is nobody who is `known`, and their request out of a model."""
     somebody, around = asking.somebody, asking.around
     texts = somebody.solver.texts
     attributes = {name: _value(value, model, texts) for name, value in somebody.attributes.items()}
@@ -100,7 +100,7 @@ def draft_of(model: Model, asking: Asking, spot: Spot) -> Draft:
         if kind == "row" or found is not None:
             stated[kind][name] = found
     id_ = texts.at(model.number(somebody.id.text))
-    subject = Subject(
+    subject = known or Subject(
         USER,
         id_,
         {name: tuple(it) if isinstance(it, list) else it for name, it in attributes.items() if it is not None},
@@ -109,7 +109,7 @@ def draft_of(model: Model, asking: Asking, spot: Spot) -> Draft:
     cell = spot.cell
     audience = list(cell.dataset.ceiling.of("read").roles) if cell.action == SHARE else []
     request = AccessRequest(
-        subject=Entity(USER, id_, stated["sub"]),
+        subject=Entity(subject.type, id_, stated["sub"]),
         action=cell.action,
         action_properties={"audience": audience} if audience else {},
         resource=cell.dataset.id,

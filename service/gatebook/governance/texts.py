@@ -32,6 +32,16 @@ class Texts:
         """Returns the number of a text; None of one that was never named."""
         return self._points.get(text)
 
+    def add(self, text: str) -> Fraction:
+        """Names another text: it gets a number between those of the texts around it."""
+        if text not in self._points:
+            place = next((at for at, (_, other) in enumerate(self._ordered) if other > text), len(self._ordered))
+            before = self._ordered[place - 1][0]
+            after = self._ordered[place][0] if place < len(self._ordered) else before + 2
+            self._points[text] = (before + after) / 2
+            insort(self._ordered, (self._points[text], text))
+        return self._points[text]
+
     def at(self, point: Fraction, *, uuid: bool = False) -> str:
         """Returns the text of a number, chosen now where none was: between the texts around it, where there is one."""
         place = bisect_left(self._ordered, (point, ""))

@@ -26,11 +26,13 @@ import msgspec
 
 from gatebook.errors import DrainingError, OverloadedError
 from gatebook.governance.change import Change
+from gatebook.governance.inheritance import effective
 from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.policy import bundle
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.policy_set import load
 from gatebook.revisions.pacing import STOPPED
+from gatebook.revisions.separation import separation_findings
 from gatebook.revisions.validate import Validation, compared, validate
 from gatebook.values import Finding, TestFailure
 
@@ -58,6 +60,8 @@ class Task(msgspec.Struct, frozen=True):
     base: dict[str, bytes] | None = None
     """The files of the set that is active, where the draft is to be compared with it."""
     lineage: Lineage = NO_LINEAGE
+    separate: bool = False
+    """That a directory is judged: who has both of what the set keeps separate, and had not in `base`, active now."""
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -118,18 +122,7 @@ class Aside:
         before = None if base is None or base.files is None else dict(base.files)
         subjects = None if directory is None else dict(directory)
         task = Task(dict(files), name, subjects, now, base is not None, before, lineage)
-        try:
-            code, said, complaint = self._judge(msgspec.msgpack.encode(task))
-        except (OSError, subprocess.TimeoutExpired) as err:
-            raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
-        if code and self._closed:
-            raise DrainingError(STOPPED)
-        if code < 0:
-            message = "the process that judged the draft was ended: is there memory for it?"
-            raise OverloadedError(message, RETRY_SECONDS, limit="memory")
-        if code:
-            raise RuntimeError(f"judging a draft failed: {complaint.decode(errors='replace')[-2_000:]}")
-        report = msgspec.msgpack.decode(said, type=Report)
+        report = self._reported(task)
         if report.digest != bundle.digest(files):
             raise RuntimeError("what was judged is not what is to be published")
         return Validation(
@@ -141,6 +134,39 @@ class Aside:
             readable=report.readable,
             changes=report.changes,
         )
+
+    def separated(
+        self,
+        files: Mapping[str, bytes],
+        name: str,
+        directory: Mapping[str, bytes],
+        before: Mapping[str, bytes] | None,
+        now: datetime,
+        lineage: Lineage = NO_LINEAGE,
+    ) -> tuple[Finding, ...]:
+        """Returns who of a directory has both of what an active set keeps separate.
+
+        Raises:
+            DrainingError, OverloadedError: as `validate`.
+        """
+        old = None if before is None else dict(before)
+        task = Task(dict(files), name, dict(directory), now, base=old, lineage=lineage, separate=True)
+        return self._reported(task).findings
+
+    def _reported(self, task: Task) -> Report:
+        try:
+            code, said, complaint = self._judge(msgspec.msgpack.encode(task))
+        except (OSError, subprocess.TimeoutExpired) as err:
+            raise OverloadedError("the draft could not be judged in time: ask again", RETRY_SECONDS) from err
+        if code and self._closed:
+            raise DrainingError(STOPPED)
+        if code < 0:
+            message = "the process that judged the draft was ended: is there memory for it?"
+            raise OverloadedError(message, RETRY_SECONDS, limit="memory")
+        if code:
+            raise RuntimeError(f"judging a draft failed: {complaint.decode(errors='replace')[-2_000:]}")
+        report: Report = msgspec.msgpack.decode(said, type=Report)
+        return report
 
     def _judge(self, task: bytes) -> tuple[int, bytes, bytes]:
         # Without a privilege no process is ever given more again, and where no processor is idle it gets nothing at
@@ -225,6 +251,13 @@ def main() -> None:
     """Reads a draft from standard input, and writes the report to standard output."""
     task = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Task)
     directory = load_directory(task.directory) if task.directory else None
+    if task.separate and directory is not None:
+        policy_set = effective(load(task.files, task.name, accepted=True), task.lineage)
+        before = None if task.base is None else load_directory(task.base)
+        findings = separation_findings(policy_set, directory, before)
+        report = Report(policy_set.name, policy_set.digest, findings, (), 0, readable=True)
+        sys.stdout.buffer.write(msgspec.msgpack.encode(report))
+        return
     found = validate(task.files, task.name, directory=directory, now=task.now, lineage=task.lineage)
     if task.compare:
         base = None if task.base is None else load(task.base, task.name, accepted=True)

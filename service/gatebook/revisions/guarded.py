@@ -6,14 +6,18 @@ of the last sets are remembered by their digest. Without the solver, nothing is 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+import msgspec
+
 from gatebook.authorize import decide, question_of
 from gatebook.engine.snapshot import build_snapshot
 from gatebook.governance import smt
+from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.governance.prove import Prover, Result, Verdict
 from gatebook.governance.shown import Shown
 from gatebook.pace import Pause, no_pause
@@ -26,6 +30,9 @@ from gatebook.values import Counterexample, Finding, Revision
 GUARDRAIL_REFUTED = "GUARDRAIL_REFUTED"
 GUARDRAIL_UNKNOWN = "GUARDRAIL_UNKNOWN"
 GUARDRAIL_UNPROVED = "GUARDRAIL_UNPROVED"
+SEPARATION = "SEPARATION"
+NOBODY = "nobody"
+"""Stands for the directory where there is none."""
 INVARIANTS = frozenset((GUARDRAIL_REFUTED, GUARDRAIL_UNKNOWN))
 REMEMBERED_MAX = 32
 INSTALL = "guardrails are proved by z3, which is not installed here: pip install gatebook[prove]"
@@ -54,19 +61,37 @@ class _Remembered:
 _remembered = _Remembered()
 
 
-def must_be_proved(files: Mapping[str, bytes], digest: str) -> bool:
-    """Tells whether a set has guardrails of which it is not remembered whether they hold.
+def proof_digest(digest: str, lineage: Lineage) -> str:
+    """Returns what a proof about a set rests on: the digest of its files, and where its tables come from."""
+    if lineage == NO_LINEAGE:
+        return digest
+    return hashlib.sha256(digest.encode() + msgspec.msgpack.encode(lineage)).hexdigest()
 
-    Here and below, `digest` is of all that a proof rests on: the files of a set.
+
+def must_be_proved(files: Mapping[str, bytes], digest: str, directory: str) -> bool:
+    """Tells whether a set has guardrails of which it is not remembered whether they hold, also of a directory.
+
+    Here and below, `digest` is of all that a proof rests on, the files of a set, and `directory` that of a directory.
     """
-    return GUARDRAILS_FILE in files and _remembered.get(digest) is None
+    return GUARDRAILS_FILE in files and None in (recalled(digest), recalled(digest, directory or NOBODY))
 
 
-def remember(digest: str, findings: Iterable[Finding]) -> None:
+def recalled(digest: str, directory: str = "") -> tuple[Finding, ...] | None:
+    """Returns what was found of a set, or of the people of a directory, where that is remembered."""
+    return _remembered.get(f"{digest} {directory}".rstrip())
+
+
+def keep(findings: tuple[Finding, ...], digest: str, directory: str = "") -> None:
+    """Keeps what was found."""
+    _remembered.put(f"{digest} {directory}".rstrip(), findings)
+
+
+def remember(digest: str, directory: str, findings: Iterable[Finding]) -> None:
     """Remembers what was found of a set that was judged elsewhere, unless it could not be proved at all."""
     found = tuple(findings)
     if not any(finding.invariant == GUARDRAIL_UNPROVED for finding in found):
-        _remembered.put(digest, tuple(finding for finding in found if finding.invariant in INVARIANTS))
+        keep(tuple(finding for finding in found if finding.invariant in INVARIANTS), digest)
+        keep(tuple(finding for finding in found if finding.invariant == SEPARATION), digest, directory or NOBODY)
 
 
 def guardrail_findings(
@@ -75,7 +100,7 @@ def guardrail_findings(
     """Returns a finding for each guardrail that is not proved."""
     if not policy_set.guardrails:
         return ()
-    known = _remembered.get(digest)
+    known = recalled(digest)
     if known is not None:
         return known
     if not smt.installed():
@@ -84,7 +109,7 @@ def guardrail_findings(
     findings = tuple(
         finding_of(policy_set, verdict, now) for verdict in verdicts if verdict.result is not Result.PROVED
     )
-    _remembered.put(digest, findings)
+    keep(findings, digest)
     return findings
 
 
@@ -96,7 +121,7 @@ def finding_of(policy_set: PolicySet, verdict: Verdict, now: datetime) -> Findin
         return Finding(guardrail.file, guardrail.line, guardrail.column, GUARDRAIL_UNKNOWN, told)
     first = verdict.shown[0]
     example = counterexample(policy_set, first, now)
-    told = f"`{guardrail.name}` does not hold: {_meant(guardrail)}{'; and '.join(map(_told, verdict.shown))}"
+    told = f"`{guardrail.name}` does not hold: {_meant(guardrail)}{'; and '.join(map(told_access, verdict.shown))}"
     if example.why_not:
         told += f"; the rules allow it, though now it would be denied: {example.why_not}"
     return Finding(
@@ -131,7 +156,8 @@ def _meant(guardrail: Guardrail) -> str:
     return f"{guardrail.description}. But " if guardrail.description else ""
 
 
-def _told(shown: Shown) -> str:
+def told_access(shown: Shown) -> str:
+    """Returns an access that could be allowed, with the way to it."""
     request = shown.request
     columns = ", ".join(request.columns)
     way = "; ".join(f"{step.text} ({step.file}:{step.line})" if step.file else step.text for step in shown.path)

@@ -16,14 +16,16 @@ from gatebook.errors import InvalidRequestError
 from gatebook.governance.zones import zone_findings
 from gatebook.policy import bundle, gatebook_set
 from gatebook.policy.approval_rules import ApprovalRules
+from gatebook.policy.policy_set import PolicySet
 from gatebook.policy.settings import is_set_name, parse_settings
 from gatebook.revisions.active import Revisions
 from gatebook.revisions.aside import Aside, Compared, is_large
-from gatebook.revisions.guarded import must_be_proved, remember
+from gatebook.revisions.guarded import must_be_proved, proof_digest, remember
 from gatebook.revisions.keepers import lockout
 from gatebook.revisions.publisher import Publisher
+from gatebook.revisions.separation import separates
 from gatebook.revisions.validate import Validation, compared, declared_name, validate
-from gatebook.values import Revision
+from gatebook.values import Finding, Revision
 
 
 class Judging:
@@ -74,6 +76,22 @@ class Judging:
             return found
         return msgspec.structs.replace(found, findings=tuple(sorted((*found.findings, lockout(publisher.id)))))
 
+    async def separated(self, directory: Mapping[str, bytes], now: datetime) -> tuple[Finding, ...]:
+        """Returns who of a directory that is to be published has both of what an active set keeps separate."""
+        state, findings = self._revisions.state, list[Finding]()
+        for name, policy_set in state.policy_sets.items():
+            if separates(policy_set):
+                async with self._turn:
+                    findings += await asyncio.to_thread(self._separated_aside, policy_set, name, directory, now)
+        return tuple(findings)
+
+    def _separated_aside(
+        self, policy_set: PolicySet, name: str, directory: Mapping[str, bytes], now: datetime
+    ) -> tuple[Finding, ...]:
+        active = self._revisions.state.directory_revision
+        before = None if active is None else self._revisions.store.get_directory(active.digest)
+        return self._aside.separated(policy_set.files, name, directory, before, now, self._revisions.state.lineage)
+
     def _roles(self, publisher: Publisher) -> frozenset[str]:
         """Returns the roles that a publisher has in the directory itself."""
         directory, who = self._revisions.state.directory, publisher.subject
@@ -82,7 +100,10 @@ class Judging:
 
     async def _found(self, files: Mapping[str, bytes], name: str, now: datetime, *, compare: bool) -> Validation:
         state = self._revisions.state
-        unproved = await asyncio.to_thread(lambda: must_be_proved(files, bundle.digest(files)))
+        people = "" if state.directory is None else state.directory.digest
+        unproved = await asyncio.to_thread(
+            lambda: must_be_proved(files, proof_digest(bundle.digest(files), state.lineage), people)
+        )
         if name == gatebook_set.GATEBOOK or not (unproved or is_large(files, state.directory)):
             found = await asyncio.to_thread(
                 validate, files, name, directory=state.directory, now=now, lineage=state.lineage
@@ -93,7 +114,7 @@ class Judging:
         async with self._turn:
             found = await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now, compare)
         if found.readable:
-            remember(found.digest, found.findings)
+            remember(proof_digest(found.digest, state.lineage), people, found.findings)
         return found
 
     def _found_aside(

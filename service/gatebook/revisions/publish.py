@@ -32,7 +32,7 @@ from gatebook.revisions.publisher import THE_SERVICE, Publisher
 from gatebook.revisions.scan import scan_findings
 from gatebook.revisions.validate import Validation, declared_name
 from gatebook.v1 import entry_pb2
-from gatebook.values import Finding, Revision
+from gatebook.values import Finding, Revision, Severity
 
 T = TypeVar("T")
 DIRECTORY = ""
@@ -369,13 +369,14 @@ class Publishing:
             publisher.require(gatebook_set.DIRECTORY)
             try:
                 directory = await self._revisions.read_directory(files)
+                again = self._repeated(DIRECTORY, directory.digest, request_id)
+                separated = () if again else await self._separated(files)
             except DirectoryRefusedError as refused:
                 event = PolicyEvent(
                     step=entry_pb2.POLICY_STEP_REFUSED, revision=Revision("", 0), findings=refused.findings
                 )
                 await self._recorder.record_policy(event, publisher.id)
                 raise
-            again = self._repeated(DIRECTORY, directory.digest, request_id)
             subjects = len(directory.subjects)
             if again is not None:
                 return Published(again.revision, changed=False, subjects=subjects)
@@ -383,7 +384,8 @@ class Publishing:
             revision = Revision(directory.digest, 1 if newest is None else newest.revision.number + 1)
             snapshots = await self._revisions.build_all(directory, revision)
             await asyncio.to_thread(self._revisions.store.put_directory, files)
-            findings = await asyncio.to_thread(scan_findings, tuple(snapshots.values()), self._recorder.now())
+            exceeded = await asyncio.to_thread(scan_findings, tuple(snapshots.values()), self._recorder.now())
+            findings = (*exceeded, *separated)
             event = PolicyEvent(
                 step=entry_pb2.POLICY_STEP_DIRECTORY_ACTIVATED,
                 revision=revision,
@@ -397,9 +399,21 @@ class Publishing:
                 directory, snapshots, revision, _activation(DIRECTORY, revision, written, request_id)
             )
             await self.followers.settle(self._revisions.state.total)
-        for found in findings:
+        for found in exceeded:
             self._log.warning("ceiling exceeded", dataset=found.dataset, action=found.action, excess=found.excess)
         return Published(revision, changed=True, findings=findings, subjects=subjects, written=written)
+
+    async def _separated(self, files: Mapping[str, bytes]) -> tuple[Finding, ...]:
+        """Returns who has both of what is to be separate, and had before.
+
+        Raises:
+            DirectoryRefusedError: somebody has who had not.
+        """
+        findings = await self._judging.separated(files, self._recorder.now())
+        if any(finding.severity is Severity.ERROR for finding in findings):
+            first = next(finding for finding in findings if finding.severity is Severity.ERROR)
+            raise DirectoryRefusedError(f"{first.file}:{first.line}: {first.message}", sorted(findings))
+        return findings
 
     def _activate_directory(
         self, directory: Directory, snapshots: Mapping[str, Snapshot], revision: Revision, activation: Activation

@@ -27,8 +27,9 @@ from gatebook.policy.gatebook_set import GATEBOOK, shape_findings
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.policy.policy_tests import run_tests
 from gatebook.policy.settings import parse_settings
-from gatebook.revisions.guarded import guardrail_findings
+from gatebook.revisions.guarded import guardrail_findings, proof_digest
 from gatebook.revisions.keepers import keeper_findings
+from gatebook.revisions.separation import held_findings
 from gatebook.values import AccessRequest, Decision, Finding, Revision, Severity, TestFailure
 
 TESTER = "local"
@@ -108,7 +109,9 @@ def validate(
         return Validation(policy_set.name, digest, findings, policy_set=policy_set, readable=True)
     at = now or datetime.now(UTC)
     own += audience_findings(snapshot, at)
-    own += guardrail_findings(policy_set, digest, at)
+    proved = proof_digest(digest, lineage)
+    own += guardrail_findings(snapshot.policy_set, proved, at)
+    own += () if snapshot.directory is None else held_findings(snapshot.policy_set, proved, snapshot.directory)
 
     def decide_one(request: AccessRequest, caller: str, time: datetime | None) -> Decision:
         return decide(snapshot, question_of(snapshot, request, caller=caller or TESTER), time or at)
