@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, combinations, product
 from typing import Any
 
+import cvc5
 import msgspec
 import pytest
 from tests.governed import GOVERNED_MODEL
@@ -20,9 +21,12 @@ from gatebook.engine.reference import Reference
 from gatebook.expression.environment import Named
 from gatebook.expression.parse import parse
 from gatebook.expression.truth import evaluate
+from gatebook.governance.encode import named_texts
 from gatebook.governance.prove import Prover, Result
 from gatebook.governance.request import ABLE
-from gatebook.governance.shown import Shown
+from gatebook.governance.shown import SOMEBODY, Shown
+from gatebook.governance.smt import Answer, Solver
+from gatebook.governance.texts import Texts
 from gatebook.policy.casts import cast_row
 from gatebook.policy.directory import Directory, Subject
 from gatebook.policy.masks import MaskSpec, at_least_as_strict, parse_mask
@@ -293,3 +297,36 @@ def asked_of(policy_set: PolicySet, shown: Shown) -> tuple[Any, ...]:
     around = (shown.caller, request.context, request.subject.properties)
     row = request.row or {"who": None}
     return (shown.subject, around, row, request.resource, column, request.action, request.purpose)
+
+
+SECOND = 40
+"""Random sets of which another solver is asked too."""
+
+
+def test_another_solver_agrees() -> None:
+    """Each question about random sets, as SMT-LIB 2, has the same answer from cvc5."""
+    asked: dict[str, Answer] = {}
+    for seed in range(1_000, 1_000 + SECOND):
+        drawn = random.Random(seed)
+        policy_set = set_of(policy_of(drawn), form_of(drawn))
+        solver = Solver(Texts({*named_texts(policy_set), SOMEBODY}))
+        solver.transcript, solver.answers = [], []
+        (_,) = Prover(policy_set, solver).verdicts()
+        asked |= dict(zip(solver.transcript, solver.answers, strict=True))
+    answers = {text: by_cvc5(text) for text in asked}
+
+    assert {Answer.SOME, Answer.NONE} == set(answers.values())
+    assert answers == asked
+
+
+def by_cvc5(text: str) -> Answer:
+    """Returns what cvc5 says of a question."""
+    solver = cvc5.Solver()
+    solver.setOption("tlimit-per", "20000")
+    parser = cvc5.InputParser(solver)
+    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, f"(set-logic ALL)\n{text}", "question")
+    symbols = parser.getSymbolManager()
+    said = ""
+    while not (command := parser.nextCommand()).isNull():
+        said += command.invoke(solver, symbols)
+    return {"sat": Answer.SOME, "unsat": Answer.NONE}.get(said.strip(), Answer.UNDECIDED)

@@ -69,7 +69,8 @@ class Solver:
         self._names = 0
         self.texts = texts
         self.transcript: list[str] | None = None
-        """Where it is a list, each question is added to it as SMT-LIB 2."""
+        self.answers: list[Answer] = []
+        """Where `transcript` is a list, each question is added to it as SMT-LIB 2, and its answer to `answers`."""
 
     def _name(self, hint: str) -> str:
         self._names += 1
@@ -177,10 +178,11 @@ class Solver:
         try:
             found = solver.check()
         except z3.Z3Exception:
-            return Answer.UNDECIDED, None
-        if found == z3.unsat:
-            return Answer.NONE, None
-        return (Answer.SOME, Model(solver.model())) if found == z3.sat else (Answer.UNDECIDED, None)
+            found = z3.unknown
+        answer = Answer.SOME if found == z3.sat else Answer.NONE if found == z3.unsat else Answer.UNDECIDED
+        if self.transcript is not None:
+            self.answers.append(answer)
+        return answer, Model(solver.model()) if answer is Answer.SOME else None
 
 
 class Model:
