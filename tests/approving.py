@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ CALLERS = """issuers:
     jwks: keys.json
     subject: {type: user}
 quotas:
-  corp:kai: {changes_per_second: 50}
+  corp:kai: {changes_per_second: 50, changes_in_flight: 4}
   corp:hana: {changes_per_second: 50}
+  corp:gus: {changes_per_second: 50}
 """
 
 
@@ -136,7 +137,7 @@ class Guarded:
 
 
 @contextmanager
-def guarded(folder: Path, *arguments: str, block: str = APPROVALS) -> Iterator[Guarded]:
+def guarded(folder: Path, *arguments: str, block: str = APPROVALS, roles: Sequence[str] = ()) -> Iterator[Guarded]:
     """Serves the set in a folder, where it is made if it is not there yet."""
     made = folder / "telemetry"
     if not made.exists():
@@ -146,7 +147,7 @@ def guarded(folder: Path, *arguments: str, block: str = APPROVALS) -> Iterator[G
         (folder / "keys.json").write_text(key_set(key))
         (folder / "callers.yaml").write_text(CALLERS)
         MADE[folder] = (key, ca.pem)
-    sets = [made, gatebook_set(folder, *ROLES)]
+    sets = [made, gatebook_set(folder, *ROLES, *roles)]
     options = ("--tls-cert", "server.crt", "--tls-key", "server.key", "--callers", "callers.yaml")
     named = [word if word.startswith("--") else str(folder / word) for word in options]
     with serving(folder / "data", sets, *named, *arguments) as server:

@@ -6,26 +6,28 @@ Owns the comparison of two policy sets as governance reads them. Promises:
 2. what is not certain counts as loosening;
 3. no change of a file goes without saying: one of which nothing follows says so.
 
-It is pure: two sets that were read, and, where it is known, who could be allowed under each.
+It is pure: two sets that were read, a directory and a time.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
-from gatebook.governance.audience import Audiences
 from gatebook.governance.catalogue_changes import catalogue_changes, purpose_changes
 from gatebook.governance.change import Change, Direction
 from gatebook.governance.gains import gains
 from gatebook.governance.rule_changes import link_changes, rule_changes
 from gatebook.policy.bundle import GUARDRAILS_FILE, MODEL_FILE, POLICY_FILE, SETTINGS_FILE
+from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PLAIN, PolicySet
 from gatebook.policy.settings import Settings
 from gatebook.policy.yaml_nodes import Node, Scalar, Table, parse_yaml
 
 LOOSENS, TIGHTENS, NEITHER = Direction.LOOSENS, Direction.TIGHTENS, Direction.NEITHER
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SETTLED: dict[str, Callable[[Settings], object]] = {
     "owners": lambda it: frozenset(it.owners),
     "roles": lambda it: frozenset(it.roles),
@@ -42,14 +44,15 @@ SETTLED: dict[str, Callable[[Settings], object]] = {
 
 
 def changes(
-    base: PolicySet | None, draft: PolicySet, audiences: tuple[Audiences, Audiences] | None = None
+    base: PolicySet | None, draft: PolicySet, directory: Directory | None = None, now: datetime = EPOCH
 ) -> tuple[Change, ...]:
     """Returns what a draft changes, in the order of its files.
 
     Args:
         base: The set that is active; None where none is: then everything is new.
         draft: The set that is proposed.
-        audiences: Who could be allowed under the one and under the other, where there is a directory.
+        directory: Who there is, where that is known: then who gains is named too.
+        now: The earliest time that counts.
     """
     if base is None:
         message = "nothing of this set is active: all of it is new"
@@ -64,8 +67,8 @@ def changes(
         found += link_changes(base, draft)
         found += purpose_changes(base, draft)
         found += catalogue_changes(base, draft)
-    if audiences is not None:
-        found += gains(*audiences)
+        if directory is not None:
+            found += gains(base, draft, directory, now)
     return tuple(sorted((*found, *_files(base, draft, found))))
 
 

@@ -159,11 +159,7 @@ def compared(found: Validation, base: PolicySet | None, directory: Directory | N
     draft = found.policy_set
     if draft is None or not found.passed:
         return found
-    both = None
-    if directory is not None and base is not None and base.catalogue is not None and draft.catalogue is not None:
-        moment = Moment(now)
-        both = Audiences(base, directory, moment), Audiences(draft, directory, moment)
-    return msgspec.structs.replace(found, changes=changes(base, draft, both))
+    return msgspec.structs.replace(found, changes=changes(base, draft, directory, now))
 
 
 def declared_name(files: Mapping[str, bytes], name: str) -> str:
