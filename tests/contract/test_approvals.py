@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -10,9 +11,12 @@ import pytest
 from tests.approving import Files, Guarded, edited, guarded, refused
 from tests.serving import gatebook
 
+from gatebook.errors import ProposalNotFoundError
+from gatebook.revisions.proposals import Given, Proposal, ProposalKind, Proposals
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceStub
+from gatebook.values import Revision
 
 CATALOGUE, PURPOSES, SETTINGS = "catalogue.yaml", "purposes.yaml", "gatebook.yaml"
 MCI, USAGE = "policy/mci.csv", "policy/ai_usage.csv"
@@ -207,3 +211,36 @@ def test_revisions_are_watched_and_resumed(server: Guarded) -> None:
 
     assert (first.record.revision.number, first.record.active) == (1, True)
     assert nothing.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_revision_is_signed_by_its_activation(server: Guarded, tmp_path: Path) -> None:
+    """Who has the key of the book checks offline which files were activated; other files, and other proofs, fail."""
+    kai, jo = server.options("kai"), server.options("jo")
+    out, shown = tmp_path / "revision.tlog-proof", tmp_path / "shown"
+    proved = gatebook("policy", "proof", "telemetry", "--number", "1", "--out", str(out), *jo)
+    gatebook("policy", "show", "--name", "telemetry", "--out", str(shown), *kai, check=True)
+    key = str(server.server.data / "book" / "vkey")
+    right = gatebook("policy", "verify", str(shown), "--proof", str(out), "--vkey", key)
+    (shown / CATALOGUE).write_bytes((shown / CATALOGUE).read_bytes() + b"# another\n")
+    other = gatebook("policy", "verify", str(shown), "--proof", str(out), "--vkey", key)
+    out.write_text(out.read_text().replace("\nindex ", "\nindex 1", 1))
+    forged = gatebook("policy", "verify", str(server.folder), "--proof", str(out), "--vkey", key)
+
+    assert (proved.returncode, right.returncode, other.returncode, forged.returncode) == (0, 0, 1, 1), proved.stderr
+    assert "telemetry revision 1" in right.stdout
+
+
+def test_what_waits_expires() -> None:
+    """After its hours a proposal is gone, with its approvals, by the clock of the server and by that of its entries."""
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    until = since + timedelta(hours=24)
+    base = Revision("b", 1)
+    kind, loosens = ProposalKind.REVISION, True
+    made = Proposal(kind, "s", "d", "f", base, loosens, "cn:ci", "", since, until, 7)
+    waiting = Proposals().proposed(made).approved(7, Given("hana", "corp:hana", since, 8))
+    before, after = waiting.at(until - timedelta(microseconds=1)), waiting.at(until)
+
+    assert [len(one.waiting) for one in (before, after)] == [1, 0]
+    assert before.find("s", "d").approvals
+    with pytest.raises(ProposalNotFoundError, match="expired"):
+        after.find("s", "d")

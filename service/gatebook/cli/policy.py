@@ -35,6 +35,7 @@ from gatebook.cli.output import (
 )
 from gatebook.cli.prove import prove
 from gatebook.cli.schema import schema
+from gatebook.cli.signatures import proof, verify
 from gatebook.cli.uploading import check_policy_set, send_policy_set, size_of, working
 from gatebook.policy import bundle
 from gatebook.revisions.validate import declared_name, validate
@@ -63,9 +64,11 @@ for command in (
     fmt,
     import_,
     init,
+    proof,
     prove,
     rollback,
     schema,
+    verify,
     watch,
     withdraw,
     on_changed(lambda: policy, ("fmt", "lint", "test")),

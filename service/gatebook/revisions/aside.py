@@ -261,7 +261,7 @@ def main() -> None:
     found = validate(task.files, task.name, directory=directory, now=task.now, lineage=task.lineage)
     if task.compare:
         base = None if task.base is None else load(task.base, task.name, accepted=True)
-        found = compared(found, base, directory, task.now)
+        found = compared(found, base, directory, task.now, task.lineage)
     report = Report(
         found.name,
         found.digest,

@@ -110,7 +110,8 @@ class Judging:
             )
             if not compare:
                 return found
-            return await asyncio.to_thread(compared, found, state.policy_sets.get(name), state.directory, now)
+            base = state.policy_sets.get(name)
+            return await asyncio.to_thread(compared, found, base, state.directory, now, state.lineage)
         async with self._turn:
             found = await asyncio.to_thread(self._found_aside, files, name, state.directory_revision, now, compare)
         if found.readable:

@@ -154,12 +154,15 @@ def audience_findings(snapshot: Snapshot, now: datetime, severity: Severity = Se
     return ceiling_findings(audiences, confirm, severity)
 
 
-def compared(found: Validation, base: PolicySet | None, directory: Directory | None, now: datetime) -> Validation:
-    """Adds to what is known of a draft what it changes of the set that is active (None: nothing is)."""
+def compared(
+    found: Validation, base: PolicySet | None, directory: Directory | None, now: datetime, lineage: Lineage = NO_LINEAGE
+) -> Validation:
+    """Adds to what is known of a draft what it changes of the set that is active (None: nothing is), as both decide."""
     draft = found.policy_set
     if draft is None or not found.passed:
         return found
-    return msgspec.structs.replace(found, changes=changes(base, draft, directory, now))
+    before = None if base is None else effective(base, lineage)
+    return msgspec.structs.replace(found, changes=changes(before, effective(draft, lineage), directory, now))
 
 
 def declared_name(files: Mapping[str, bytes], name: str) -> str:
