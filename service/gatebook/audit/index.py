@@ -103,6 +103,8 @@ def mentioned(entry: entry_pb2.AuditEntry) -> set[bytes]:
             found = {*erasure.pseudonyms, erasure.requested_by_pseudonym, erasure.approved_by_pseudonym}
         case "retention":
             found = {entry.retention.requested_by_pseudonym, entry.retention.approved_by_pseudonym}
+        case "policy":
+            found = {entry.policy.requested_by_pseudonym, entry.policy.approved_by_pseudonym}
         case _:
             return set()
     return found - {b""}
