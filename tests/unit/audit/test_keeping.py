@@ -34,6 +34,10 @@ class Standing:
         self.may_go_on = asyncio.Event()
         self.forgotten = self
 
+    def is_suppressed(self, _subject_id: str) -> bool:
+        """Nobody objects."""
+        return False
+
     def tag(self, _subject_id: str) -> bytes:
         """Returns a tag."""
         return b"tag"
