@@ -291,7 +291,7 @@ def refuse_audience(snapshot: Snapshot, request: AccessRequest, dataset: Dataset
     if request.action != SHARE:
         return None
     audience = request.action_properties.get("audience")
-    if catalogue is not None and catalogue.audience_within_ceiling(dataset, audience, snapshot.role_parents):
+    if catalogue is not None and catalogue.audience_within_ceiling(dataset, audience):
         return None
     return Denial(
         Reason.CEILING_EXCEEDED,

@@ -19,7 +19,6 @@ from datetime import datetime
 
 import msgspec
 
-from gatebook.compiler.roles import reach
 from gatebook.expression.moments import Moment
 from gatebook.governance.access import Access, parted
 from gatebook.governance.audience import Audiences
@@ -31,7 +30,6 @@ from gatebook.governance.people import NOBODY, Bits
 from gatebook.governance.request import SHARE
 from gatebook.governance.rules import CONDITION, SUBJECT, Cell
 from gatebook.pace import Pause, no_pause, paced
-from gatebook.policy.catalogue import role_parents
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PolicySet
@@ -262,7 +260,7 @@ def _terms(audiences: Audiences, cell: Cell, columns: tuple[str, ...], purpose: 
         (audiences.judge.shape(dataset, sorted(read)), types),
         (notice.effective_time, notice.end_time or datetime.max.replace(tzinfo=notice.effective_time.tzinfo)),
         _consent(audiences, purpose),
-        _shared_with(policy_set, dataset) if cell.action == SHARE else None,
+        _shared_with(dataset) if cell.action == SHARE else None,
     )
 
 
@@ -278,13 +276,9 @@ def _same_terms(was: Terms, now: Terms) -> bool:
     )
 
 
-def _shared_with(policy_set: PolicySet, dataset: Dataset) -> frozenset[str]:
-    """Returns the roles that an audience may name: those of the ceiling, and whatever role inherits one."""
-    below: dict[str, list[str]] = {}
-    for child, parents in role_parents(policy_set.edges).items():
-        for parent in parents:
-            below.setdefault(parent, []).append(child)
-    return frozenset(name for role in dataset.ceiling.of("read").roles for name in reach(below, role))
+def _shared_with(dataset: Dataset) -> frozenset[str]:
+    """Returns the roles that an audience may name: those of the ceiling, and no other."""
+    return frozenset(dataset.ceiling.of("read").roles)
 
 
 def _consent(audiences: Audiences, purpose: str) -> ConsentMode:
