@@ -13,7 +13,7 @@ Owns the partition of subjects by what is left of a condition. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -205,6 +205,18 @@ def _only_compared(trees: Iterable[Expression], stated: frozenset[str], keys: It
     for tree in trees:
         _note(tree, joined)
     return not joined.is_used(ID)
+
+
+def is_only_compared(path: tuple[str, ...], trees: Sequence[Expression]) -> bool:
+    """Tells whether an open path, and all that it is compared with, in turn too, is only compared for equality.
+
+    Only such a path may take `SELF` for a value: of another it is not the same whether it has that or the id itself.
+    """
+    paths = [node.names for tree in trees for node in walk(tree) if isinstance(node, Path)]
+    joined = _Joined(frozenset(names[2] for names in paths if names[:2] == ID[:2] and len(names) == len(ID)))
+    for tree in trees:
+        _note(tree, joined)
+    return not joined.is_used(path)
 
 
 class _Joined:

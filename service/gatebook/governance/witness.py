@@ -22,7 +22,7 @@ import msgspec
 from gatebook.expression.moments import NOW, TIME_MATCH, UNBOUNDED
 from gatebook.expression.residual import residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
-from gatebook.governance.conditions import ASKED, NOW_PATH, TIMES, UNREAD
+from gatebook.governance.conditions import ASKED, NOW_PATH, SELF, TIMES, UNREAD, is_only_compared
 from gatebook.policy.casts import cast_value
 from gatebook.policy.model import walk
 
@@ -135,6 +135,8 @@ class _Looking:
             atoms.note(expression)
         if path == NOW_PATH:
             return self._times(goals)
+        if atoms.has_self and not is_only_compared(path, [expression for expression, _ in goals]):
+            atoms.leave_out_self()
         if len(path) > COLUMN_NAMES or path[:2] == ASKED:
             self.complete = False  # what is within a value can be anything that a caller, or a row, says
             return []
@@ -200,6 +202,16 @@ class _Atoms:
                 self._bools = self._bools or tree == self._path
             case _:
                 return
+
+    @property
+    def has_self(self) -> bool:
+        """Tells whether what stands for the subject's id is among the constants."""
+        return SELF in self._texts or SELF in self._sought
+
+    def leave_out_self(self) -> None:
+        """Leaves out what stands for the subject's id, which is ordered otherwise than the id is."""
+        self._texts.discard(SELF)
+        self._sought.discard(SELF)
 
     def _membership(self, item: Expression, items: Expression) -> None:
         match items:
