@@ -110,6 +110,8 @@ FOUND_BEFORE = {
     ),
     "an id that is ordered": "p, role:a, t.rows.who, read, *, r.row.who == r.sub.id && r.row.who < 'b', allow\n",
     "an id that a condition names": "p, role:a, t.rows.who, read, *, r.row.who == 'ana' && r.sub.id != 'ben', allow\n",
+    "an id in a list": "p, role:a, t.rows, read, *, r.sub.id in ('ana', 'zoe'), allow\n",
+    "an id that is in no list": "p, role:a, t.rows, read, *, !(r.sub.id in ('ana', 'zoe')), allow\n",
     "an id that is an attribute": "p, role:a, t.rows.who, read, *, r.row.who == r.sub.boss, allow\n",
     "what is within a value that a caller states": "p, role:a, t.rows, read, *, r.ctx.net.zone == 'x', allow\n",
     "the action, which is always that of the rule": "p, role:a, t.rows, read, *, r.act == 'read', allow\n",

@@ -72,8 +72,8 @@ class Conditions:
         self._trees = {text: self._read(text) for text in _texts(policy_set)}
         sets = (policy_set,) if beside is None else (policy_set, beside)
         trees = [self._trees[text] if text in self._trees else self._read(text) for it in sets for text in _texts(it)]
-        literals = {node.value for tree in trees for node in walk(tree) if isinstance(node, Literal)}
-        self._named = frozenset(value for value in literals if isinstance(value, str))
+        literals = (node.value for tree in trees for node in walk(tree) if isinstance(node, Literal))
+        self._named = frozenset(text for value in literals for text in _within(value))
         keys = {("r", "row", key) for it in sets for dataset in _datasets(it) for key in dataset.subject_keys}
         self._id_is_alike = _only_compared(trees, frozenset().union(*map(_stated, sets)), keys)
         self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
@@ -178,6 +178,17 @@ def _stated(policy_set: PolicySet) -> frozenset[str]:
     """Returns the attributes that some caller may state of a subject."""
     stated = [source.subject for source in policy_set.settings.attribute_sources.values()]
     return frozenset[str]().union(*stated)
+
+
+def _within(value: object) -> Iterator[str]:
+    """Yields the texts that a constant is, or that are in its list."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, tuple):
+            pending += one
+        elif isinstance(one, str):
+            yield one
 
 
 def _texts(policy_set: PolicySet) -> frozenset[str]:
