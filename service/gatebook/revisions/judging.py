@@ -104,6 +104,8 @@ class Judging:
         unproved = await asyncio.to_thread(
             lambda: must_be_proved(files, proof_digest(bundle.digest(files), state.lineage), people)
         )
+        # Before anything is active nobody is answered yet, who could wait for a proof.
+        unproved = unproved and not state.policy_sets.keys() <= {gatebook_set.GATEBOOK}
         if name == gatebook_set.GATEBOOK or not (unproved or is_large(files, state.directory)):
             found = await asyncio.to_thread(
                 validate, files, name, directory=state.directory, now=now, lineage=state.lineage
