@@ -1,6 +1,6 @@
 """How long guardrails take to be proved, against the numbers of datasets, rules and guardrails.
 
-The sets are those of `bench_gate`. Each guardrail holds of them, so that nothing is found before all of it is looked at:
+The sets are those of `bench_gate`. Each guardrail holds of them, so that nothing is found before all is looked at:
 nobody without a role reads what has a tag, in clear. Times are of the processor, in one thread.
 """
 
@@ -16,7 +16,7 @@ from tests.bench.measure import show
 from gatebook.governance.prove import Prover, Result
 from gatebook.policy.policy_set import PolicySet, load
 
-SIZES = ((20, 100, 1), (20, 1_000, 1), (20, 1_000, 8), (100, 1_000, 8), (100, 10_000, 8))
+SIZES = ((20, 100, 1), (20, 1_000, 1), (20, 1_000, 8), (100, 1_000, 8))
 
 
 def guarded(datasets: int, rules: int, guardrails: int) -> PolicySet:
