@@ -36,6 +36,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "SearchResources": {"access": {"subject": ACCESS["subject"], "action": ACCESS["action"]}},
     "SearchActions": {"access": {"subject": ACCESS["subject"], "resource": ACCESS["resource"]}},
     "ExplainDecision": {},
+    "ReplayDecisions": {},
+    "ShadowPolicySet": {},
     "ValidatePolicySet": {},
     "PublishPolicySet": {},
     "UploadPolicySet": {},
@@ -137,6 +139,7 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     published = {"policy_set": "basic", "files": searchable(files(POLICIES / "basic"))}
     subjects = [{"path": "people.jsonl", "content": "eyJ0eXBlIjogInVzZXIiLCAiaWQiOiAiYWxpY2UifQo="}]
     requests = {**REQUESTS, "ValidatePolicySet": published, "PublishPolicySet": published}
+    requests |= {"ReplayDecisions": published, "ShadowPolicySet": {**published, "seconds": 1}}
     requests["UploadPolicySet"] = {"part": published}
     requests["PublishDirectory"] = {"files": subjects}
     requests["UploadDirectory"] = {"part": {"files": subjects}}
@@ -153,6 +156,7 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
     assert answers["CheckAccess"]["decision"]["effect"] == "EFFECT_ALLOW"
     assert answers["StreamCheckAccess"]["results"][0]["decision"]["effect"] == "EFFECT_ALLOW"
     assert answers["ExplainDecision"]["replayed"]["equal"]
+    assert answers["ReplayDecisions"]["progress"]["decided"] != "0"
     assert answers["PublishDirectory"]["subjects"] == 1
     assert answers["UploadDirectory"]["published"]["subjects"] == 1
     assert answers["UploadPolicySet"]["published"]["revision"]["number"] == "2"

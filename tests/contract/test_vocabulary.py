@@ -10,7 +10,9 @@ import pytest
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from gatebook import errors, values
-from gatebook.v1 import error_reason_pb2, policy_service_pb2, types_pb2
+from gatebook.replay.difference import DifferenceKind
+from gatebook.replay.world import EditKind
+from gatebook.v1 import access_service_pb2, error_reason_pb2, policy_service_pb2, replay_pb2, types_pb2
 
 PROTO = Path(__file__).parents[2] / "proto/gatebook/v1"
 RESERVED = re.compile(r"// .*Reserved for a later version\.\n\s*([A-Z_0-9]+) = ")
@@ -20,6 +22,8 @@ ENUMS = [
     (values.MaskKind, types_pb2.MaskKind, "MASK_KIND_"),
     (values.ObligationKind, types_pb2.ObligationKind, "OBLIGATION_KIND_"),
     (values.Severity, policy_service_pb2.Severity, "SEVERITY_"),
+    (EditKind, access_service_pb2.EditKind, "EDIT_KIND_"),
+    (DifferenceKind, replay_pb2.DifferenceKind, "DIFFERENCE_KIND_"),
 ]
 
 

@@ -52,6 +52,9 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     entry_bytes: bytes
 
 
+Watch = Callable[[Sequence[Decided], Sequence[Written], str], None]
+
+
 class Recorder:
     """Turns what happened into entries and waits until they are durable."""
 
@@ -79,6 +82,8 @@ class Recorder:
         """How many decisions were handed in together."""
         self.wait_seconds = Distribution(SECONDS)
         """How long entries waited until they were durable."""
+        self.watch: Watch | None = None
+        """Is handed decisions once they are durable. It must take next to no time, and raise nothing."""
 
     @property
     def control_link(self) -> int:
@@ -113,6 +118,8 @@ class Recorder:
         ]
         written = await self._append(entries, stamp)
         self._count(decided)
+        if self.watch is not None:
+            self.watch(decided, written, caller)
         return written
 
     async def record_read(self, event: ReadEvent, caller: str) -> Written:

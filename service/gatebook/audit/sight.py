@@ -7,7 +7,7 @@ was never written) is unknown, and what is unknown shows nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -36,6 +36,11 @@ class Sight(msgspec.Struct, frozen=True):
             return False
         found = self.permission(kind, policy_set_of(record.entry))
         return found is True or (found is not False and found.permits(facts(record)))
+
+    def sees_facts(self, kind: str, policy_set: str, facts: Mapping[str, str]) -> bool:
+        """Tells whether an entry of a kind, about a policy set, with these facts is shown."""
+        found = self.permission(kind, policy_set)
+        return found is True or (found is not False and found.permits(facts))
 
 
 EVERYTHING: Final = Sight(lambda _kind, _policy_set: True)

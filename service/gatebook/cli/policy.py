@@ -34,6 +34,7 @@ from gatebook.cli.output import (
     target_option,
 )
 from gatebook.cli.prove import prove
+from gatebook.cli.replay import replay, shadow
 from gatebook.cli.schema import schema
 from gatebook.cli.signatures import proof, verify
 from gatebook.cli.uploading import check_policy_set, send_policy_set, size_of, working
@@ -66,8 +67,10 @@ for command in (
     init,
     proof,
     prove,
+    replay,
     rollback,
     schema,
+    shadow,
     verify,
     watch,
     withdraw,

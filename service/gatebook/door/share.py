@@ -51,6 +51,8 @@ COSTS: Mapping[str, Cost] = {
             "ApproveRevision",
             "RollbackPolicySet",
             "WithdrawProposal",
+            "ReplayDecisions",
+            "ShadowPolicySet",
             "EraseSubject",
             "PruneEntries",
         ),

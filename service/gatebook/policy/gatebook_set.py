@@ -77,6 +77,8 @@ OPERATIONS: Final = (
     "WithdrawProposal",
     "RecordLineage",
     "GetLineage",
+    "ReplayDecisions",
+    "ShadowPolicySet",
     "ListEntries",
     "GetEntry",
     "TailEntries",

@@ -155,7 +155,7 @@ def add_services(server: Intake, service: Service, edge: Edge, config: Config, t
     if team is not None and config.worker:
         server.add_registered_method_handlers(POLICY_SERVICE.full_name, team.policies(edge))
     else:
-        policy = PolicyServicer(service.revisions, service.publishing, service.deriving, receipts, edge, limits)
+        policy = PolicyServicer(service, receipts, edge, limits)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     server.answer_errors(ENVOY_SERVICE, refused)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from gatebook.audit.entry import nanoseconds, to_timestamp
 from gatebook.config import Limits
 from gatebook.errors import InvalidPageTokenError, InvalidRequestError
-from gatebook.revisions.active import Activation, Revisions
-from gatebook.revisions.deriving import Deriving
+from gatebook.revisions.active import Activation
 from gatebook.revisions.proposals import ProposalKind
-from gatebook.revisions.publish import Published, Publishing
+from gatebook.revisions.publish import Published
 from gatebook.revisions.validate import Validation
 from gatebook.rpc import decode, encode, lineage_answers
 from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
 from gatebook.rpc.proposals import proposal_message, proposal_of
 from gatebook.rpc.receipts import Receipts
+from gatebook.rpc.replays import Replays
+from gatebook.service import Service
 from gatebook.v1 import policy_service_pb2 as pb
 from gatebook.v1.policy_service_pb2_grpc import PolicyServiceServicer
 from gatebook.values import Revision
@@ -33,16 +35,10 @@ PARTS_MAX = 2_000
 class PolicyServicer(PolicyServiceServicer):
     """Keeps the revisions; every step is an entry of the book."""
 
-    def __init__(
-        self,
-        revisions: Revisions,
-        publishing: Publishing,
-        deriving: Deriving,
-        receipts: Receipts,
-        edge: Edge,
-        limits: Limits,
-    ) -> None:
-        """Takes the active revisions, what publishes, what takes lineage, and the rim of every call."""
+    def __init__(self, service: Service, receipts: Receipts, edge: Edge, limits: Limits) -> None:
+        """Takes the parts of the service, what writes receipts, and the rim of every call."""
+        revisions, publishing, deriving = service.revisions, service.publishing, service.deriving
+        self._replays = Replays(service, edge)
         self._revisions = revisions
         self._publishing = publishing
         self._deriving = deriving
@@ -251,6 +247,28 @@ class PolicyServicer(PolicyServiceServicer):
                 lineage_answers.inherited, declared, snapshot.policy_set, state.lineage, dataset
             )
         raise AssertionError  # the block above returns or aborts
+
+    async def ReplayDecisions(  # noqa: N802  # as above
+        self, request: pb.ReplayDecisionsRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.ReplayDecisionsResponse]:
+        """Decides past decisions also under a draft."""
+        async with (
+            self._edge.call("ReplayDecisions", context, stream=True) as call,
+            contextlib.aclosing(self._replays.past(call, request, self._files(request.files))) as answers,
+        ):
+            async for answer in answers:
+                yield answer
+
+    async def ShadowPolicySet(  # noqa: N802  # as above
+        self, request: pb.ShadowPolicySetRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.ShadowPolicySetResponse]:
+        """Decides live decisions also under a draft."""
+        async with (
+            self._edge.call("ShadowPolicySet", context, stream=True) as call,
+            contextlib.aclosing(self._replays.live(call, request, self._files(request.files))) as answers,
+        ):
+            async for answer in answers:
+                yield answer
 
     async def _rehearse(self, request: pb.PublishPolicySetRequest, call: Call) -> pb.ValidatePolicySetResponse:
         if not request.validate_only:

@@ -82,7 +82,7 @@ def inner_server(service: Service, door: Door, config: Config, sockets: Path) ->
     ExplainServicer(service, edge).add_to(server)
     if not config.worker:
         receipts = Receipts(service.key, service.reader.prover, config.limits)
-        policy = PolicyServicer(service.revisions, service.publishing, service.deriving, receipts, edge, config.limits)
+        policy = PolicyServicer(service, receipts, edge, config.limits)
         feed = WorkerServicer(service.revisions, service.publishing.followers, edge.draining)
         policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policy, server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(feed, server)

@@ -4,6 +4,8 @@ isort:skip_file
 Policy sets: validate, publish, look at revisions."""
 
 from collections import abc as _abc
+from gatebook.v1 import audit_service_pb2 as _audit_service_pb2
+from gatebook.v1 import replay_pb2 as _replay_pb2
 from gatebook.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -1714,3 +1716,151 @@ class ColumnSource(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ColumnSource: _TypeAlias = ColumnSource  # noqa: Y015
+
+@_typing.final
+class ReplayDecisionsRequest(_message.Message):
+    """Asks what past decisions a draft would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ENTRIES_MAX_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The name of the set. Empty means the name in its `gatebook.yaml`."""
+    entries_max: _builtins.int
+    """At most so many entries are looked at, the newest first: 1 to 100,000; 0 means 10,000."""
+    directory: _replay_pb2.ReplayDirectory.ValueType
+    """Under which directory the draft decides."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
+        """The files of the draft: at most 1,000, together what fits one message, of at most 9 MiB."""
+
+    @_builtins.property
+    def filter(self) -> _audit_service_pb2.EntryFilter:
+        """Which decisions: those of the set that match, and that the caller sees."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        files: _abc.Iterable[Global___PolicyFile] | None = ...,
+        filter: _audit_service_pb2.EntryFilter | None = ...,
+        entries_max: _builtins.int = ...,
+        directory: _replay_pb2.ReplayDirectory.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "entries_max", b"entries_max", "files", b"files", "filter", b"filter", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDecisionsRequest: _TypeAlias = ReplayDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ReplayDecisionsResponse(_message.Message):
+    """Tells how far a replay has come, and at last what it found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    TALLIES_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    done: _builtins.bool
+    """True in the last message."""
+    @_builtins.property
+    def progress(self) -> _replay_pb2.ReplayProgress:
+        """How far it has come."""
+
+    @_builtins.property
+    def tallies(self) -> _containers.RepeatedCompositeFieldContainer[_replay_pb2.DifferenceTally]:
+        """What differs, by kind. In the last message alone."""
+
+    def __init__(
+        self,
+        *,
+        progress: _replay_pb2.ReplayProgress | None = ...,
+        tallies: _abc.Iterable[_replay_pb2.DifferenceTally] | None = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "progress", b"progress", "tallies", b"tallies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayDecisionsResponse: _TypeAlias = ReplayDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class ShadowPolicySetRequest(_message.Message):
+    """Asks what live decisions a draft would change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The name of the set. Empty means the name in its `gatebook.yaml`."""
+    seconds: _builtins.int
+    """For how long, in seconds: 1 to 3,600; 0 means 60."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
+        """The files of the draft: at most 1,000, together what fits one message, of at most 9 MiB."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        files: _abc.Iterable[Global___PolicyFile] | None = ...,
+        seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "policy_set", b"policy_set", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowPolicySetRequest: _TypeAlias = ShadowPolicySetRequest  # noqa: Y015
+
+@_typing.final
+class ShadowPolicySetResponse(_message.Message):
+    """Tells what live decisions differ."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    TALLIES_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    done: _builtins.bool
+    """True in the last message."""
+    @_builtins.property
+    def progress(self) -> _replay_pb2.ReplayProgress:
+        """How far it has come. `left_out` counts decisions that came too fast."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[_replay_pb2.DecisionDifference]:
+        """Decisions that differ, since the message before."""
+
+    @_builtins.property
+    def tallies(self) -> _containers.RepeatedCompositeFieldContainer[_replay_pb2.DifferenceTally]:
+        """What differs in all, by kind. In the last message alone."""
+
+    def __init__(
+        self,
+        *,
+        progress: _replay_pb2.ReplayProgress | None = ...,
+        differences: _abc.Iterable[_replay_pb2.DecisionDifference] | None = ...,
+        tallies: _abc.Iterable[_replay_pb2.DifferenceTally] | None = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "done", b"done", "progress", b"progress", "tallies", b"tallies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowPolicySetResponse: _TypeAlias = ShadowPolicySetResponse  # noqa: Y015

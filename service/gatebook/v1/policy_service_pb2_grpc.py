@@ -105,6 +105,16 @@ class PolicyServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageResponse.FromString,
                 _registered_method=True)
+        self.ReplayDecisions = channel.unary_stream(
+                '/gatebook.v1.PolicyService/ReplayDecisions',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ReplayDecisionsRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ReplayDecisionsResponse.FromString,
+                _registered_method=True)
+        self.ShadowPolicySet = channel.unary_stream(
+                '/gatebook.v1.PolicyService/ShadowPolicySet',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer(object):
@@ -211,6 +221,22 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayDecisions(self, request, context):
+        """Decides past decisions of the book again under a draft, and tells what would change. Nothing of it is a decision. It is a
+        read of the book, and an entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShadowPolicySet(self, request, context):
+        """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
+        or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -283,6 +309,16 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.GetLineage,
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.GetLineageResponse.SerializeToString,
+            ),
+            'ReplayDecisions': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReplayDecisions,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ReplayDecisionsRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ReplayDecisionsResponse.SerializeToString,
+            ),
+            'ShadowPolicySet': grpc.unary_stream_rpc_method_handler(
+                    servicer.ShadowPolicySet,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -664,6 +700,60 @@ class PolicyService(object):
             '/gatebook.v1.PolicyService/GetLineage',
             gatebook_dot_v1_dot_policy__service__pb2.GetLineageRequest.SerializeToString,
             gatebook_dot_v1_dot_policy__service__pb2.GetLineageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/ReplayDecisions',
+            gatebook_dot_v1_dot_policy__service__pb2.ReplayDecisionsRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.ReplayDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShadowPolicySet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/ShadowPolicySet',
+            gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,14 @@ class PolicyServiceStub:
     """Takes an OpenLineage run event: what a complete run made inherits from what it was made of, from the answer on."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.GetLineageRequest, _policy_service_pb2.GetLineageResponse]
     """Returns what the tables of a policy set inherit, and from where."""
+    ReplayDecisions: _grpc.UnaryStreamMultiCallable[_policy_service_pb2.ReplayDecisionsRequest, _policy_service_pb2.ReplayDecisionsResponse]
+    """Decides past decisions of the book again under a draft, and tells what would change. Nothing of it is a decision. It is a
+    read of the book, and an entry.
+    """
+    ShadowPolicySet: _grpc.UnaryStreamMultiCallable[_policy_service_pb2.ShadowPolicySetRequest, _policy_service_pb2.ShadowPolicySetResponse]
+    """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
+    or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
+    """
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -101,6 +109,14 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Takes an OpenLineage run event: what a complete run made inherits from what it was made of, from the answer on."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.GetLineageRequest, _policy_service_pb2.GetLineageResponse]  # type: ignore[assignment]
     """Returns what the tables of a policy set inherit, and from where."""
+    ReplayDecisions: _aio.UnaryStreamMultiCallable[_policy_service_pb2.ReplayDecisionsRequest, _policy_service_pb2.ReplayDecisionsResponse]  # type: ignore[assignment]
+    """Decides past decisions of the book again under a draft, and tells what would change. Nothing of it is a decision. It is a
+    read of the book, and an entry.
+    """
+    ShadowPolicySet: _aio.UnaryStreamMultiCallable[_policy_service_pb2.ShadowPolicySetRequest, _policy_service_pb2.ShadowPolicySetResponse]  # type: ignore[assignment]
+    """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
+    or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
+    """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the revisions of policy sets and of the directory. Every step is an entry of the book."""
@@ -219,5 +235,25 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.GetLineageResponse, _abc.Awaitable[_policy_service_pb2.GetLineageResponse]]:
         """Returns what the tables of a policy set inherit, and from where."""
+
+    @_abc_1.abstractmethod
+    def ReplayDecisions(
+        self,
+        request: _policy_service_pb2.ReplayDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_policy_service_pb2.ReplayDecisionsResponse], _abc.AsyncIterator[_policy_service_pb2.ReplayDecisionsResponse]]:
+        """Decides past decisions of the book again under a draft, and tells what would change. Nothing of it is a decision. It is a
+        read of the book, and an entry.
+        """
+
+    @_abc_1.abstractmethod
+    def ShadowPolicySet(
+        self,
+        request: _policy_service_pb2.ShadowPolicySetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_policy_service_pb2.ShadowPolicySetResponse], _abc.AsyncIterator[_policy_service_pb2.ShadowPolicySetResponse]]:
+        """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
+        or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
+        """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
