@@ -129,6 +129,16 @@ def test_a_schema_says_what_the_reader_does(name: str) -> None:
     assert refused > 15
 
 
+def test_shipped_guardrails_are_valid() -> None:
+    """The schema of guardrails accepts those that come along, and refuses one that says nothing."""
+    schema = jsonschema.Draft202012Validator(SCHEMAS["guardrails"]())
+    for text in shipped("guardrails"):
+        root, _ = parse_yaml(text, "x")
+        assert root is not None
+        schema.validate(document(root))
+    assert not schema.is_valid({"guardrails": {"empty": {}}})
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_key_has_a_description(name: str) -> None:
     """An editor has something to say of each key, and each schema is one."""

@@ -20,6 +20,7 @@ WRITTEN: Final[Mapping[str, str]] = {
     "gatebook_governed": "gatebook.yaml of a set with a catalogue",
     "catalogue": "catalogue.yaml",
     "purposes": "purposes.yaml",
+    "guardrails": "guardrails.yaml",
     "policy_test": "tests/*.yaml",
     "callers": "callers.yaml of a server",
     "retention": "the retention policy of a server, in TOML",

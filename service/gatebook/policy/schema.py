@@ -29,6 +29,9 @@ from gatebook.policy.dataset_file import (
     REQUIRED,
     RETENTION_DAYS_MAX,
 )
+from gatebook.policy.guardrails import Within
+from gatebook.policy.guardrails_file import ANY_MASK
+from gatebook.policy.guardrails_file import GROUP_MAX as GUARDED_GROUP_MAX
 from gatebook.policy.purposes import ConsentMode
 from gatebook.policy.yaml_reader import NAME_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
 
@@ -199,6 +202,48 @@ def purposes_schema() -> Schema:
     return _file("purposes.yaml", "The tree of purposes, and whose consent each needs.", keys, ("purposes",))
 
 
+def guardrails_schema() -> Schema:
+    """Returns the schema of `guardrails.yaml`; which names there are, the reader knows."""
+    masked = {
+        "oneOf": [{"const": ANY_MASK}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+        "description": f"`{ANY_MASK}`, or the masks with which it may be.",
+    }
+    unless = {
+        "masked": masked,
+        "group": _whole_number(1, GUARDED_GROUP_MAX, "The smallest group with which it may be."),
+        "own_rows": {"type": "boolean", "description": "Whether people may on rows about themselves."},
+    }
+    who = {
+        "without": _some("Nobody to whom the directory gives one of these roles."),
+        "with": _some("Whoever holds one of these roles by any link."),
+        "where": _text("A condition over what is known of the subject."),
+    }
+    form = {
+        "who": _mapping("Whom it is about. Left out: anybody.", who),
+        "actions": _some("Which actions. Left out: any."),
+        "on": _some("Datasets, columns, namespaces and tags (`tag:x`). Left out: anything."),
+        "purposes": _some("Which purposes. Left out: any."),
+        "purposes_beyond": _some("Any purpose but these."),
+        "unless": _mapping("What makes it harmless.", unless),
+    }
+    within = {"enum": [it.value for it in Within], "description": "Where they never meet. Left out: on one dataset."}
+    apart = {key: it for key, it in form.items() if key != "purposes_beyond"} | {"within": within}
+    apart["purposes"] = _some("Purposes that never meet.")
+    kinds = {
+        "never": _mapping("What must never be possible.", form),
+        "apart": _mapping("Purposes that never meet.", apart, ("purposes",)),
+        "separate": _list(_mapping("One of them.", form), "Accesses that nobody, and no role, has together."),
+    }
+    one = _mapping("A guardrail.", {"description": _text("What it keeps, as a sentence."), **kinds})
+    one["oneOf"] = [{"required": [kind]} for kind in kinds]
+    keys = {"guardrails": _by_name(names.WORD, one, "What must never be possible, by name.")}
+    return _file("guardrails.yaml", "What must never be possible, proved at each publish.", keys, ("guardrails",))
+
+
+def _some(description: str) -> Schema:
+    return {**_list({"type": "string", "minLength": 1}, description), "minItems": 1, "uniqueItems": True}
+
+
 def _shipped(name: str) -> Schema:
     read: Schema = json.loads((resources.files("gatebook.policy") / f"schemas/{name}{SUFFIX}").read_text())
     return read
@@ -209,6 +254,7 @@ SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
     "gatebook_governed": lambda: settings_schema(governed=True),
     "catalogue": catalogue_schema,
     "purposes": purposes_schema,
+    "guardrails": guardrails_schema,
     "policy_test": lambda: _shipped("policy_test"),
 }
 """The schemas by name; that of a file `x.yaml` is called `x`, that of `tests/*.yaml` `policy_test`."""
