@@ -110,12 +110,13 @@ def shadow(*, folder: Path, name: str, duration: str, target: str, as_json: bool
 
 def follow(answers: Iterable[pb.ShadowPolicySetResponse], *, as_json: bool) -> pb.ShadowPolicySetResponse:
     """Prints differences as they come; returns the last message, where the user stops it that of then."""
-    last = pb.ShadowPolicySetResponse()
+    last, began = pb.ShadowPolicySetResponse(), False
     console = stdout()
     try:
         for last in answers:
-            if last.progress.seen == 0 and not last.done:
+            if not began:
                 click.echo("watching", err=True)
+                began = True
             for one in last.differences:
                 if as_json:
                     print_json(one)
