@@ -10,6 +10,7 @@ import argparse
 import random
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import msgspec
 from tests.bench.measure import show
@@ -17,10 +18,12 @@ from tests.governed import GOVERNED_MODEL
 
 from gatebook.governance.audience import Audiences
 from gatebook.governance.ceilings import exceeded
+from gatebook.governance.impact import impact_of
 from gatebook.policy.directory import Directory, load_directory
 from gatebook.policy.policy_set import PolicySet, load
 
 SEED = 20_261_121
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
 COLUMNS = 10
 ACTIONS = ("read", "export", "share", "write")
 PURPOSES = tuple(f"{root}{child}" for root in ("train", "cost", "care", "audit") for child in ("", ".a", ".b"))
@@ -112,20 +115,41 @@ def measured(policy_set: PolicySet, directory: Directory) -> tuple[float, float,
     return whole, ceilings, cells, beyond
 
 
+def compared(policy_set: PolicySet, directory: Directory, sizes: tuple[int, int]) -> Iterator[tuple[str, float, int]]:
+    """Yields what a change does to a set, the seconds of its impact, and how many changes of access that makes."""
+    made = files(*sizes)
+    lines = made["policy.csv"].decode().splitlines(keepends=True)
+    kept = [line for number, line in enumerate(lines) if number % 100]
+    changes = {
+        "nothing": lines,
+        "one rule": [*lines, "p, role:r0, s0.d0, read, *, True, allow\n"],
+        "1% of lines less": kept,
+    }
+    for name, text in changes.items():
+        new = load({**made, "policy.csv": "".join(text).encode()}, accepted=True)
+        begun = time.process_time()
+        impact = impact_of(policy_set, new, directory, NOW)
+        yield name, time.process_time() - begun, len(impact.changes)
+
+
 def main() -> None:
     """Prints the times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", action="store_true", help="Only the largest.")
     chosen = parser.parse_args()
-    rows = []
+    rows, impacts = [], []
     for subjects, datasets, rules in SIZES[-1:] if chosen.most else SIZES:
         policy_set = load(files(datasets, rules), accepted=True)
         directory = load_directory({"people.jsonl": people(subjects, rules)})
         whole, ceilings, cells, beyond = measured(policy_set, directory)
         sizes = (f"{subjects:,}", f"{datasets:,}", f"{rules:,}")
         rows.append((*sizes, f"{cells:,}", f"{whole:.2f}", f"{ceilings:.2f}", f"{beyond:,}"))
+        for name, seconds, changes in compared(policy_set, directory, (datasets, rules)):
+            impacts.append((*sizes, name, f"{seconds:.2f}", f"{changes:,}"))
     header = ("people", "datasets", "rules", "cells", "audiences s", "ceilings s", "beyond")
     show("the gate: audiences and ceilings", header, rows, "bench_gate")
+    columns = ("people", "datasets", "rules", "what changes", "impact s", "changes")
+    show("the gate: impact of a change", columns, impacts, "bench_gate")
 
 
 if __name__ == "__main__":

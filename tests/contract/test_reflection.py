@@ -20,8 +20,10 @@ ACCESS = {
     "action": {"name": "read"},
     "resource": {"id": "report:weekly"},
 }
-PLANS = "PlanAccess"
-NOT_HERE = (PLANS, "ApproveRevision", "WithdrawProposal")
+PLANS, DIFFS = "PlanAccess", "DiffPolicySet"
+GOVERNED = (PLANS, DIFFS)
+"""What only governed sets know."""
+NOT_HERE = (*GOVERNED, "ApproveRevision", "WithdrawProposal")
 """What a plain set without approvals cannot answer; tests/contract/test_approvals.py calls it."""
 TWO = {"requested_by": "kim", "approved_by": "lee", "reason": "ticket 1"}
 EVENT = b64encode(
@@ -164,11 +166,15 @@ def test_everything_can_be_called_by_reflection(basic: RunningServer) -> None:
 
 
 def test_plans_can_be_called_by_reflection(telemetry: RunningServer) -> None:
-    """The method that plans, of which only governed sets know, answers such a request too."""
+    """The methods that plan and compare, of which only governed sets know, answer such a request too."""
     with telemetry.channel() as channel:
         reflected = Reflected(channel)
-        [method] = [method for method in reflected.methods() if method.name == PLANS]
-        answer = reflected.call(method, PLAN)
+        methods = {method.name: method for method in reflected.methods() if method.name in GOVERNED}
+        answer = reflected.call(methods[PLANS], PLAN)
+        difference = reflected.call(methods[DIFFS], {})
+
+    assert difference["impact"]["policy_set"] == "telemetry"
+    assert "changes" not in difference["impact"]
 
     assert answer["decision"]["effect"] == "EFFECT_ALLOW"
     assert answer["masks_sql"] == {"tokens_in": '"tokens_in"'}

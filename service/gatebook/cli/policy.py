@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 
 from gatebook.cli.approving import approve, list_waiting, rollback, tell_published, watch, withdraw
 from gatebook.cli.audience import audience
+from gatebook.cli.diff import diff
 from gatebook.cli.findings import format_options, told
 from gatebook.cli.formatting import fmt
 from gatebook.cli.importing import import_
@@ -62,6 +63,7 @@ def policy() -> None:
 for command in (
     approve,
     audience,
+    diff,
     fmt,
     import_,
     init,

@@ -41,10 +41,11 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Masking(msgspec.Struct, frozen=True):
-    """A mask and when it applies."""
+    """A mask and when it applies; `answers` tells whether it is one that a tag which demands a mask asks for."""
 
     spec: MaskSpec
     when: Open
+    answers: bool = True
 
     @property
     def hides(self) -> bool:
@@ -123,13 +124,15 @@ def access_of(audiences: Audiences, cell: Cell, place: int) -> Access:
     denies = list(among(audiences.denies(cell)))
     if not allows or any(part.left is True or part.left is None for _, part in denies):
         return NOTHING
-    masks = [(part, mask) for rule, part in among(cell.rules.masks) if (mask := _masking(rule, part)) is not None]
+    answering = frozenset(map(id, cell.answers))
+    found = ((part, _masking(rule, part, answers=id(rule) in answering)) for rule, part in among(cell.rules.masks))
+    masks = [(part, mask) for part, mask in found if mask is not None]
     masking = tuple(mask for _, mask in masks)
     groups = tuple(_groupings(cell, among(cell.rules.groups)))
     left = Left(
         tuple(part for _, part in allows),
         tuple(part for _, part in denies),
-        tuple(part for part, _ in masks) if cell.masked else None,
+        tuple(part for part, mask in masks if mask.answers) if cell.masked else None,
         audiences.conditions.id_of(place, read=audiences.reads_id(cell)),
     )
     opened = tuple(_open(rule, part) for rule, part in allows)
@@ -137,7 +140,7 @@ def access_of(audiences: Audiences, cell: Cell, place: int) -> Access:
     key = (
         tuple(it.key for it in opened),
         tuple(it.key for it in denying),
-        tuple((str(mask.spec), mask.when.key) for mask in masking),
+        tuple((str(mask.spec), mask.when.key, mask.answers) for mask in masking),
         tuple((group.k, group.when.key) for group in groups),
         left.id,
     )
@@ -173,10 +176,10 @@ def _open(rule: Rule, part: Part) -> Open:
     return Open(part.left, part.key, rule)
 
 
-def _masking(rule: Rule, part: Part) -> Masking | None:
+def _masking(rule: Rule, part: Part, *, answers: bool) -> Masking | None:
     """Returns a mask that may apply; a `none` whose condition is unknown permits nothing."""
     spec = parse_mask(parameter_of(rule))
-    return None if spec.kind is MaskKind.NONE and part.left is None else Masking(spec, _open(rule, part))
+    return None if spec.kind is MaskKind.NONE and part.left is None else Masking(spec, _open(rule, part), answers)
 
 
 def _groupings(cell: Cell, groups: Iterator[tuple[Rule, Part]]) -> Iterator[Grouping]:

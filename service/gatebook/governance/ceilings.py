@@ -11,7 +11,7 @@ Owns the comparison. A ceiling names roles and a head-count, for each action. Ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import msgspec
 
@@ -64,10 +64,12 @@ class Exceeded(msgspec.Struct, frozen=True):
         return self.outside | (self.people if self.beyond_count else NOBODY)
 
 
-def exceeded(audiences: Audiences) -> Iterator[Exceeded]:
-    """Yields every audience that exceeds its ceiling."""
+def exceeded(audiences: Audiences, only: Container[str] | None = None) -> Iterator[Exceeded]:
+    """Yields every audience that exceeds its ceiling; of these datasets, if any are named."""
     people = audiences.people
     for dataset in audiences.datasets():
+        if only is not None and dataset.id not in only:
+            continue
         for action in audiences.rules.actions:
             ceiling = dataset.ceiling.of(action)
             counted = audiences.of_dataset(dataset, action).beyond_own

@@ -78,6 +78,7 @@ class Conditions:
         self._id_is_alike = _only_compared(trees, frozenset().union(*map(_stated, sets)), keys)
         self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
         self._parts: dict[str, tuple[Part, ...]] = {}
+        self._columns: dict[str, tuple[str, ...]] = {}
         self._place_of_part: dict[str, list[int]] = {}
         self._alone = frozenset(place for place, subject in enumerate(people.subjects) if self._is_named(subject))
         self._alike = people.everybody & ~bits_of(self._alone, len(people.subjects))
@@ -113,8 +114,12 @@ class Conditions:
 
     def columns(self, text: str) -> tuple[str, ...]:
         """Returns the columns of the row that a condition reads, sorted."""
-        paths = (node.names for node in walk(self._trees[text]) if isinstance(node, Path))
-        return tuple(sorted({names[2] for names in paths if names[:2] == ROW and len(names) > len(ROW)}))
+        found = self._columns.get(text)
+        if found is None:
+            paths = (node.names for node in walk(self._trees[text]) if isinstance(node, Path))
+            read = {names[2] for names in paths if names[:2] == ROW and len(names) > len(ROW)}
+            found = self._columns[text] = tuple(sorted(read))
+        return found
 
     def id_of(self, place: int, *, read: bool) -> str:
         """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""

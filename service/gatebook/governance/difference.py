@@ -222,13 +222,15 @@ def _is_wider(old: Access, was: Terms, new: Access, now: Terms) -> bool:
 
 def _demand_is_weaker(old: Access, was: Terms, new: Access, now: Terms) -> bool:
     """Tells whether the mask that a tag demanded may have been missing where now there is one, or none is demanded."""
-    if not was.masked or any(mask.when.always for mask in old.masks):
+    answering = [mask for mask in old.masks if mask.answers]
+    if not was.masked or any(mask.when.always for mask in answering):
         return False
     if not now.masked:
         return True
     return not all(
-        any((other.hides or not mask.hides) and implies(mask.when.left, other.when.left) for other in old.masks)
+        any((other.hides or not mask.hides) and implies(mask.when.left, other.when.left) for other in answering)
         for mask in new.masks
+        if mask.answers
     )
 
 

@@ -21,8 +21,8 @@ from gatebook.governance.rules import Cell
 from gatebook.policy.directory import Subject
 from gatebook.values import AccessRequest, Counterexample, PathStep, Rule
 
-Confirm = Callable[[AccessRequest, str], str]
-"""Asks both revisions a request of a caller; returns why that does not show a difference, or nothing where it does."""
+Confirm = Callable[[AccessRequest, str, bool], str]
+"""Asks both revisions a request of a caller; returns why that does not show a gain (or a loss), or nothing."""
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def example_of(impact: Impact, change: Change, confirm: Confirm) -> Example | No
     if grant is None:
         return None
     request, caller = request_of(grant, ABLE)
-    why_not = UNDECIDED if grant.judged.witness is None else confirm(request, caller)
+    why_not = UNDECIDED if grant.judged.witness is None else confirm(request, caller, bool(change.gained))
     path = path_of(audiences, grant.subject, grant.rule)
     known = texts(other)
     return Example(

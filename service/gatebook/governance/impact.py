@@ -23,17 +23,28 @@ from gatebook.expression.moments import Moment
 from gatebook.governance.access import Access, parted
 from gatebook.governance.audience import Audiences
 from gatebook.governance.ceilings import exceeded
-from gatebook.governance.conditions import Conditions
-from gatebook.governance.difference import Aspect, Comparison, Difference, Terms
+from gatebook.governance.difference import Aspect, Comparison, Difference
 from gatebook.governance.judge import Level
+from gatebook.governance.pairs import (
+    Pair,
+    RuleKey,
+    allowed,
+    by_id,
+    cells_of,
+    columns_read,
+    consent_of,
+    role_links,
+    rules_of,
+    same_notice,
+    same_terms,
+    terms_of,
+)
 from gatebook.governance.people import NOBODY, Bits
-from gatebook.governance.request import SHARE
-from gatebook.governance.rules import CONDITION, SUBJECT, Cell
+from gatebook.governance.rules import CONDITION, Cell
 from gatebook.pace import Pause, no_pause, paced
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PolicySet
-from gatebook.policy.purposes import ConsentMode
 from gatebook.values import Rule
 
 
@@ -43,17 +54,6 @@ class Shown(msgspec.Struct, frozen=True):
     rows: str = ""
     masks: tuple[str, ...] = ()
     minimum_group: int = 0
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """What speaks of the same columns and purposes in both revisions."""
-
-    old: Cell | None
-    was: Terms | None
-    new: Cell | None
-    now: Terms | None
-    columns: tuple[str, ...]
-    purposes: tuple[str, ...]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -127,47 +127,67 @@ class _Walk:
         same = before.policy_set.settings.attribute_sources == after.policy_set.settings.attribute_sources
         self._same_sources = same
         self.released = _released(before, after)
-        self._links_changed = _links(before.policy_set) != _links(after.policy_set)
+        self._links_changed = role_links(before.policy_set) != role_links(after.policy_set)
         self._parts: dict[tuple[object, ...], list[tuple[Bits, Access]]] = {}
+        self._said: dict[int, tuple[Cell, dict[RuleKey, Rule]]] = {}
+        self._same_datasets = frozenset(
+            id_ for id_, it in by_id(before).items() if by_id(after).get(id_) == it and same_notice(before, after, it)
+        )
 
     def changes(self, pause: Pause) -> Iterator[Change]:
         """Yields all changes, by dataset and action."""
-        old, new = _by_id(self._before), _by_id(self._after)
+        old, new = by_id(self._before), by_id(self._after)
         actions = tuple(dict.fromkeys((*self._before.rules.actions, *self._after.rules.actions)))
         for id_ in paced(sorted({*old, *new}), pause):
             for action in actions:
                 found: dict[tuple[object, ...], Change] = {}
-                for pair in self._pairs(old.get(id_), new.get(id_), action):
+                for pair in paced(self._pairs(old.get(id_), new.get(id_), action), pause):
                     for change in self._of_pair(id_, action, pair):
                         _merge(found, change)
                 yield from _joined(found.values())
 
     def _pairs(self, old: Dataset | None, new: Dataset | None, action: str) -> Iterator[Pair]:
         """Yields what can be asked of a dataset in either revision, each column and purpose once."""
-        before = _cells_of(self._before, old, action)
-        after = _cells_of(self._after, new, action)
+        before = cells_of(self._before, old, action)
+        after = cells_of(self._after, new, action)
         if not before and not after:
             return
         by_column: dict[tuple[object, ...], dict[str, list[str]]] = {}
         for column, purpose in dict.fromkeys((*before, *after)):
             one, other = before.get((column, purpose)), after.get((column, purpose))
-            consents = (_consent(self._before, purpose), _consent(self._after, purpose))
+            consents = (consent_of(self._before, purpose), consent_of(self._after, purpose))
             by_column.setdefault((id(one), id(other), consents), {}).setdefault(column, []).append(purpose)
         for columns in by_column.values():
             alike: dict[tuple[str, ...], list[str]] = {}
             for column, those in columns.items():
                 alike.setdefault(tuple(those), []).append(column)
             for purposes, names in alike.items():
-                yield self._pair(
-                    before.get((names[0], purposes[0])), after.get((names[0], purposes[0])), tuple(names), purposes
-                )
+                one, other = before.get((names[0], purposes[0])), after.get((names[0], purposes[0]))
+                if not self._is_same(one, other, purposes[0]):
+                    yield self._pair(one, other, tuple(names), purposes)
+
+    def _is_same(self, old: Cell | None, new: Cell | None, purpose: str) -> bool:
+        """Tells whether all that decides about a cell is plainly the same: its rules, links, dataset and notice."""
+        if old is None or new is None or self._links_changed or not self._same_sources:
+            return False
+        if old.dataset.id not in self._same_datasets or (old.dataset.id, old.action) in self.released:
+            return False
+        same_consent = consent_of(self._before, purpose) is consent_of(self._after, purpose)
+        same_rules = self._rules(self._before, old).keys() == self._rules(self._after, new).keys()
+        return same_consent and same_rules and (old.masked, old.own) == (new.masked, new.own)
+
+    def _rules(self, audiences: Audiences, cell: Cell) -> dict[RuleKey, Rule]:
+        found = self._said.get(id(cell))
+        if found is None:
+            found = self._said[id(cell)] = (cell, rules_of(audiences, cell))  # the cell lives as long as its id
+        return found[1]
 
     def _pair(self, old: Cell | None, new: Cell | None, columns: tuple[str, ...], purposes: tuple[str, ...]) -> Pair:
         read = frozenset[str]().union(
-            _columns_read(self._before.conditions, old), _columns_read(self._after.conditions, new)
+            columns_read(self._before.conditions, old), columns_read(self._after.conditions, new)
         )
-        was = None if old is None else _terms(self._before, old, columns, purposes[0], read)
-        now = None if new is None else _terms(self._after, new, columns, purposes[0], read)
+        was = None if old is None else terms_of(self._before, old, columns, purposes[0], read)
+        now = None if new is None else terms_of(self._after, new, columns, purposes[0], read)
         return Pair(old, was, new, now, columns, purposes)
 
     def _of_pair(self, dataset: str, action: str, pair: Pair) -> Iterator[Change]:
@@ -192,7 +212,7 @@ class _Walk:
         rules = cell.rules
         spoken = (*rules.allows, *audiences.denies(cell), *rules.masks, *rules.groups)
         keyed = bool(cell.dataset.subject_keys)
-        key = (id(audiences), tuple(map(id, spoken)), len(rules.allows), cell.masked, keyed, bits)
+        key = (id(audiences), tuple(map(id, spoken)), len(rules.allows), cell.masked, cell.own, keyed, bits)
         found = self._parts.get(key)
         if found is None:
             found = self._parts[key] = parted(audiences, cell, bits)
@@ -201,10 +221,10 @@ class _Walk:
     def _concerned(self, pair: Pair) -> Bits:
         """Returns for whom something may be another than it was: for all others the same rules apply alike."""
         if pair.old is None or pair.new is None or pair.was is None or pair.now is None:
-            return _allowed(self._before, pair.old) | _allowed(self._after, pair.new)
-        if not _same_terms(pair.was, pair.now):
-            return _allowed(self._before, pair.old) | _allowed(self._after, pair.new)
-        old, new = _rules_of(self._before, pair.old), _rules_of(self._after, pair.new)
+            return allowed(self._before, pair.old) | allowed(self._after, pair.new)
+        if not same_terms(pair.was, pair.now):
+            return allowed(self._before, pair.old) | allowed(self._after, pair.new)
+        old, new = self._rules(self._before, pair.old), self._rules(self._after, pair.new)
         concerned = NOBODY
         for audiences, rules, others in ((self._before, old, new), (self._after, new, old)):
             for key, rule in rules.items():
@@ -218,99 +238,13 @@ class _Walk:
         return concerned
 
 
-RuleKey = tuple[str, ...]
-
-
-def _rules_of(audiences: Audiences, cell: Cell) -> dict[RuleKey, Rule]:
-    """Returns what speaks of a cell by what it says: its type, whom it is about, its condition, and what it does."""
-    rules = cell.rules
-    spoken = (*rules.allows, *audiences.denies(cell), *rules.masks, *rules.groups)
-    denying = frozenset(map(id, audiences.denies(cell)))
-    keys: dict[RuleKey, Rule] = {}
-    for rule in spoken:
-        does = "deny" if id(rule) in denying and rule.ptype == "p" else "refuse" if id(rule) in denying else ""
-        keys[(rule.ptype, rule.fields[SUBJECT], rule.fields[CONDITION], rule.fields[5], does)] = rule
-    return keys
-
-
-def _allowed(audiences: Audiences, cell: Cell | None) -> Bits:
-    allowed = NOBODY
-    for rule in () if cell is None else cell.rules.allows:
-        applied = audiences.applied(rule)
-        allowed |= applied.always | applied.unsure
-    return allowed
-
-
-def _columns_read(conditions: Conditions, cell: Cell | None) -> Iterable[str]:
-    if cell is None:
-        return ()
-    rules = (*cell.rules.allows, *cell.rules.denies, *cell.rules.masks, *cell.rules.groups)
-    return {column for text in {rule.fields[CONDITION] for rule in rules} for column in conditions.columns(text)}
-
-
-def _terms(audiences: Audiences, cell: Cell, columns: tuple[str, ...], purpose: str, read: Iterable[str]) -> Terms:
-    dataset, policy_set = cell.dataset, audiences.policy_set
-    assert policy_set.catalogue is not None  # noqa: S101  # a cell is of a dataset of the catalogue
-    notice = policy_set.catalogue.notice_of(dataset)
-    types = tuple(sorted({dataset.columns[name].type for name in columns})) if cell.rules.masks else ()
-    return Terms(
-        dataset,
-        cell.masked,
-        types,
-        (audiences.judge.shape(dataset, sorted(read)), types),
-        (notice.effective_time, notice.end_time or datetime.max.replace(tzinfo=notice.effective_time.tzinfo)),
-        _consent(audiences, purpose),
-        _shared_with(dataset) if cell.action == SHARE else None,
-    )
-
-
-def _same_terms(was: Terms, now: Terms) -> bool:
-    """Tells whether everything but rules is the same, so that who has the same rules has the same."""
-    return (was.masked, was.types, was.shape, was.period, was.consent, was.shared_with) == (
-        now.masked,
-        now.types,
-        now.shape,
-        now.period,
-        now.consent,
-        now.shared_with,
-    )
-
-
-def _shared_with(dataset: Dataset) -> frozenset[str]:
-    """Returns the roles that an audience may name: those of the ceiling, and no other."""
-    return frozenset(dataset.ceiling.of("read").roles)
-
-
-def _consent(audiences: Audiences, purpose: str) -> ConsentMode:
-    purposes = audiences.policy_set.purposes
-    return ConsentMode.OPT_IN if purposes is None else purposes.consent_mode(purpose)
-
-
-def _links(policy_set: PolicySet) -> frozenset[tuple[str, str]]:
-    return frozenset((edge.child, edge.parent) for edge in policy_set.edges if edge.gtype == "g")
-
-
-def _by_id(audiences: Audiences) -> Mapping[str, Dataset]:
-    return {dataset.id: dataset for dataset in audiences.datasets()}
-
-
-def _cells_of(audiences: Audiences, dataset: Dataset | None, action: str) -> dict[tuple[str, str], Cell]:
-    if dataset is None:
-        return {}
-    return {
-        (column, purpose): cell
-        for cell in audiences.rules.cells(dataset, (action,))
-        for column in cell.columns
-        for purpose in cell.purposes
-    }
-
-
 def _released(before: Audiences, after: Audiences) -> dict[tuple[str, str], Bits]:
     """Returns, by dataset and action, whom the old revision denies for a ceiling, and the new one does not."""
     held = {(one.dataset.id, one.action): one.not_proved for one in exceeded(before)}
     if not held:
         return {}
-    still = {(one.dataset.id, one.action): one.not_proved for one in exceeded(after)}
+    concerned = {dataset for dataset, _ in held}
+    still = {(one.dataset.id, one.action): one.not_proved for one in exceeded(after, concerned)}
     released = {key: bits & ~still.get(key, NOBODY) for key, bits in held.items()}
     return {key: bits for key, bits in released.items() if bits}
 
@@ -381,6 +315,7 @@ def shown(access: Access) -> Shown:
         kept = [f"!({condition})" for condition in denied]
         rows = " && ".join([*([] if rows == "True" else [f"({rows})"]), *kept])
     masks = dict.fromkeys(
-        str(it.spec) if it.when.always else f"{it.spec} where {it.when.rule.fields[CONDITION]}" for it in access.masks
+        str(it.spec) if it.when.always else f"{it.spec} where {it.when.rule.fields[CONDITION]}"
+        for it in sorted(access.masks, key=lambda it: it.spec.kind)
     )
     return Shown(rows, tuple(masks), max((it.k for it in access.groups), default=0))

@@ -55,6 +55,11 @@ class People:
     def _none(self) -> bytearray:
         return bytearray(len(self.subjects) // 8 + 1)
 
+    @property
+    def given_roles(self) -> tuple[str, ...]:
+        """Returns every role that the directory gives somebody, sorted."""
+        return tuple(sorted(self._given))
+
     def given(self, role: str) -> Bits:
         """Returns who has a role in the directory itself."""
         return self._given.get(role, NOBODY)

@@ -67,6 +67,11 @@ def belongs(path: str) -> bool:
     return path in _SINGLE_FILES or (folder in _FOLDERS and name.endswith(_FOLDERS[folder]))
 
 
+def is_wanted(path: str) -> bool:
+    """Tells whether a file of this path is read with a policy set: as a part of it, or to be found to be none."""
+    return belongs(path) or _is_suspect(path)
+
+
 def rule_files(files: Mapping[str, bytes]) -> tuple[str, ...]:
     """Returns the paths that hold rules, in the order in which they are read."""
     return tuple(
@@ -97,7 +102,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         PolicySetRefusedError: there is no such folder, or it holds a link or an odd name.
         LimitExceededError: it holds too many files or bytes.
     """
-    return _read(folder, lambda path: belongs(path) or _is_suspect(path))
+    return _read(folder, is_wanted)
 
 
 def read_directory_folder(folder: Path) -> dict[str, bytes]:

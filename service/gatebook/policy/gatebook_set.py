@@ -64,6 +64,7 @@ OPERATIONS: Final = (
     "SearchActions",
     "ExplainDecision",
     "ValidatePolicySet",
+    "DiffPolicySet",
     "PublishPolicySet",
     "UploadPolicySet",
     "PublishDirectory",

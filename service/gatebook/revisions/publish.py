@@ -25,6 +25,7 @@ from gatebook.policy.directory import Directory
 from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.active import Activation, Revisions, State
 from gatebook.revisions.approving import Approving, told
+from gatebook.revisions.comparing import Comparing
 from gatebook.revisions.followers import Followers
 from gatebook.revisions.judging import Judging
 from gatebook.revisions.proposals import Proposal, ProposalKind
@@ -70,6 +71,7 @@ class Publishing:
         """Takes the active revisions, the pen of the book, and what waits for approvals."""
         self.followers = Followers()
         self.approving = approving or Approving(revisions, recorder)
+        self.comparing = Comparing(revisions, recorder)
         self.enact: dict[ProposalKind, Enact] = {ProposalKind.REVISION: self._enact_revision}
         """What is done once a proposal of a kind has every approval."""
         self._revisions = revisions
@@ -83,6 +85,7 @@ class Publishing:
     def close(self) -> None:
         """Ends what is still being judged or built, so that nobody waits for it; nothing of it becomes active."""
         self._judging.close()
+        self.comparing.stop()
         self._revisions.stop()
 
     async def validate(self, files: Mapping[str, bytes], name: str, caller: str) -> Validation:

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 from gatebook.audit.entry import nanoseconds, to_timestamp
 from gatebook.config import Limits
 from gatebook.errors import InvalidPageTokenError, InvalidRequestError
+from gatebook.governance.summary import CHANGES_MAX
 from gatebook.revisions.active import Activation
 from gatebook.revisions.proposals import ProposalKind
 from gatebook.revisions.publish import Published
-from gatebook.revisions.validate import Validation
-from gatebook.rpc import decode, encode, lineage_answers
+from gatebook.revisions.validate import Validation, declared_name
+from gatebook.rpc import decode, encode, encode_impact, lineage_answers
 from gatebook.rpc.edge import Call, Edge, ServicerContext, require_valid
 from gatebook.rpc.proposals import proposal_message, proposal_of
 from gatebook.rpc.receipts import Receipts
@@ -28,6 +29,7 @@ Place = tuple[int, int]
 NOWHERE: Place = (-1, -1)
 WATCH_SECONDS = 5.0
 """How often who watches is looked at, whether or not anything becomes active."""
+CHANGES_SHOWN = 100
 PARTS_MAX = 2_000
 """How many messages an upload may be, and in how many parts its files may come beyond one each."""
 
@@ -42,6 +44,7 @@ class PolicyServicer(PolicyServiceServicer):
         self._revisions = revisions
         self._publishing = publishing
         self._deriving = deriving
+        self._comparing = publishing.comparing
         self._receipts = receipts
         self._edge = edge
         self._limits = limits
@@ -56,6 +59,27 @@ class PolicyServicer(PolicyServiceServicer):
             found = await self._publishing.validate(files, name, call.caller.id)
             call.tell(findings=len(found.findings), tests_run=found.tests_run)
             return encode.validation(found)
+        raise AssertionError  # the block above returns or aborts
+
+    async def DiffPolicySet(  # noqa: N802  # as above
+        self, request: pb.DiffPolicySetRequest, context: ServicerContext
+    ) -> pb.DiffPolicySetResponse:
+        """Says what a draft, or another revision, gains and loses against a revision."""
+        async with self._edge.call("DiffPolicySet", context) as call:
+            draft = self._files(request.files) if request.files else {}
+            if draft and request.new_digest:
+                raise InvalidRequestError("new_digest", "goes without `files`: the draft is the new side")
+            name = decode.text(request.policy_set, self._limits.name_bytes_max, "policy_set")
+            name = self._revisions.name_of(declared_name(draft, name) if draft else name)
+            self._edge.permit_reading(call, name)
+            name = name or self._revisions.snapshot().policy_set.name
+            if not 0 <= request.changes_max <= CHANGES_MAX:
+                raise InvalidRequestError("changes_max", f"is not within 0 and {CHANGES_MAX}")
+            digests = (request.old_digest, request.new_digest)
+            limit = request.changes_max or CHANGES_SHOWN
+            found = await self._comparing.compare(name, draft, digests, limit, call.caller.id)
+            call.tell(changes=len(found.changes) + found.changes_left_out)
+            return pb.DiffPolicySetResponse(impact=encode_impact.impact(found))
         raise AssertionError  # the block above returns or aborts
 
     async def PublishPolicySet(  # noqa: N802  # as above

@@ -75,6 +75,58 @@ CERTAINTY_OWN_ROWS: Certainty.ValueType  # 3
 """They could be allowed rows about themselves alone, and do not count."""
 Global___Certainty: _TypeAlias = Certainty  # noqa: Y015
 
+class _Aspect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AspectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Aspect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASPECT_UNSPECIFIED: _Aspect.ValueType  # 0
+    """Nothing is said. Never sent."""
+    ASPECT_ACCESS: _Aspect.ValueType  # 1
+    """All of it: nothing before, or nothing any more."""
+    ASPECT_ROWS: _Aspect.ValueType  # 2
+    """Other rows, or the same under other circumstances."""
+    ASPECT_MASKS: _Aspect.ValueType  # 3
+    """Other masks."""
+    ASPECT_MINIMUM_GROUP: _Aspect.ValueType  # 4
+    """Another minimum group."""
+    ASPECT_TIME: _Aspect.ValueType  # 5
+    """The notice is in force at other times."""
+    ASPECT_CONSENT: _Aspect.ValueType  # 6
+    """The purpose needs another consent."""
+    ASPECT_SHARING: _Aspect.ValueType  # 7
+    """It may be shared with other roles."""
+    ASPECT_CALLERS: _Aspect.ValueType  # 8
+    """Other callers may state what conditions read."""
+    ASPECT_TYPES: _Aspect.ValueType  # 9
+    """What conditions or masks read is of another type, or other columns name the data subjects."""
+
+class Aspect(_Aspect, metaclass=_AspectEnumTypeWrapper):
+    """In what access differs."""
+
+ASPECT_UNSPECIFIED: Aspect.ValueType  # 0
+"""Nothing is said. Never sent."""
+ASPECT_ACCESS: Aspect.ValueType  # 1
+"""All of it: nothing before, or nothing any more."""
+ASPECT_ROWS: Aspect.ValueType  # 2
+"""Other rows, or the same under other circumstances."""
+ASPECT_MASKS: Aspect.ValueType  # 3
+"""Other masks."""
+ASPECT_MINIMUM_GROUP: Aspect.ValueType  # 4
+"""Another minimum group."""
+ASPECT_TIME: Aspect.ValueType  # 5
+"""The notice is in force at other times."""
+ASPECT_CONSENT: Aspect.ValueType  # 6
+"""The purpose needs another consent."""
+ASPECT_SHARING: Aspect.ValueType  # 7
+"""It may be shared with other roles."""
+ASPECT_CALLERS: Aspect.ValueType  # 8
+"""Other callers may state what conditions read."""
+ASPECT_TYPES: Aspect.ValueType  # 9
+"""What conditions or masks read is of another type, or other columns name the data subjects."""
+Global___Aspect: _TypeAlias = Aspect  # noqa: Y015
+
 @_typing.final
 class PolicyFile(_message.Message):
     """One file of a policy set or directory."""
@@ -1864,3 +1916,443 @@ class ShadowPolicySetResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ShadowPolicySetResponse: _TypeAlias = ShadowPolicySetResponse  # noqa: Y015
+
+@_typing.final
+class ImpactCount(_message.Message):
+    """How many subjects, each once, by the surest of what concerns them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEOPLE_CERTAIN_FIELD_NUMBER: _builtins.int
+    PEOPLE_POSSIBLE_FIELD_NUMBER: _builtins.int
+    PEOPLE_OWN_ROWS_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    people_certain: _builtins.int
+    """People of whom a request is known that shows it."""
+    people_possible: _builtins.int
+    """People of whom it is not decided, and so they count."""
+    people_own_rows: _builtins.int
+    """People whom it concerns in rows about themselves alone."""
+    services: _builtins.int
+    """Services, of whatever certainty."""
+    def __init__(
+        self,
+        *,
+        people_certain: _builtins.int = ...,
+        people_possible: _builtins.int = ...,
+        people_own_rows: _builtins.int = ...,
+        services: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["people_certain", b"people_certain", "people_own_rows", b"people_own_rows", "people_possible", b"people_possible", "services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpactCount: _TypeAlias = ImpactCount  # noqa: Y015
+
+@_typing.final
+class ImpactAccess(_message.Message):
+    """What somebody gets, in words of the rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
+    MINIMUM_GROUP_FIELD_NUMBER: _builtins.int
+    rows: _builtins.str
+    """The condition of the rows: "True" are all, empty is nothing."""
+    minimum_group: _builtins.int
+    """The largest minimum group; 0 where there is none."""
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The masks of the columns, each with its condition where it has one."""
+
+    def __init__(
+        self,
+        *,
+        rows: _builtins.str = ...,
+        masks: _abc.Iterable[_builtins.str] | None = ...,
+        minimum_group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["masks", b"masks", "minimum_group", b"minimum_group", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpactAccess: _TypeAlias = ImpactAccess  # noqa: Y015
+
+@_typing.final
+class ImpactRole(_message.Message):
+    """How many of a change's people have a role in the directory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """The role."""
+    people: _builtins.int
+    """The number of people."""
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        people: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["people", b"people", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpactRole: _TypeAlias = ImpactRole  # noqa: Y015
+
+@_typing.final
+class ImpactExample(_message.Message):
+    """Somebody whom a change concerns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTEREXAMPLE_FIELD_NUMBER: _builtins.int
+    NEW_STEPS_FIELD_NUMBER: _builtins.int
+    OBSTACLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counterexample(self) -> Global___Counterexample:
+        """Who, by which way, and a request. Of a gain the way is that of the new revision, and else that of the old.
+        `confirmed` says that both revisions were asked, and that the request shows the difference.
+        """
+
+    @_builtins.property
+    def new_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The places in the path, from 0, of steps that the other revision does not have."""
+
+    @_builtins.property
+    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___PathStep]:
+        """What denies, masks or groups in the other revision alone."""
+
+    def __init__(
+        self,
+        *,
+        counterexample: Global___Counterexample | None = ...,
+        new_steps: _abc.Iterable[_builtins.int] | None = ...,
+        obstacles: _abc.Iterable[Global___PathStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counterexample", b"counterexample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counterexample", b"counterexample", "new_steps", b"new_steps", "obstacles", b"obstacles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpactExample: _TypeAlias = ImpactExample  # noqa: Y015
+
+@_typing.final
+class AccessChange(_message.Message):
+    """What some subjects gain or lose of one dataset by one action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    GAINED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    SUBJECTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    action: _builtins.str
+    """The action."""
+    subjects_left_out: _builtins.int
+    """The number of subjects that `subjects` leaves out."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The purposes."""
+
+    @_builtins.property
+    def gained(self) -> _containers.RepeatedScalarFieldContainer[Global___Aspect.ValueType]:
+        """In what something is gained, or might be."""
+
+    @_builtins.property
+    def lost(self) -> _containers.RepeatedScalarFieldContainer[Global___Aspect.ValueType]:
+        """In what something is lost, or might be."""
+
+    @_builtins.property
+    def before(self) -> Global___ImpactAccess:
+        """What they got."""
+
+    @_builtins.property
+    def after(self) -> Global___ImpactAccess:
+        """What they get."""
+
+    @_builtins.property
+    def count(self) -> Global___ImpactCount:
+        """How many it concerns. Certainty is that of the gain, where there is one."""
+
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids of the first of them."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImpactRole]:
+        """The roles that their people have in the directory, the most frequent first."""
+
+    @_builtins.property
+    def example(self) -> Global___ImpactExample:
+        """Somebody of them; absent where too many changes come before."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        action: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        gained: _abc.Iterable[Global___Aspect.ValueType] | None = ...,
+        lost: _abc.Iterable[Global___Aspect.ValueType] | None = ...,
+        before: Global___ImpactAccess | None = ...,
+        after: Global___ImpactAccess | None = ...,
+        count: Global___ImpactCount | None = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
+        subjects_left_out: _builtins.int = ...,
+        roles: _abc.Iterable[Global___ImpactRole] | None = ...,
+        example: Global___ImpactExample | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "count", b"count", "example", b"example"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "before", b"before", "columns", b"columns", "count", b"count", "dataset", b"dataset", "example", b"example", "gained", b"gained", "lost", b"lost", "purposes", b"purposes", "roles", b"roles", "subjects", b"subjects", "subjects_left_out", b"subjects_left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessChange: _TypeAlias = AccessChange  # noqa: Y015
+
+@_typing.final
+class ImpactTally(_message.Message):
+    """How many people of a role gain and lose something of a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    GAINING_FIELD_NUMBER: _builtins.int
+    LOSING_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """The dataset."""
+    role: _builtins.str
+    """The role in the directory; empty: people of any role."""
+    @_builtins.property
+    def gaining(self) -> Global___ImpactCount:
+        """Who gains something, or might."""
+
+    @_builtins.property
+    def losing(self) -> Global___ImpactCount:
+        """Who loses something, or might."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        role: _builtins.str = ...,
+        gaining: Global___ImpactCount | None = ...,
+        losing: Global___ImpactCount | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gaining", b"gaining", "losing", b"losing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "gaining", b"gaining", "losing", b"losing", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImpactTally: _TypeAlias = ImpactTally  # noqa: Y015
+
+@_typing.final
+class SetChange(_message.Message):
+    """Something else that the files say otherwise, such as a ceiling, a tag, a retention or a guardrail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LOOSENS_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """What sort of change it is, such as "CEILING_RAISED"."""
+    message: _builtins.str
+    """What changed, in words."""
+    loosens: _builtins.bool
+    """True where it loosens, or might."""
+    file: _builtins.str
+    """The file."""
+    line: _builtins.int
+    """The line, from 1; 0 means the whole file. Of what is gone it is that of the old revision."""
+    dataset: _builtins.str
+    """The dataset that it is about; empty where it is about none."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        message: _builtins.str = ...,
+        loosens: _builtins.bool = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        dataset: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "file", b"file", "line", b"line", "loosens", b"loosens", "message", b"message", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetChange: _TypeAlias = SetChange  # noqa: Y015
+
+@_typing.final
+class Impact(_message.Message):
+    """What a change of a policy set gains and loses under a directory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    OLD_DIGEST_FIELD_NUMBER: _builtins.int
+    NEW_DIGEST_FIELD_NUMBER: _builtins.int
+    DIRECTORY_DIGEST_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    GAINING_FIELD_NUMBER: _builtins.int
+    LOSING_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    TALLIES_FIELD_NUMBER: _builtins.int
+    SET_CHANGES_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set."""
+    old_digest: _builtins.str
+    """The digest of the old revision."""
+    new_digest: _builtins.str
+    """The digest of the new revision."""
+    directory_digest: _builtins.str
+    """The digest of the directory."""
+    digest: _builtins.str
+    """Names this very change: SHA-256 over the three digests, in hexadecimal."""
+    people: _builtins.int
+    """The number of people in the directory."""
+    changes_left_out: _builtins.int
+    """The number of changes that `changes` leaves out."""
+    @_builtins.property
+    def gaining(self) -> Global___ImpactCount:
+        """Who gains something, or might. Nobody is proof that nobody gains anything."""
+
+    @_builtins.property
+    def losing(self) -> Global___ImpactCount:
+        """Who loses something, or might."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessChange]:
+        """The changes: those that gain something first, of those the ones that concern most people first; own rows last."""
+
+    @_builtins.property
+    def tallies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImpactTally]:
+        """Who gains and loses something of what, by role."""
+
+    @_builtins.property
+    def set_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SetChange]:
+        """What else the files say otherwise."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        old_digest: _builtins.str = ...,
+        new_digest: _builtins.str = ...,
+        directory_digest: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        people: _builtins.int = ...,
+        gaining: Global___ImpactCount | None = ...,
+        losing: Global___ImpactCount | None = ...,
+        changes: _abc.Iterable[Global___AccessChange] | None = ...,
+        changes_left_out: _builtins.int = ...,
+        tallies: _abc.Iterable[Global___ImpactTally] | None = ...,
+        set_changes: _abc.Iterable[Global___SetChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gaining", b"gaining", "losing", b"losing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "changes_left_out", b"changes_left_out", "digest", b"digest", "directory_digest", b"directory_digest", "gaining", b"gaining", "losing", b"losing", "new_digest", b"new_digest", "old_digest", b"old_digest", "people", b"people", "policy_set", b"policy_set", "set_changes", b"set_changes", "tallies", b"tallies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Impact: _TypeAlias = Impact  # noqa: Y015
+
+@_typing.final
+class DiffPolicySetRequest(_message.Message):
+    """Asks what a change gains and loses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    OLD_DIGEST_FIELD_NUMBER: _builtins.int
+    NEW_DIGEST_FIELD_NUMBER: _builtins.int
+    CHANGES_MAX_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set. Empty means the name in the `gatebook.yaml` of the draft, or the only set that is served."""
+    old_digest: _builtins.str
+    """The digest of the old revision. Empty means the active one."""
+    new_digest: _builtins.str
+    """The digest of the new revision, where there are no files. Empty means the active one."""
+    changes_max: _builtins.int
+    """At most this many changes; 0 means 100, at most 1,000."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyFile]:
+        """The files of a draft, as ValidatePolicySet takes them. None means the revision `new_digest`."""
+
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        files: _abc.Iterable[Global___PolicyFile] | None = ...,
+        old_digest: _builtins.str = ...,
+        new_digest: _builtins.str = ...,
+        changes_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_max", b"changes_max", "files", b"files", "new_digest", b"new_digest", "old_digest", b"old_digest", "policy_set", b"policy_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffPolicySetRequest: _TypeAlias = DiffPolicySetRequest  # noqa: Y015
+
+@_typing.final
+class DiffPolicySetResponse(_message.Message):
+    """Says what a change gains and loses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def impact(self) -> Global___Impact:
+        """What it gains and loses."""
+
+    def __init__(
+        self,
+        *,
+        impact: Global___Impact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffPolicySetResponse: _TypeAlias = DiffPolicySetResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class PolicyServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ValidatePolicySetRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ValidatePolicySetResponse.FromString,
                 _registered_method=True)
+        self.DiffPolicySet = channel.unary_unary(
+                '/gatebook.v1.PolicyService/DiffPolicySet',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.DiffPolicySetRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.DiffPolicySetResponse.FromString,
+                _registered_method=True)
         self.PublishPolicySet = channel.unary_unary(
                 '/gatebook.v1.PolicyService/PublishPolicySet',
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.PublishPolicySetRequest.SerializeToString,
@@ -123,6 +128,14 @@ class PolicyServiceServicer(object):
 
     def ValidatePolicySet(self, request, context):
         """Reports every finding about a policy set, and changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffPolicySet(self, request, context):
+        """Says what a draft, or another revision, gains and loses against a revision, in people, columns, masks and row filters.
+        It names people of the directory, and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,6 +258,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ValidatePolicySetRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ValidatePolicySetResponse.SerializeToString,
             ),
+            'DiffPolicySet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffPolicySet,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.DiffPolicySetRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.DiffPolicySetResponse.SerializeToString,
+            ),
             'PublishPolicySet': grpc.unary_unary_rpc_method_handler(
                     servicer.PublishPolicySet,
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.PublishPolicySetRequest.FromString,
@@ -349,6 +367,33 @@ class PolicyService(object):
             '/gatebook.v1.PolicyService/ValidatePolicySet',
             gatebook_dot_v1_dot_policy__service__pb2.ValidatePolicySetRequest.SerializeToString,
             gatebook_dot_v1_dot_policy__service__pb2.ValidatePolicySetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffPolicySet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/DiffPolicySet',
+            gatebook_dot_v1_dot_policy__service__pb2.DiffPolicySetRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.DiffPolicySetResponse.FromString,
             options,
             channel_credentials,
             insecure,

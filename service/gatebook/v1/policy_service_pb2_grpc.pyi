@@ -35,6 +35,10 @@ class PolicyServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PolicyServiceAsyncStub: ...
     ValidatePolicySet: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ValidatePolicySetRequest, _policy_service_pb2.ValidatePolicySetResponse]
     """Reports every finding about a policy set, and changes nothing."""
+    DiffPolicySet: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.DiffPolicySetRequest, _policy_service_pb2.DiffPolicySetResponse]
+    """Says what a draft, or another revision, gains and loses against a revision, in people, columns, masks and row filters.
+    It names people of the directory, and changes nothing.
+    """
     PublishPolicySet: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.PublishPolicySetRequest, _policy_service_pb2.PublishPolicySetResponse]
     """Validates a policy set, runs its tests, stores it under its digest and activates it.
     A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
@@ -80,6 +84,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ValidatePolicySet: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ValidatePolicySetRequest, _policy_service_pb2.ValidatePolicySetResponse]  # type: ignore[assignment]
     """Reports every finding about a policy set, and changes nothing."""
+    DiffPolicySet: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.DiffPolicySetRequest, _policy_service_pb2.DiffPolicySetResponse]  # type: ignore[assignment]
+    """Says what a draft, or another revision, gains and loses against a revision, in people, columns, masks and row filters.
+    It names people of the directory, and changes nothing.
+    """
     PublishPolicySet: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.PublishPolicySetRequest, _policy_service_pb2.PublishPolicySetResponse]  # type: ignore[assignment]
     """Validates a policy set, runs its tests, stores it under its digest and activates it.
     A set with findings is refused with FAILED_PRECONDITION and the active revision stays.
@@ -128,6 +136,16 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.ValidatePolicySetResponse, _abc.Awaitable[_policy_service_pb2.ValidatePolicySetResponse]]:
         """Reports every finding about a policy set, and changes nothing."""
+
+    @_abc_1.abstractmethod
+    def DiffPolicySet(
+        self,
+        request: _policy_service_pb2.DiffPolicySetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.DiffPolicySetResponse, _abc.Awaitable[_policy_service_pb2.DiffPolicySetResponse]]:
+        """Says what a draft, or another revision, gains and loses against a revision, in people, columns, masks and row filters.
+        It names people of the directory, and changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def PublishPolicySet(
