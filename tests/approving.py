@@ -36,6 +36,7 @@ approvals:
 ROLES = (
     "g, token, role:approver",
     "g, corp:kai, role:publisher",
+    "g, corp:kai, role:pipeline",
     "g, corp:hana, role:publisher",
     "g, corp:gus, role:zone_administrator",
     "g, corp:jo, role:auditor",

@@ -23,7 +23,7 @@ ACCESS = {
 PLANS, DIFFS = "PlanAccess", "DiffPolicySet"
 GOVERNED = (PLANS, DIFFS)
 """What only governed sets know."""
-NOT_HERE = (*GOVERNED, "ApproveRevision", "WithdrawProposal")
+NOT_HERE = (*GOVERNED, "ApproveRevision", "WithdrawProposal", "ProposeReclassification")
 """What a plain set without approvals cannot answer; tests/contract/test_approvals.py calls it."""
 TWO = {"requested_by": "kim", "approved_by": "lee", "reason": "ticket 1"}
 EVENT = b64encode(

@@ -65,6 +65,32 @@ def show(dataset: str, policy_set: str, target: str, as_json: bool) -> None:  # 
         stdout().print(line, markup=False, soft_wrap=True)
 
 
+@lineage.command()
+@click.argument("column", metavar="DATASET.COLUMN")
+@click.option("--drop-tag", "tag", required=True, help="The tag that the column inherits, masked on every way.")
+@click.option("--policy-set", default="", help="The policy set, where several are served.")
+@target_option
+@json_option
+def reclassify(column: str, tag: str, policy_set: str, target: str, as_json: bool) -> None:  # noqa: FBT001  # click's flag
+    """Propose to take a tag off a column that inherited it; it takes effect once two people have approved it.
+
+    They do so with `gatebook policy approve`. Whenever anything more flows into the column, the tag is back.
+    """
+    dataset, _, name = column.rpartition(".")
+    with channel(target) as opened:
+        request = pb.ProposeReclassificationRequest(policy_set=policy_set, dataset=dataset, column=name, tag=tag)
+        response = PolicyServiceStub(opened).ProposeReclassification(request)
+    if as_json:
+        print_json(response)
+        return
+    proposal = response.proposal
+    for one in proposal.changes:
+        stdout().print(one.message, markup=False, soft_wrap=True)
+    stdout().print(f"waits for {proposal.waits_for}", markup=False, soft_wrap=True)
+    stdout().print(f"digest {proposal.digest}", markup=False, soft_wrap=True)
+    stdout().print(f"diff {proposal.diff_digest}", markup=False, soft_wrap=True)
+
+
 def _lines(one: pb.InheritedDataset, known: Mapping[str, pb.InheritedDataset]) -> Iterator[str]:
     yield f"{one.dataset} ({'declared' if one.declared else 'derived'})"
     if one.sealed_by:

@@ -50,6 +50,7 @@ COSTS: Mapping[str, Cost] = {
             "UploadDirectory",
             "ApproveRevision",
             "RollbackPolicySet",
+            "ProposeReclassification",
             "WithdrawProposal",
             "ReplayDecisions",
             "ShadowPolicySet",

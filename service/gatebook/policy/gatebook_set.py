@@ -80,6 +80,7 @@ OPERATIONS: Final = (
     "GetLineage",
     "ReplayDecisions",
     "ShadowPolicySet",
+    "ProposeReclassification",
     "ListEntries",
     "GetEntry",
     "TailEntries",

@@ -249,6 +249,8 @@ def _folded(found: Proposals, index: int, entry: entry_pb2.AuditEntry, named: tu
         case entry_pb2.POLICY_STEP_WITHDRAWN | entry_pb2.POLICY_STEP_VOIDED:
             why = "it was withdrawn" if body.step == entry_pb2.POLICY_STEP_WITHDRAWN else "it became void"
             return found.without(said.proposed_index, f"{why}, as entry {index} says")
+        case entry_pb2.POLICY_STEP_ENACTED:
+            return found.without(said.proposed_index, f"it took effect, as entry {index} says")
         case entry_pb2.POLICY_STEP_ACTIVATED:
             return found.activated(body.policy_set, body.revision.number)
         case _:

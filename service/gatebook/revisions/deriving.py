@@ -18,15 +18,24 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.lineage_entry import encode_derivation, encode_reclassification
 from gatebook.audit.recorder import Recorder, Written
 from gatebook.engine.snapshot import Snapshot
-from gatebook.errors import LimitExceededError
-from gatebook.governance.lineage import DERIVATIONS_MAX, SOURCES_MAX, Derivation, Lineage, Reclassification
+from gatebook.errors import ApprovalRefusedError, LimitExceededError, PolicySetNotFoundError
+from gatebook.governance.change import Change, diff_digest
+from gatebook.governance.lineage import DERIVATIONS_MAX, SOURCES_MAX, Derivation, Lineage
 from gatebook.governance.openlineage import FIELD, Reported, read_event
+from gatebook.governance.reclassification import change_of, digest_of, find, reclassification
+from gatebook.policy import gatebook_set
+from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.active import Revisions
-from gatebook.revisions.publish import Publishing
+from gatebook.revisions.proposals import Proposal, ProposalKind
+from gatebook.revisions.publish import Approved, Publishing
+from gatebook.revisions.publisher import Publisher
 from gatebook.revisions.scan import scan_findings
+from gatebook.v1 import entry_pb2
+from gatebook.values import Revision
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -58,6 +67,8 @@ class Deriving:
         self._publishing = publishing
         self._log = structlog.get_logger("gatebook.lineage")
         self._under_way: set[asyncio.Task[Recorded]] = set()
+        publishing.enact[ProposalKind.RECLASSIFICATION] = self._enact
+        publishing.retell[ProposalKind.RECLASSIFICATION] = self._retell
 
     async def record(self, event_json: bytes, caller: str) -> Recorded:
         """Takes one run event; what it says counts for every decision from the answer on.
@@ -107,26 +118,75 @@ class Deriving:
         for one in placed:
             self._log.info("lineage recorded", dataset=str(one.output), inputs=len(one.inputs), index=one.index)
 
-    async def reclassify(self, one: Reclassification, caller: str) -> Written:
-        """Takes a tag off a column, on the word of those whose approval was asked for.
+    async def propose(
+        self, policy_set: str, dataset: str, column: str, tag: str, publisher: Publisher
+    ) -> tuple[Proposal, Written]:
+        """Proposes to take a tag off a column, which waits for approvals.
 
         Raises:
-            DrainingError: the service stops.
+            PermissionDeniedError: the publisher may not publish the set.
+            PolicySetNotFoundError: no such set is active.
+            ApprovalRefusedError: it asks for no approvals, so that nobody could give them.
+            InvalidRequestError: the tag cannot be taken off.
             BookUnavailableError: it could not be written.
         """
+        publisher.require(gatebook_set.POLICY_SET, policy_set)
         async with self._publishing.turn:
-            known = self._revisions.state.lineage
-            lineage = replace(known, reclassifications=(*known.reclassifications, one))
-            snapshots = await self._revisions.build_derived(lineage)
-            [written] = await self._recorder.record_control([partial(encode_reclassification, one)], caller)
-            # The commit point, as above.
-            placed = replace(one, index=written.index, entry_time=written.entry_time)
-            lineage = replace(known, reclassifications=(*known.reclassifications, placed))
-            await self._take(lineage, snapshots)
-            self._log.info(
-                "tag taken off", policy_set=one.policy_set, dataset=one.dataset, column=one.column, tag=one.tag
+            declared = self._declared(policy_set)
+            rules = declared.settings.approvals
+            if rules is None:
+                message = f"`{policy_set}` asks for no approvals, and a tag is taken off by two: add `approvals`"
+                raise ApprovalRefusedError(message, policy_set=policy_set)
+            lineage = self._revisions.state.lineage
+            one = await asyncio.to_thread(reclassification, declared, lineage, dataset, column, tag)
+            digest, changes, now = digest_of(one), (change_of(one),), self._recorder.now()
+            diff = diff_digest(policy_set, "", digest, changes)
+            kind = ProposalKind.RECLASSIFICATION
+            proposal = Proposal(
+                kind,
+                policy_set,
+                digest,
+                diff,
+                None,
+                loosens=True,
+                requested_by="",
+                requester="",
+                create_time=now,
+                expires_time=now,
+                index=0,
+                changes=changes,
             )
-            return written
+            return await self._publishing.approving.propose(proposal, rules, publisher)
+
+    def _declared(self, policy_set: str) -> PolicySet:
+        declared = self._revisions.state.policy_sets.get(policy_set)
+        if declared is None:
+            raise PolicySetNotFoundError(f"no policy set `{policy_set}` is served", policy_set=policy_set)
+        return declared
+
+    def _retell(self, proposal: Proposal) -> tuple[Change, ...]:
+        one = find(self._declared(proposal.policy_set), self._revisions.state.lineage, proposal.digest)
+        return () if one is None else (change_of(one),)
+
+    async def _enact(self, proposal: Proposal, approver: Publisher) -> Approved:
+        """Takes the tag off that was proposed, with every approval there, while nobody else changes what is active."""
+        name, known = proposal.policy_set, self._revisions.state.lineage
+        one = await asyncio.to_thread(find, self._declared(name), known, proposal.digest)
+        event = PolicyEvent(step=entry_pb2.POLICY_STEP_VOIDED, policy_set=name, revision=Revision(proposal.digest, 0))
+        if one is None:
+            why = "what the column is made of has moved since it was proposed"
+            await self._publishing.approving.end(proposal, event, approver.id, why)
+            raise ApprovalRefusedError(f"{why}, and every approval of it is void", policy_set=name)
+        lineage = replace(known, reclassifications=(*known.reclassifications, one))
+        snapshots = await self._revisions.build_derived(lineage)
+        [written] = await self._recorder.record_control([partial(encode_reclassification, one)], approver.id)
+        # The commit point, as above.
+        placed = replace(one, index=written.index, entry_time=written.entry_time)
+        await self._take(replace(known, reclassifications=(*known.reclassifications, placed)), snapshots)
+        self._log.info("tag taken off", policy_set=name, dataset=one.dataset, column=one.column, tag=one.tag)
+        enacted = replace(event, step=entry_pb2.POLICY_STEP_ENACTED)
+        await self._publishing.approving.end(proposal, enacted, approver.id, "it took effect")
+        return Approved(proposal, None, written)
 
     async def _take(self, lineage: Lineage, snapshots: Mapping[str, Snapshot]) -> None:
         state = self._revisions.state

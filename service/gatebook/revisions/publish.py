@@ -73,6 +73,8 @@ class Publishing:
         self.approving = approving or Approving(revisions, recorder)
         self.comparing = Comparing(revisions, recorder)
         self.enact: dict[ProposalKind, Enact] = {ProposalKind.REVISION: self._enact_revision}
+        self.retell: dict[ProposalKind, Callable[[Proposal], tuple[Change, ...]]] = {}
+        """What tells the changes of a proposal again that is none of a revision."""
         """What is done once a proposal of a kind has every approval."""
         self._revisions = revisions
         self._recorder = recorder
@@ -177,8 +179,10 @@ class Publishing:
 
     async def changes_of(self, proposal: Proposal) -> tuple[Change, ...]:
         """Returns what a proposal changes, which is computed again where the service was started since."""
-        if proposal.changes is not None or proposal.kind is not ProposalKind.REVISION:
-            return proposal.changes or ()
+        if proposal.changes is not None:
+            return proposal.changes
+        if proposal.kind is not ProposalKind.REVISION:
+            return self.retell[proposal.kind](proposal)
         files = await asyncio.to_thread(self._revisions.store.get_policy_set, proposal.digest)
         found = await self._judging.judge(files, proposal.policy_set, self._recorder.now())
         return found.changes or ()

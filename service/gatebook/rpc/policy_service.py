@@ -257,6 +257,22 @@ class PolicyServicer(PolicyServiceServicer):
             return lineage_answers.recorded(told)
         raise AssertionError  # the block above returns or aborts
 
+    async def ProposeReclassification(  # noqa: N802  # as above
+        self, request: pb.ProposeReclassificationRequest, context: ServicerContext
+    ) -> pb.ProposeReclassificationResponse:
+        """Proposes to take a tag off a column."""
+        async with self._edge.call("ProposeReclassification", context) as call:
+            name = self._revisions.name_of(decode.policy_set(request.policy_set, self._limits))
+            most = self._limits.name_bytes_max
+            dataset, column = decode.text(request.dataset, most, "dataset"), decode.text(request.column, most, "column")
+            tag = decode.text(request.tag, most, "tag")
+            publisher = self._edge.publisher(call)
+            proposal, written = await self._deriving.propose(name, dataset, column, tag, publisher)
+            return pb.ProposeReclassificationResponse(
+                proposal=await proposal_message(self._publishing, proposal), receipt=self._receipts.basic(written)
+            )
+        raise AssertionError  # the block above returns or aborts
+
     async def GetLineage(  # noqa: N802  # as above
         self, request: pb.GetLineageRequest, context: ServicerContext
     ) -> pb.GetLineageResponse:

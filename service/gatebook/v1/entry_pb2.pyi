@@ -135,6 +135,8 @@ class _PolicyStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyStep
     """A proposal was taken back, or refused by somebody who might have approved it."""
     POLICY_STEP_VOIDED: _PolicyStep.ValueType  # 11
     """A proposal and its approvals are void: what it was compared with has moved, or it would be refused now."""
+    POLICY_STEP_ENACTED: _PolicyStep.ValueType  # 12
+    """What was proposed took effect, and was no revision: the entry before says what it is."""
 
 class PolicyStep(_PolicyStep, metaclass=_PolicyStepEnumTypeWrapper):
     """The steps in the life of a policy set or directory."""
@@ -163,6 +165,8 @@ POLICY_STEP_WITHDRAWN: PolicyStep.ValueType  # 10
 """A proposal was taken back, or refused by somebody who might have approved it."""
 POLICY_STEP_VOIDED: PolicyStep.ValueType  # 11
 """A proposal and its approvals are void: what it was compared with has moved, or it would be refused now."""
+POLICY_STEP_ENACTED: PolicyStep.ValueType  # 12
+"""What was proposed took effect, and was no revision: the entry before says what it is."""
 Global___PolicyStep: _TypeAlias = PolicyStep  # noqa: Y015
 
 class _SystemEvent:

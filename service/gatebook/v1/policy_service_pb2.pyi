@@ -2356,3 +2356,67 @@ class DiffPolicySetResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiffPolicySetResponse: _TypeAlias = DiffPolicySetResponse  # noqa: Y015
+
+@_typing.final
+class ProposeReclassificationRequest(_message.Message):
+    """Asks to take a tag off a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_SET_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    policy_set: _builtins.str
+    """The policy set. May be empty when the server serves exactly one."""
+    dataset: _builtins.str
+    """The dataset."""
+    column: _builtins.str
+    """The column."""
+    tag: _builtins.str
+    """The tag, such as "behavior.keystroke"."""
+    def __init__(
+        self,
+        *,
+        policy_set: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        column: _builtins.str = ...,
+        tag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "dataset", b"dataset", "policy_set", b"policy_set", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeReclassificationRequest: _TypeAlias = ProposeReclassificationRequest  # noqa: Y015
+
+@_typing.final
+class ProposeReclassificationResponse(_message.Message):
+    """Says what waits for approvals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposal(self) -> Global___Proposal:
+        """The proposal. It is bound to all that the column is made of now: whenever anything more flows in, it is void."""
+
+    @_builtins.property
+    def receipt(self) -> _types_pb2.Receipt:
+        """Where the proposal is written."""
+
+    def __init__(
+        self,
+        *,
+        proposal: Global___Proposal | None = ...,
+        receipt: _types_pb2.Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeReclassificationResponse: _TypeAlias = ProposeReclassificationResponse  # noqa: Y015

@@ -120,6 +120,11 @@ class PolicyServiceStub(object):
                 request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetRequest.SerializeToString,
                 response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetResponse.FromString,
                 _registered_method=True)
+        self.ProposeReclassification = channel.unary_unary(
+                '/gatebook.v1.PolicyService/ProposeReclassification',
+                request_serializer=gatebook_dot_v1_dot_policy__service__pb2.ProposeReclassificationRequest.SerializeToString,
+                response_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ProposeReclassificationResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer(object):
@@ -250,6 +255,14 @@ class PolicyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProposeReclassification(self, request, context):
+        """Proposes to take a tag off a column that inherited it, masked on every way. It waits for approvals as a change that
+        loosens does, and is approved by ApproveRevision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -337,6 +350,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ShadowPolicySet,
                     request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetRequest.FromString,
                     response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetResponse.SerializeToString,
+            ),
+            'ProposeReclassification': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposeReclassification,
+                    request_deserializer=gatebook_dot_v1_dot_policy__service__pb2.ProposeReclassificationRequest.FromString,
+                    response_serializer=gatebook_dot_v1_dot_policy__service__pb2.ProposeReclassificationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -799,6 +817,33 @@ class PolicyService(object):
             '/gatebook.v1.PolicyService/ShadowPolicySet',
             gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetRequest.SerializeToString,
             gatebook_dot_v1_dot_policy__service__pb2.ShadowPolicySetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposeReclassification(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gatebook.v1.PolicyService/ProposeReclassification',
+            gatebook_dot_v1_dot_policy__service__pb2.ProposeReclassificationRequest.SerializeToString,
+            gatebook_dot_v1_dot_policy__service__pb2.ProposeReclassificationResponse.FromString,
             options,
             channel_credentials,
             insecure,

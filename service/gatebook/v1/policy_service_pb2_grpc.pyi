@@ -76,6 +76,10 @@ class PolicyServiceStub:
     """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
     or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
     """
+    ProposeReclassification: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.ProposeReclassificationRequest, _policy_service_pb2.ProposeReclassificationResponse]
+    """Proposes to take a tag off a column that inherited it, masked on every way. It waits for approvals as a change that
+    loosens does, and is approved by ApproveRevision.
+    """
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -124,6 +128,10 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     ShadowPolicySet: _aio.UnaryStreamMultiCallable[_policy_service_pb2.ShadowPolicySetRequest, _policy_service_pb2.ShadowPolicySetResponse]  # type: ignore[assignment]
     """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
     or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
+    """
+    ProposeReclassification: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.ProposeReclassificationRequest, _policy_service_pb2.ProposeReclassificationResponse]  # type: ignore[assignment]
+    """Proposes to take a tag off a column that inherited it, masked on every way. It waits for approvals as a change that
+    loosens does, and is approved by ApproveRevision.
     """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -272,6 +280,16 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_policy_service_pb2.ShadowPolicySetResponse], _abc.AsyncIterator[_policy_service_pb2.ShadowPolicySetResponse]]:
         """Decides live decisions also under a draft, after they were answered, and tells what would change, until the caller cancels
         or the time is over. Nothing of it is ever answered. One at a time. Its begin and end are entries.
+        """
+
+    @_abc_1.abstractmethod
+    def ProposeReclassification(
+        self,
+        request: _policy_service_pb2.ProposeReclassificationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_service_pb2.ProposeReclassificationResponse, _abc.Awaitable[_policy_service_pb2.ProposeReclassificationResponse]]:
+        """Proposes to take a tag off a column that inherited it, masked on every way. It waits for approvals as a change that
+        loosens does, and is approved by ApproveRevision.
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
