@@ -130,7 +130,8 @@ def approve(name: str, digest: str, diff: str, target: str, as_json: bool) -> No
         revision = response.revision
         stdout().print(f"{name} revision {revision.number} {revision.digest[:12]} is now active", markup=False)
     else:
-        told = f"{name} {proposal.digest[:12]}: approved; waits for {response.proposal.waits_for}"
+        waits = f"waits for {response.proposal.waits_for}" if response.proposal.people_missing else "it took effect"
+        told = f"{name} {proposal.digest[:12]}: approved; {waits}"
         stdout().print(told, markup=False, soft_wrap=True)
 
 
