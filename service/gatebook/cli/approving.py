@@ -84,31 +84,34 @@ def list_waiting(name: str, target: str, *, as_json: bool) -> None:
 
 
 def find_waiting(stub: PolicyServiceStub, name: str, digest: str) -> pb.Proposal:
-    """Returns the proposal with a digest that begins so.
+    """Returns the proposal with a digest that begins so; without one, the only one that waits.
 
     Raises:
-        click.UsageError: the beginning is too short, or of none, or of several.
+        click.UsageError: the beginning is too short, or none was named and not just one waits.
     """
-    if len(digest) < DIGEST_LEAST:
+    if digest and len(digest) < DIGEST_LEAST:
         raise click.UsageError(f"name at least {DIGEST_LEAST} characters of the digest")
     response = stub.ListProposals(pb.ListProposalsRequest(policy_set=name), timeout=PUBLISH_SECONDS)
     found = [one for one in response.proposals if one.digest.startswith(digest)]
     if len(found) == 1:
         return found[0]
+    if not digest:
+        told = f"{len(found)} revisions of `{name}` wait: name the digest of one" if found else "nothing waits"
+        raise click.UsageError(f"{told}; `gatebook policy list --pending` shows what does")
     # The server says how it ended, if it remembers.
     return pb.Proposal(policy_set=name, digest=digest)
 
 
 @click.command()
 @click.argument("name")
-@click.argument("digest")
+@click.argument("digest", default="")
 @click.option(
     "--diff", default="", metavar="DIGEST", help="The digest of the diff that was read: at least 12 characters."
 )
 @target_option
 @json_option
 def approve(name: str, digest: str, diff: str, target: str, as_json: bool) -> None:  # noqa: FBT001  # click's flag
-    """Approve a revision of the policy set NAME that waits: DIGEST as `gatebook policy list --pending` shows it.
+    """Approve a revision of the policy set NAME that waits: the only one, or that with DIGEST.
 
     It shows what the revision changes and asks, unless --diff names the diff that you have read.
     """
@@ -142,11 +145,14 @@ def is_beginning(diff: str, digest: str) -> bool:
 
 @click.command()
 @click.argument("name")
-@click.argument("digest")
+@click.argument("digest", default="")
 @target_option
 @json_option
 def withdraw(name: str, digest: str, target: str, as_json: bool) -> None:  # noqa: FBT001  # as above
-    """Take back a revision of the policy set NAME that waits, or, as somebody who may approve it, refuse it."""
+    """Take back a revision of the policy set NAME that waits, or, as somebody who may approve it, refuse it.
+
+    It is the only one that waits, or that with DIGEST.
+    """
     with channel(target) as opened:
         stub = PolicyServiceStub(opened)
         proposal = find_waiting(stub, name, digest)

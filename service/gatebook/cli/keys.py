@@ -1,7 +1,8 @@
-"""`gatebook keys`: hands mask keys to the enforcers that apply keyed hashes, and makes certificates to try TLS with."""
+"""`gatebook keys`: hands mask keys to the enforcers of keyed hashes, and makes certificates and tokens to try out."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -10,7 +11,12 @@ from gatebook.audit.keyfile import read_key
 from gatebook.cli.certificates import DAYS_MAX, make_certificates
 from gatebook.cli.output import NO, errors_told, fail
 from gatebook.cli.rotate import rotate
+from gatebook.cli.tokens import HOURS_MAX, make_tokens
 from gatebook.engine.mask_keys import derive_mask_key, mask_key_id
+
+PERSON = re.compile(r"[A-Za-z0-9][\w.@-]{0,63}", re.ASCII)
+"""An id that may name a file, too."""
+TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @click.group()
@@ -58,3 +64,27 @@ def certificates(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...],
         fail(f"`{error.filename}` exists: name another folder", NO)
     except (OSError, ValueError) as error:
         fail(f"the certificates cannot be made: {error}", NO)
+
+
+@keys.command("tokens")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--person", "people", multiple=True, required=True, metavar="ID", help="Of the directory; may be repeated.")
+@click.option("--type", "type_", default="user", show_default=True, metavar="TYPE", help="Their type in the directory.")
+@click.option("--hours", default=8, show_default=True, type=click.IntRange(1, HOURS_MAX), help="How long they count.")
+def tokens(folder: Path, people: tuple[str, ...], type_: str, hours: int) -> None:
+    """Make a throw-away issuer in FOLDER, with a token for each person, for trying out who may approve what.
+
+    `gatebook serve --callers FOLDER/callers.yaml` trusts it; commands show a token with --token-file. The key of
+    the issuer is not kept, and what exists is not overwritten.
+    """
+    for value, pattern, what in ((type_, TYPE, "--type"), *((it, PERSON, "--person") for it in people)):
+        if not pattern.fullmatch(value):
+            raise click.UsageError(f"{what} `{value}` must be letters and digits, with `.`, `_`, `@` or `-` within")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in make_tokens(folder, sorted(set(people)), type_, hours):
+            click.echo(path)
+    except FileExistsError as error:
+        fail(f"`{error.filename}` exists: name another folder", NO)
+    except OSError as error:
+        fail(f"the tokens cannot be made: {error}", NO)
