@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from tests.serving import ROOT
 from gatebook.demo.cast import CAST
 
 SMALL = [sys.executable, "-m", "gatebook", "demo", "--employees", "300", "--scale", "small"]
-END_SECONDS = 90
+pytestmark = pytest.mark.timeout(240)  # the first test plays the whole story
+END_SECONDS = 150
 WIDTH = 100
 TOLD_LINES = 40
 """By then the server runs and the first programs have asked."""
@@ -79,7 +81,7 @@ def test_every_promise_is_kept(told: dict[str, Any]) -> None:
     promises = told["promises"]
 
     assert [] == [one for one in promises if not one["kept"]]
-    assert (True, 17) == (told["kept"], len(promises))
+    assert (True, 21) == (told["kept"], len(promises))
 
 
 def test_every_question_is_asked(told: dict[str, Any]) -> None:
@@ -130,6 +132,33 @@ def test_every_receipt_is_compared(told: dict[str, Any]) -> None:
     assert 1 == told["kills"]
     assert told["receipts"] >= 400 + 3 * told["subjects"]
     assert told["entries"] > told["receipts"]
+
+
+def test_a_careless_change_is_refused_with_a_name_and_a_way(told: dict[str, Any]) -> None:
+    """The grant to everybody breaks a ceiling, for a named person by a named line, and a guardrail."""
+    ceiling, guardrail = (
+        next(line for line in told["change"]["refusal"] if line.endswith(f"({name})"))
+        for name in ("AUDIENCE_CEILING", "GUARDRAIL_REFUTED")
+    )
+
+    assert re.search(
+        r"could be allowed to 3\d\d people .* for one `[a-z.]+`, by .* \(employees\.jsonl:\d+\); p, ", ceiling
+    )
+    assert "`content-in-clear` does not hold" in guardrail
+    assert all("role:employee, mci.prompts, read" in line for line in (ceiling, guardrail))
+
+
+def test_a_change_takes_effect_when_two_others_agree(told: dict[str, Any]) -> None:
+    """Whoever asked is refused, the first of two changes nothing, the second activates; each step is an entry."""
+    change = told["change"]
+    own, first, second = change["answers"]
+
+    assert own.startswith("whoever proposed a change does not approve it")
+    assert "waits for 1 person" in first
+    assert second.startswith("telemetry revision 2 ")
+    assert ["REFUSED", "VALIDATED"] == sorted(change["steps"][:2])
+    assert ["PROPOSED", "APPROVED", "APPROVED", "ACTIVATED"] == change["steps"][-4:]
+    assert (2, True) == (change["revision"], 0 < change["rows_left"] < 100)
 
 
 def test_nothing_is_left_behind(told: dict[str, Any], folder: Path) -> None:

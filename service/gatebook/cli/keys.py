@@ -68,7 +68,9 @@ def certificates(folder: Path, hosts: tuple[str, ...], clients: tuple[str, ...],
 
 @keys.command("tokens")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--person", "people", multiple=True, required=True, metavar="ID", help="Of the directory; may be repeated.")
+@click.option(
+    "--person", "people", multiple=True, required=True, metavar="ID", help="Of the directory; may be repeated."
+)
 @click.option("--type", "type_", default="user", show_default=True, metavar="TYPE", help="Their type in the directory.")
 @click.option("--hours", default=8, show_default=True, type=click.IntRange(1, HOURS_MAX), help="How long they count.")
 def tokens(folder: Path, people: tuple[str, ...], type_: str, hours: int) -> None:

@@ -23,7 +23,7 @@ HOURS_MAX: Final = 24
 ISSUER: Final = "https://people.example"
 KEY_ID: Final = "throw-away"
 ALGORITHM: Final = "ES256"
-CALLERS: Final = """# Whose tokens count. A caller is `people:` and the id of the person, and is that person of the directory.
+CALLERS: Final = """# Whose tokens count. The caller is called `people:ID`, and is that person of the directory.
 issuers:
   people:
     issuer: {issuer}

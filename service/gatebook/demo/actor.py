@@ -23,7 +23,7 @@ import msgspec
 from google.protobuf import json_format
 
 import gatebook_client
-from gatebook.demo.cast import CAST
+from gatebook.demo.cast import CAST, NOOR_AGAIN
 from gatebook.demo.processes import BrokenOffError
 from gatebook.demo.question import Actor, Outcome, Question
 from gatebook.demo.store import run_statement
@@ -33,6 +33,7 @@ ROWS_MAX = 50
 GROUPS_MAX = 10_000
 TIMEOUT_SECONDS = 20.0
 DIALECT: Final = "duckdb"
+ACTORS = (*CAST, NOOR_AGAIN)
 UNRULED = ("NO_MATCHING_RULE", "PURPOSE_NOT_GRANTED")
 """The reasons of denials that a rule could have prevented."""
 
@@ -40,12 +41,12 @@ UNRULED = ("NO_MATCHING_RULE", "PURPOSE_NOT_GRANTED")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Asks all questions of one actor and prints the outcomes."""
     parser = argparse.ArgumentParser(prog="python -m gatebook.demo.actor")
-    parser.add_argument("name", choices=[actor.name for actor in CAST])
+    parser.add_argument("name", choices=[actor.name for actor in ACTORS])
     parser.add_argument("--target", required=True, help="where the gate is")
     parser.add_argument("--store", required=True, type=Path, help="the file with the telemetry")
     parser.add_argument("--catalogue", required=True, type=Path, help="catalogue.yaml, for the types of columns")
     chosen = parser.parse_args(arguments)
-    actor = next(actor for actor in CAST if actor.name == chosen.name)
+    actor = next(actor for actor in ACTORS if actor.name == chosen.name)
     keys = parse_keys(sys.stdin.read())
     catalogue, findings = parse_catalogue(chosen.catalogue.read_text(encoding="utf-8"), chosen.catalogue.name)
     if catalogue is None:

@@ -38,6 +38,21 @@ NOOR = Actor(
         ),
     ),
 )
+NOOR_AGAIN = Actor(
+    name="noor-again",
+    title="noor, once more",
+    subject="noor",
+    wants="asks for everybody's prompts, and gets when something of her own lay open",
+    questions=(
+        Question(
+            dataset=PROMPTS,
+            columns=("subject_id", "ts", "tool", "prompt_text"),
+            purpose=EXPOSURE_REVIEW,
+            where="subject_id = 'noor'",
+        ),
+    ),
+)
+"""She asks when the rules have changed, after everybody else."""
 LEADERBOARD = Actor(
     name="leaderboard",
     title="the rogue leaderboard, built by lee over a weekend",

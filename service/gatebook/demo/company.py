@@ -69,8 +69,7 @@ def found_company(
     Raises:
         BrokenOffError: the telemetry set is not there.
     """
-    if not (policies / "catalogue.yaml").is_file():
-        raise BrokenOffError(f"`{policies}` is missing: run the demo from a checkout of the source, with `make demo`")
+    require_checkout(policies)
     catalogue = load(bundle.read_folder(policies)).catalogue
     if catalogue is None:
         raise BrokenOffError(f"`{policies}` has no catalogue: run the demo from a checkout of the source")
@@ -79,6 +78,16 @@ def found_company(
     directory = load_directory(bundle.read_directory_folder(people))
     tables = build_store(store, catalogue, directory, seed=seed, scale=scale, progress=progress)
     return Company(policies, people, store, catalogue, directory, tables)
+
+
+def require_checkout(policies: Path) -> None:
+    """Refuses to play where the rules are not.
+
+    Raises:
+        BrokenOffError: the telemetry set is not there.
+    """
+    if not (policies / "catalogue.yaml").is_file():
+        raise BrokenOffError(f"`{policies}` is missing: run the demo from a checkout of the source, with `make demo`")
 
 
 def require_clock(catalogue: Catalogue, now: datetime) -> None:

@@ -106,7 +106,7 @@ def tell_where_next(stage: Stage, kept: Path | None) -> None:
         stage.say("Nothing is left behind. To look at the store, the book and the proof: gatebook demo --keep DIR")
     else:
         stage.say(f"Kept in {kept}:")
-        serve = f"gatebook serve --policies policies/telemetry --data {kept / 'var'}"
+        serve = f"gatebook serve --data {kept / 'var'} --callers {kept / 'tokens' / 'callers.yaml'}"
         stage.pairs(
             [
                 ("the store", f"{kept / 'telemetry.duckdb'}"),
@@ -115,4 +115,4 @@ def tell_where_next(stage: Stage, kept: Path | None) -> None:
                 ("then", "gatebook audit list --subject svc-leaderboard-lee"),
             ]
         )
-    stage.say("Next: docs/quickstart-backend.md, docs/quickstart-governance.md, docs/quickstart-audit.md")
+    stage.say("Next: docs/quickstart-backend.md, docs/governance.md, docs/quickstart-audit.md")

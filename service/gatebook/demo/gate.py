@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from gatebook.demo.processes import BrokenOffError, Processes
+from gatebook.demo.rules import Rules
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -20,13 +21,14 @@ LOG_LINES_TOLD = 5
 class Gate:
     """One data directory and the server on it; `target` is where the server that runs now listens."""
 
-    def __init__(self, processes: Processes, folder: Path, policies: Path, directory: Path) -> None:
-        """Takes where the data and the log go, and what to publish at the first start."""
+    def __init__(self, processes: Processes, folder: Path, rules: Rules, directory: Path) -> None:
+        """Takes where the data and the log go, what to publish at the first start, and whose tokens count."""
         self.data = folder / "var"
         self.log = folder / "server.log"
         self.target = ""
         self._processes = processes
-        self._published = ("--policies", str(policies), "--directory", str(directory))
+        sets = ("--policies", str(rules.telemetry), "--policies", str(rules.authority))
+        self._published = (*sets, "--directory", str(directory), "--callers", str(rules.callers))
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._told = threading.Event()

@@ -12,7 +12,9 @@ from gatebook.demo.auditor import Auditor
 from gatebook.demo.cast import PROMPTS, REVIEWS
 from gatebook.demo.company import Company, found_company, require_clock
 from gatebook.demo.gate import Gate
+from gatebook.demo.processes import Processes
 from gatebook.demo.rows import cell
+from gatebook.demo.rules import Rules, make_tokens
 from gatebook.demo.stage import Stage, count
 
 OLD_WORLD: Final = (
@@ -24,7 +26,7 @@ OLD_WORLD: Final = (
 """What anybody could look up: the narrator reads it past every gate."""
 
 
-def tell_company(stage: Stage, folder: Path, *, employees: int, scale: float, seed: int) -> Company:
+def tell_company(stage: Stage, folder: Path, policies: Path, *, employees: int, scale: float, seed: int) -> Company:
     """Makes the company, and shows what anybody could read of it in the old world."""
     stage.chapter(
         "A company records its people",
@@ -32,7 +34,9 @@ def tell_company(stage: Stage, folder: Path, *, employees: int, scale: float, se
         "employee can read. The company is made up, always the same from the same seed.",
     )
     with stage.working("making people and telemetry") as progress:
-        company = found_company(folder, employees=employees, scale=scale, seed=seed, progress=progress)
+        company = found_company(
+            folder, employees=employees, scale=scale, seed=seed, progress=progress, policies=policies
+        )
     require_clock(company.catalogue, datetime.now(UTC))
     people, rows = count(company.employees), count(sum(company.tables.values()))
     stage.say(f"{people} people and {rows} rows in {len(company.tables)} tables are ready.")
@@ -50,7 +54,7 @@ def look_up(company: Company, table: str, person: str, text: str, where: str) ->
     return [(cell(who), cell(found)) for who, found in rows]
 
 
-def tell_gate(stage: Stage, gate: Gate, company: Company, folder: Path) -> Auditor:
+def tell_gate(stage: Stage, processes: Processes, gate: Gate, company: Company, rules: Rules, folder: Path) -> Auditor:
     """Starts the server; the auditor notes its verifier key and its first checkpoint."""
     stage.chapter(
         "A gate is put before the tables",
@@ -58,13 +62,14 @@ def tell_gate(stage: Stage, gate: Gate, company: Company, folder: Path) -> Audit
         "from now on answers who may read which columns for which purpose.",
     )
     with stage.working("starting the server"):
+        make_tokens(processes, rules)
         gate.start()
         auditor = Auditor(folder / "auditor", gate)
     datasets, notices = len(company.catalogue.datasets), len(company.catalogue.notices)
     stage.pairs(
         [
             (Text("served", "dim"), f"{datasets} datasets under {notices} notices, on {gate.target}"),
-            (Text("rules", "dim"), "policies/telemetry, with the directory of the people above"),
+            (Text("rules", "dim"), "policies/telemetry, with the people above, and who must approve a change"),
             (Text("key", "dim"), auditor.key),
         ]
     )

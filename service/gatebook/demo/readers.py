@@ -52,10 +52,12 @@ def _key_of(gate: Gate, purpose: str) -> tuple[str, ...]:
     return ("--data", str(gate.data), "--policy-set", SET_NAME, "--purpose", purpose)
 
 
-def play(processes: Processes, gate: Gate, company: Company, keys: Mapping[str, str]) -> Iterator[Asked]:
-    """Runs every actor in a process of its own; yields each question with what came of it, in order."""
+def play(
+    processes: Processes, gate: Gate, company: Company, keys: Mapping[str, str], actors: Sequence[Actor] = CAST
+) -> Iterator[Asked]:
+    """Runs actors, each in a process of its own; yields each question with what came of it, in order."""
     started: list[tuple[Actor, subprocess.Popen[str]]] = []
-    waiting = list(CAST)
+    waiting = list(actors)
     while waiting or started:
         while waiting and len(started) < AT_ONCE:
             started.append((waiting[0], _start(processes, gate, company, waiting.pop(0).name)))

@@ -4,6 +4,7 @@
     gate        the real server publishes the rules and serves
     readers     everybody asks, each from a process of its own, and gets what the answer lets out
     audience    one question is put about every subject of the directory
+    governing   a careless change of the rules is refused, a careful one approved by two
     crash       the server is killed under load, and comes back with every answer it gave
     auditor     a copy of the book is verified offline, and one flipped bit is found
 
@@ -19,13 +20,14 @@ from typing import Any, Final
 
 import msgspec
 
-from gatebook.demo import audience, crash, readers
+from gatebook.demo import audience, crash, governing, readers
 from gatebook.demo.company import Company
 from gatebook.demo.ending import tell_auditor, tell_promises
 from gatebook.demo.gate import Gate
 from gatebook.demo.opening import tell_company, tell_gate
 from gatebook.demo.processes import Processes
 from gatebook.demo.promises import Promise, Promises
+from gatebook.demo.rules import copy_rules
 from gatebook.demo.stage import Stage
 
 
@@ -49,6 +51,7 @@ class Told(msgspec.Struct, frozen=True):
     rows: int
     questions: Sequence[dict[str, Any]]
     audiences: Sequence[dict[str, Any]]
+    change: governing.Governed
     kills: int
     receipts: int
     entries: int
@@ -63,12 +66,14 @@ def tell_story(stage: Stage, folder: Path, *, employees: int, scale: Scale, seed
     """
     began = time.monotonic()
     promises = Promises()
-    company = tell_company(stage, folder, employees=employees, scale=scale.rows, seed=seed)
+    rules = copy_rules(folder)
+    company = tell_company(stage, folder, rules.telemetry, employees=employees, scale=scale.rows, seed=seed)
     with Processes() as processes:
-        gate = Gate(processes, folder, company.policies, company.people)
-        auditor = tell_gate(stage, gate, company, folder)
+        gate = Gate(processes, folder, rules, company.people)
+        auditor = tell_gate(stage, processes, gate, company, rules, folder)
         asked = tell_readers(stage, processes, gate, company, promises)
         audiences = tell_audience(stage, gate, company, promises)
+        change = governing.tell_change(stage, processes, gate, company, rules, promises)
         crashes = tell_crash(stage, processes, gate, company, promises, scale.kills)
         receipts = [f"{msgspec.json.encode(outcome.receipt).decode()}\n" for _, _, outcome in asked]
         receipts += [line for each in crashes for line in each.receipts]
@@ -84,6 +89,7 @@ def tell_story(stage: Stage, folder: Path, *, employees: int, scale: Scale, seed
         rows=sum(company.tables.values()),
         questions=[readers.summary(one) for one in asked],
         audiences=[audience.summary(one) for one in audiences],
+        change=change,
         kills=len(crashes),
         receipts=len(receipts) + sum(len(one.leaves) for one in audiences),
         entries=auditor.size,
