@@ -17,8 +17,8 @@ from tests.serving import ROOT
 from gatebook.demo.cast import CAST
 
 SMALL = [sys.executable, "-m", "gatebook", "demo", "--employees", "300", "--scale", "small"]
-pytestmark = pytest.mark.timeout(240)  # the first test plays the whole story
-END_SECONDS = 150
+pytestmark = pytest.mark.timeout(300)  # the first test plays the whole story
+END_SECONDS = 240
 WIDTH = 100
 TOLD_LINES = 40
 """By then the server runs and the first programs have asked."""
