@@ -31,7 +31,8 @@ from gatebook.policy import gatebook_set
 from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.active import Revisions
 from gatebook.revisions.proposals import Proposal, ProposalKind
-from gatebook.revisions.publish import Approved, Publishing
+from gatebook.revisions.proposing import Approved
+from gatebook.revisions.publish import Publishing
 from gatebook.revisions.publisher import Publisher
 from gatebook.revisions.scan import scan_findings
 from gatebook.v1 import entry_pb2
@@ -67,8 +68,8 @@ class Deriving:
         self._publishing = publishing
         self._log = structlog.get_logger("gatebook.lineage")
         self._under_way: set[asyncio.Task[Recorded]] = set()
-        publishing.enact[ProposalKind.RECLASSIFICATION] = self._enact
-        publishing.retell[ProposalKind.RECLASSIFICATION] = self._retell
+        publishing.proposing.enact[ProposalKind.RECLASSIFICATION] = self._enact
+        publishing.proposing.retell[ProposalKind.RECLASSIFICATION] = self._retell
 
     async def record(self, event_json: bytes, caller: str) -> Recorded:
         """Takes one run event; what it says counts for every decision from the answer on.

@@ -337,9 +337,9 @@ class PolicyServicer(PolicyServiceServicer):
         response = pb.PublishPolicySetResponse(
             findings=[encode.finding(f) for f in found.findings], tests_run=found.tests_run
         )
-        rules = self._publishing.rules_for(found)
+        rules = self._publishing.proposing.rules_for(found)
         if rules is not None:
-            proposal = self._publishing.proposal_of(found)
+            proposal = self._publishing.proposing.proposal_of(found)
             lacking = self._publishing.approving.missing(proposal, rules)
             response.proposal.CopyFrom(proposal_of(proposal, found.changes or (), rules, lacking, ()))
         return response

@@ -17,10 +17,10 @@ CHANGES_MAX = 1_000
 
 async def proposal_message(publishing: Publishing, proposal: Proposal) -> pb.Proposal:
     """Returns a proposal with all that is known of it now."""
-    rules = await publishing.rules_of(proposal)
+    rules = await publishing.proposing.rules_of(proposal)
     return proposal_of(
         proposal,
-        await publishing.changes_of(proposal),
+        await publishing.proposing.changes_of(proposal),
         rules,
         publishing.approving.missing(proposal, rules),
         publishing.approving.counting(proposal, rules),
