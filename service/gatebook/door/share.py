@@ -51,6 +51,7 @@ COSTS: Mapping[str, Cost] = {
             "ApproveRevision",
             "RollbackPolicySet",
             "ProposeReclassification",
+            "RecordLineage",
             "WithdrawProposal",
             "ReplayDecisions",
             "ShadowPolicySet",
