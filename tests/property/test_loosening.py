@@ -100,3 +100,30 @@ def test_without_a_directory_structure_alone_is_safe(drawn: tuple[str, str, str]
     event("loosens" if loosens(found) else "tightens" if found else "nothing")
     if not loosens(found):
         assert gained_by_force(old, new, before + after) == {}, found
+
+
+ASKS_WHO_HAS_NOT = "p, role:a, t.rows, read, *, !g(r.sub.id, 'role:b'), allow\n"
+NAMESPACES = b"lineage:\n  namespaces: {pg: warehouse}\n"
+
+
+def test_a_link_that_a_condition_asks_for_may_be_missed() -> None:
+    """Who loses a role that a condition forbids gains by it: the link that goes loosens, before anybody is known."""
+    people = b'{"type": "user", "id": "ana", "groups": ["role:a", "role:c"]}\n'
+    old = snapshot_of(f"g, role:c, role:b\n{ASKS_WHO_HAS_NOT}", people)
+    new = snapshot_of(ASKS_WHO_HAS_NOT, people)
+
+    assert gained_by_force(old, new, ASKS_WHO_HAS_NOT) != {}
+    assert loosens(changes(old.policy_set, new.policy_set))
+
+
+def test_other_names_of_what_jobs_report_loosen() -> None:
+    """What a table inherits hangs on the namespaces that are listed: to list others, or none, is no mere comment."""
+    files = files_of("p, role:a, t.rows, read, *, True, allow\n")
+    listed = load({**files, "gatebook.yaml": files["gatebook.yaml"] + NAMESPACES}, accepted=True)
+    other = load(
+        {**listed.files, "gatebook.yaml": listed.files["gatebook.yaml"].replace(b"{pg:", b"{db:")}, accepted=True
+    )
+
+    for before, after in ((listed, other), (listed, load(files, accepted=True)), (load(files, accepted=True), listed)):
+        assert [change.what for change in changes(before, after)] == ["LINEAGE_CHANGED"]
+        assert loosens(changes(before, after))

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from gatebook.governance.ancestry import Ancestry
 from gatebook.governance.lineage import Derivation, Lineage, Made, Name, Source
 from gatebook.policy import names
 from gatebook.policy.catalogue import Catalogue
@@ -71,6 +72,9 @@ class Descent:
             if one.policy_set == policy_set.name and self.basis((one.dataset, one.column)) == one.basis
         )
         self._tags = self._reached()
+        self._parents: dict[str, dict[str, Derivation]] = {}
+        declared = () if self._catalogue is None else self._catalogue.datasets
+        self.ancestry = Ancestry({key: tuple(self.parents(key)) for key in self.derivations}, declared, self.called)
 
     def key(self, name: Name) -> str:
         """Returns the dataset that a name stands for, or the name itself in a form that no dataset has."""
@@ -98,25 +102,14 @@ class Descent:
 
     def parents(self, key: str) -> dict[str, Derivation]:
         """Returns what a dataset was made of, each with the first derivation that says so."""
-        found: dict[str, Derivation] = {}
-        for derivation in self.derivations.get(key, ()):
-            for name in derivation.inputs:
-                found.setdefault(self.key(name), derivation)
-        found.pop(key, None)
-        return found
-
-    def ancestors(self, key: str) -> frozenset[str]:
-        """Returns all that a dataset was made of, over any number of steps, and itself."""
-        seen, pending = {key}, [key]
-        while pending:
-            further = self.parents(pending.pop()).keys() - seen
-            seen |= further
-            pending += further
-        return frozenset(seen)
-
-    def unknown(self, keys: Iterable[str]) -> list[str]:
-        """Returns those of which nothing is known: neither are they declared, nor made of anything that is."""
-        return sorted(self.called(key) for key in keys if not any(map(self.declared, self.ancestors(key))))
+        if key not in self._parents:
+            found: dict[str, Derivation] = {}
+            for derivation in self.derivations.get(key, ()):
+                for name in derivation.inputs:
+                    found.setdefault(self.key(name), derivation)
+            found.pop(key, None)
+            self._parents[key] = found
+        return self._parents[key]
 
     def tags(self, place: Place) -> Mapping[str, bool]:
         """Returns the tags that reach a column by descent, each with whether it reaches it clear."""

@@ -16,6 +16,7 @@ what it returns. Rules:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from functools import reduce
 
@@ -67,16 +68,17 @@ def _catalogue(declared: Catalogue, descent: Descent) -> Catalogue:
     notices = dict(declared.notices)
     datasets = dict(declared.datasets)
     people = descent.keys_of_people()
+    room = _Room(declared, descent)
+    leave = functools.cache(lambda ids: _inherited([declared.datasets[id_] for id_ in ids]))
     for key in sorted(descent.derivations):
-        ancestors = sorted(descent.ancestors(key))
-        known = [dataset for dataset in map(descent.declared, ancestors) if dataset is not None]
+        known = descent.ancestry.declared_above(key)
         own = descent.declared(key)
-        if not known or (own is None and not _may_exist(key, datasets, descent)) or len(datasets) >= DATASETS_MAX:
+        # One that is declared is narrowed in any case; only what is not has to find room.
+        if not known or (own is None and not room.take(key)):
             continue
         made = own or _made(key, descent, people)
-        inherited = _inherited(known)
-        unknown = descent.unknown(ancestors)
-        sealed_by = unknown[0] if unknown else _unfit(made)
+        inherited = leave(known)
+        sealed_by = descent.ancestry.unknown_above(key) or _unfit(made)
         notice = _notice(inherited.notices, notices)
         notices[notice.id] = notice
         datasets[key] = replace(
@@ -94,17 +96,29 @@ def _catalogue(declared: Catalogue, descent: Descent) -> Catalogue:
     return Catalogue(datasets, notices, tags, mask_tags, declared.file)
 
 
-def _may_exist(key: str, datasets: dict[str, Dataset], descent: Descent) -> bool:
-    """Tells whether a table that is not declared may come to be: no name of it stands for something else already."""
-    nodes = {column.node for dataset in datasets.values() for column in dataset.columns.values()}
-    columns = {f"{key}.{column}" for column in descent.columns(key)}
-    reported = {*descent.derivations, *descent.made}
-    return (
-        names.DATASET.fullmatch(key) is not None
-        and bool(columns)
-        and key not in nodes
-        and columns.isdisjoint(datasets.keys() | reported)
-    )
+class _Room:
+    """Which tables that are not declared may come to be: no name of one stands for something else already."""
+
+    def __init__(self, declared: Catalogue, descent: Descent) -> None:
+        self._descent = descent
+        self._nodes = {column.node for dataset in declared.datasets.values() for column in dataset.columns.values()}
+        self._datasets = {*declared.datasets, *descent.derivations, *descent.made}
+        self._left = DATASETS_MAX - len(declared.datasets)
+
+    def take(self, key: str) -> bool:
+        """Tells whether a table may come to be, which then takes its names."""
+        columns = {f"{key}.{column}" for column in self._descent.columns(key)}
+        fits = (
+            self._left > 0
+            and names.DATASET.fullmatch(key) is not None
+            and bool(columns)
+            and key not in self._nodes
+            and columns.isdisjoint(self._datasets)
+        )
+        if fits:
+            self._left -= 1
+            self._nodes |= columns
+        return fits
 
 
 def _made(key: str, descent: Descent, people: frozenset[tuple[str, str]]) -> Dataset:

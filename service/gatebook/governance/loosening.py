@@ -39,8 +39,9 @@ SETTLED: dict[str, Callable[[Settings], object]] = {
     "role_patterns": lambda it: dict(it.role_patterns),
     "role_conditions": lambda it: dict(it.role_conditions),
     "acknowledged": lambda it: it.acknowledged,
+    "lineage": lambda it: dict(it.lineage),
 }
-"""The settings of which any change may loosen: who decides, what is believed, how a model is read."""
+"""The settings of which any change may loosen: who decides, what is believed, how a model is read, what inherits."""
 
 
 def changes(

@@ -5,7 +5,8 @@ Owns the judgement of single lines, whoever is in the directory. Rules:
 1. an allow that goes, a deny or a minimum group that comes, and a mask `none` that goes let nobody do more;
 2. a mask that comes hides more where no tag demands one and no other mask meets it that it might contradict: two that
    contradict each other deny, and a third may settle that. One that becomes stricter does likewise;
-3. a link between roles that goes lets nobody do more where only allows are known of the role and of those above it;
+3. a link between roles that goes lets nobody do more where only allows are known of the role and of those above it,
+   and no condition asks who has one of them: it may ask for who has it not;
 4. everything else may let somebody do more. The order of lines decides nothing (design section 5.3 and 5.4).
 """
 
@@ -16,15 +17,19 @@ from itertools import combinations
 
 from gatebook.compiler.roles import reach
 from gatebook.engine.obligations import demands_mask, parameter_of
+from gatebook.expression.tree import Call, Literal
 from gatebook.governance.change import Change, Direction
-from gatebook.governance.rules import ACTION, EFFECT, OBJECT, SUBJECT
+from gatebook.governance.rules import ACTION, CONDITION, EFFECT, OBJECT, SUBJECT
 from gatebook.policy.dataset import Column
 from gatebook.policy.masks import MaskError, MaskSpec, at_least_as_strict, castable, parse_group, parse_mask
+from gatebook.policy.model import walk
 from gatebook.policy.policy_set import PolicySet
+from gatebook.policy.rule_text import read_condition
 from gatebook.values import Edge, MaskKind, Rule
 
 PARAMETER = 5
 ALWAYS = "True"
+ANY_ROLE = "*"
 
 _Key = tuple[str, ...]
 
@@ -56,13 +61,29 @@ def link_changes(base: PolicySet, draft: PolicySet) -> Iterator[Change]:
     above: dict[str, list[str]] = {}
     for child, parent in before:
         above.setdefault(child, []).append(parent)
+    asked = _asked(base) | _asked(draft)
     for (child, parent), edge in before.items():
         if (child, parent) not in after:
             held = reach(above, parent)
-            narrowing = (rule for rule in base.rules if rule.fields[SUBJECT] in held and not _is_allow(rule))
-            direction = Direction.LOOSENS if any(narrowing) else Direction.TIGHTENS
+            narrowing = any(rule.fields[SUBJECT] in held and not _is_allow(rule) for rule in base.rules)
+            loosens = narrowing or ANY_ROLE in asked or not asked.isdisjoint(held)
+            direction = Direction.LOOSENS if loosens else Direction.TIGHTENS
             message = f"`{child}` holds `{parent}` no more"
             yield Change(edge.file, edge.line, "LINK_REMOVED", message, direction, in_base=True)
+
+
+def _asked(policy_set: PolicySet) -> frozenset[str]:
+    """Returns the roles of which conditions ask who has them, and `ANY_ROLE` where one asks for what is not said."""
+    model = policy_set.model
+    found: set[str] = set()
+    for text in {rule.fields[CONDITION] for rule in policy_set.rules} - {ALWAYS}:
+        for node in walk(read_condition(model, text)):
+            match node:
+                case Call(op, (_, Literal(str() as role))) if op in model.roles:
+                    found.add(role)
+                case Call(op) if op in model.roles:
+                    found.add(ANY_ROLE)
+    return frozenset(found)
 
 
 class _Meeting:
