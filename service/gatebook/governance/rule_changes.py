@@ -17,19 +17,16 @@ from itertools import combinations
 
 from gatebook.compiler.roles import reach
 from gatebook.engine.obligations import demands_mask, parameter_of
-from gatebook.expression.tree import Call, Literal
+from gatebook.governance.asked_roles import ANY_ROLE, asked_roles
 from gatebook.governance.change import Change, Direction
-from gatebook.governance.rules import ACTION, CONDITION, EFFECT, OBJECT, SUBJECT
+from gatebook.governance.rules import ACTION, EFFECT, OBJECT, SUBJECT
 from gatebook.policy.dataset import Column
 from gatebook.policy.masks import MaskError, MaskSpec, at_least_as_strict, castable, parse_group, parse_mask
-from gatebook.policy.model import walk
 from gatebook.policy.policy_set import PolicySet
-from gatebook.policy.rule_text import read_condition
 from gatebook.values import Edge, MaskKind, Rule
 
 PARAMETER = 5
 ALWAYS = "True"
-ANY_ROLE = "*"
 
 _Key = tuple[str, ...]
 
@@ -61,7 +58,7 @@ def link_changes(base: PolicySet, draft: PolicySet) -> Iterator[Change]:
     above: dict[str, list[str]] = {}
     for child, parent in before:
         above.setdefault(child, []).append(parent)
-    asked = _asked(base) | _asked(draft)
+    asked = asked_roles(base, base.rules) | asked_roles(draft, draft.rules)
     for (child, parent), edge in before.items():
         if (child, parent) not in after:
             held = reach(above, parent)
@@ -70,20 +67,6 @@ def link_changes(base: PolicySet, draft: PolicySet) -> Iterator[Change]:
             direction = Direction.LOOSENS if loosens else Direction.TIGHTENS
             message = f"`{child}` holds `{parent}` no more"
             yield Change(edge.file, edge.line, "LINK_REMOVED", message, direction, in_base=True)
-
-
-def _asked(policy_set: PolicySet) -> frozenset[str]:
-    """Returns the roles of which conditions ask who has them, and `ANY_ROLE` where one asks for what is not said."""
-    model = policy_set.model
-    found: set[str] = set()
-    for text in {rule.fields[CONDITION] for rule in policy_set.rules} - {ALWAYS}:
-        for node in walk(read_condition(model, text)):
-            match node:
-                case Call(op, (_, Literal(str() as role))) if op in model.roles:
-                    found.add(role)
-                case Call(op) if op in model.roles:
-                    found.add(ANY_ROLE)
-    return frozenset(found)
 
 
 class _Meeting:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gatebook.governance.anybody import Somebody, Terms
+from gatebook.governance.asked_roles import ANY_ROLE, asked_roles
 from gatebook.governance.possible import Spot
 from gatebook.governance.rules import CONDITION, SUBJECT
 from gatebook.governance.shown import Shown, confirmed, draft_of
@@ -57,6 +58,10 @@ class Separation:
             for _, spot in spots:
                 for rule in spot.rules:
                     somebody.holds(rule.fields[SUBJECT])
+        rules = [rule for spots in self._spots for _, spot in spots for rule in spot.rules]
+        wheres = [form.who.where.tree for form in self._guardrail.forms if form.who.where is not None]
+        for role in asked_roles(self._prover.policy_set, rules, wheres) - {ANY_ROLE}:
+            somebody.holds(role)
         for form in self._guardrail.forms:
             for role in (*form.who.without, *form.who.holding):
                 somebody.given(role)

@@ -40,7 +40,10 @@ def held_findings(policy_set: PolicySet, digest: str, directory: Directory) -> t
 def separation_findings(
     policy_set: PolicySet, directory: Directory, before: Directory | None = None, pause: Pause = no_pause
 ) -> tuple[Finding, ...]:
-    """Returns a finding for each subject that could be allowed both; a warning where it could with `before` too."""
+    """Returns a finding for each subject that could be allowed both; a warning where it could with `before` too.
+
+    Of either severity there are so many at most; however many warnings there are, no error goes without saying.
+    """
     if not separates(policy_set):
         return ()
     if not smt.installed():
@@ -49,8 +52,10 @@ def separation_findings(
     for guardrail in policy_set.guardrails:
         if guardrail.kind is Kind.SEPARATE:
             for finding in _findings(Separation(Prover(policy_set), guardrail), guardrail, directory, before, pause):
-                findings.append(finding)
-                if len(findings) == FINDINGS_MAX:
+                of_severity = sum(it.severity is finding.severity for it in findings)
+                if of_severity < FINDINGS_MAX:
+                    findings.append(finding)
+                elif finding.severity is Severity.ERROR:
                     return tuple(findings)
     return tuple(findings)
 
