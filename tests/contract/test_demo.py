@@ -81,7 +81,7 @@ def test_every_promise_is_kept(told: dict[str, Any]) -> None:
     promises = told["promises"]
 
     assert [] == [one for one in promises if not one["kept"]]
-    assert (True, 21) == (told["kept"], len(promises))
+    assert (True, 22) == (told["kept"], len(promises))
 
 
 def test_every_question_is_asked(told: dict[str, Any]) -> None:
@@ -153,6 +153,7 @@ def test_a_change_takes_effect_when_two_others_agree(told: dict[str, Any]) -> No
     change = told["change"]
     own, first, second = change["answers"]
 
+    assert re.fullmatch(r"gained by 3\d\d people of their own rows alone; lost by nobody", change["gained"][-1])
     assert own.startswith("whoever proposed a change does not approve it")
     assert "waits for 1 person" in first
     assert second.startswith("telemetry revision 2 ")

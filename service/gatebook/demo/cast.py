@@ -46,7 +46,7 @@ NOOR_AGAIN = Actor(
     questions=(
         Question(
             dataset=PROMPTS,
-            columns=("subject_id", "ts", "tool", "prompt_text"),
+            columns=("subject_id", "ts", "tool"),
             purpose=EXPOSURE_REVIEW,
             where="subject_id = 'noor'",
         ),

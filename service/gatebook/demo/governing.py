@@ -7,6 +7,7 @@ of their own, and one person is not enough; every step is an entry; and what was
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -29,26 +30,36 @@ from gatebook.demo.stage import DEEP, Stage, count
 from gatebook.v1.entry_pb2 import PolicyStep
 
 MCI: Final = Path("policy") / "mci.csv"
+RULE: Final = "p, role:employee, mci.prompts{}, read, security_investigation.exposure_review, {}, allow"
+CARELESS: Final = (
+    RULE.format("", "True"),
+    "p2, role:employee, tag:content, read, security_investigation.exposure_review, True, none",
+)
+CAREFUL: Final = tuple(
+    RULE.format(f".{column}", "r.row.subject_id == r.sub.id") for column in ("subject_id", "ts", "tool")
+)
+"""Of one's own rows, and no column with a text."""
 TESTS: Final = Path("tests") / "mci.yaml"
-RULE: Final = "p, role:employee, mci.prompts, read, security_investigation.exposure_review, {}, allow"
-MASK: Final = "p2, role:employee, tag:content, read, security_investigation.exposure_review, True, {}"
-CARELESS: Final = (RULE.format("True"), MASK.format("none"))
-CAREFUL: Final = (RULE.format("r.row.subject_id == r.sub.id"), MASK.format("nullify"))
 EXPECTED: Final = "      ivan: PURPOSE_NOT_GRANTED\n      others: {}\n"
-"""Nobody else had a rule for prompts; now everybody has one, of another purpose, and is denied for another reason."""
+"""Nobody else had a rule for prompts; now everybody has some, of another purpose, and is denied for another reason."""
 TOLD: Final = ("AUDIENCE_CEILING", "GUARDRAIL_REFUTED")
 STEPS: Final = (
     *("VALIDATED", "TESTED", "PROVED", "COMPARED", "PROPOSED"),
     *("APPROVED", "APPROVED", "ACTIVATED"),
 )
+PLACE: Final = re.compile(r"[\w./-]+:\d+:")
+"""Where a finding, or an expectation that fails, is."""
 REFUSED_OWN: Final = "whoever proposed a change does not approve it"
+GAINS: Final = ("+ ", "    read ", "      nothing -> ", "gained by ")
+"""How the lines begin that say who gains what, and how it was before."""
 TIMEOUT_SECONDS: Final = 30.0
 
 
 class Governed(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of the chapter: the findings of the refusal, the answers of the approvers, and the steps."""
+    """What came of the chapter: the findings of the refusal, who gains what, the answers, the steps in the book."""
 
     refusal: Sequence[str]
+    gained: Sequence[str]
     answers: Sequence[str]
     revision: int
     steps: Sequence[str]
@@ -69,6 +80,7 @@ def tell_change(
     draft = rules.telemetry.parent / "draft" / SET_NAME
     refusal = refuse(stage, people, draft, rules)
     diff = propose(stage, people, draft, rules)
+    gained = difference(stage, people, draft, company, rules)
     answers = approve(stage, people, diff)
     with gatebook_client.connect_blocking(gate.target, timeout_seconds=TIMEOUT_SECONDS) as gatebook:
         entries = [
@@ -88,6 +100,7 @@ def tell_change(
     readers.tell(stage, company, asked, None)
     told = Governed(
         refusal=refusal,
+        gained=gained,
         answers=answers,
         revision=entries[-1].entry.policy.revision.number if entries else 0,
         steps=steps,
@@ -132,8 +145,8 @@ def refuse(stage: Stage, people: People, draft: Path, rules: Rules) -> list[str]
     last = [line for line in lines if line.startswith(SET_NAME)]
     stage.say(f"{REQUESTER} $ gatebook policy publish {SET_NAME}", "bold")
     stage.verbatim(map(shortened, shown), indent=DEEP)
-    others = len(findings) - len(shown) + sum(line.startswith("tests/") for line in lines)
-    stage.verbatim([f"... {others} more ...", *last], indent=DEEP)
+    others = sum(PLACE.match(line) is not None for line in lines) - len(shown)
+    stage.verbatim([f"... {count(others)} more ...", *last], indent=DEEP)
     return findings if done.returncode == 1 else []
 
 
@@ -153,7 +166,7 @@ def propose(stage: Stage, people: People, draft: Path, rules: Rules) -> str:
     text = (draft / TESTS).read_text(encoding="utf-8")
     before, after = (EXPECTED.format(outcome) for outcome in ("NO_MATCHING_RULE", "DENY"))
     (draft / TESTS).write_text(text.replace(before, after), encoding="utf-8")
-    stage.say("Rows about themselves are enough, and no text of any. He says so, and what the tests expect then:")
+    stage.say("When something of their own lay open, and in which tool, is enough. He says so, and what tests expect:")
     stage.verbatim(CAREFUL, indent=DEEP)
     with stage.working("publishing"):
         done = people.run(REQUESTER, "policy", "publish", str(draft))
@@ -162,9 +175,20 @@ def propose(stage: Stage, people: People, draft: Path, rules: Rules) -> str:
     if not diffs:
         raise BrokenOffError(f"the careful draft was not proposed: {' '.join([*lines, done.stderr.strip()])}")
     stage.say(f"{REQUESTER} $ gatebook policy publish {SET_NAME}", "bold")
-    gains = [line for line in lines if line.endswith(("(SOMEBODY_GAINS)", "(TESTS_CHANGED)"))]
-    stage.verbatim([*gains, *(line for line in lines if line.startswith("waits for"))], indent=DEEP)
+    stage.verbatim([line for line in lines if line.startswith("waits for")], indent=DEEP)
     return diffs[0]
+
+
+def difference(stage: Stage, people: People, draft: Path, company: Company, rules: Rules) -> list[str]:
+    """Shows what the careful draft means for people; returns the lines that say so."""
+    folders = (str(rules.telemetry), str(draft), "--directory", str(company.people))
+    with stage.working("comparing"):
+        done = people.run(APPROVERS[0], "policy", "diff", *folders)
+    lines = done.stdout.splitlines()
+    stage.say(f"{APPROVERS[0]} $ gatebook policy diff active draft", "bold")
+    shown = [line for line in lines if line.startswith(GAINS)]
+    stage.verbatim(shown, indent=DEEP)
+    return shown
 
 
 def approve(stage: Stage, people: People, diff: str) -> list[str]:
@@ -203,6 +227,11 @@ def check(promises: Promises, company: Company, told: Governed, asked: readers.A
         "every step of a change is in the book",
         kept=tuple(told.steps[-len(STEPS) :]) == STEPS and "REFUSED" in told.steps,
         told=count(len(told.steps), "step"),
+    )
+    promises.check(
+        "a difference is told in people and rows",
+        kept=any("own rows" in line for line in told.gained) and any("lost by nobody" in line for line in told.gained),
+        told=told.gained[-1] if told.gained else "nothing was told",
     )
     _, question, outcome = asked
     broken = [
