@@ -160,7 +160,9 @@ async def answering_http_if_asked(
 
 def open_door(service: Service, config: Config, authentication: Authentication = PLAINTEXT) -> Door:
     """Returns the door of a service: without an authentication, for plain text on loopback."""
-    return Door(config.limits, Authority(service.revisions, dev=config.dev), authentication)
+    authority = Authority(service.revisions, dev=config.dev)
+    service.publishing.approving.recall = authority.recalled
+    return Door(config.limits, authority, authentication)
 
 
 async def publish_folders(service: Service, config: Config) -> None:

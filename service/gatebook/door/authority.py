@@ -19,7 +19,7 @@ import msgspec
 
 from gatebook.audit.sight import Sight
 from gatebook.compiler.program import Program
-from gatebook.door.caller import Caller
+from gatebook.door.caller import Caller, recalled
 from gatebook.engine.permission import Permission, permission
 from gatebook.engine.snapshot import Snapshot
 from gatebook.expression.environment import Named
@@ -38,6 +38,7 @@ from gatebook.policy.gatebook_set import (
 from gatebook.policy.names import looks_like_a_node
 from gatebook.policy.policy_set import PolicySet
 from gatebook.revisions.active import Revisions
+from gatebook.revisions.proposals import Proposal
 from gatebook.revisions.publisher import Publisher
 from gatebook.values import Entity, Revision, Severity
 
@@ -131,6 +132,13 @@ class Authority:
             return all(permission(draft, tokens(caller, *act, dev=self._dev)) is True for act in KEEPING)
 
         return Publisher(caller.id, may_publish, keeps_right, caller.subject)
+
+    def recalled(self, proposal: Proposal) -> Publisher:
+        """Returns who proposed something before this start: of their rights, those that their id alone gives."""
+        directory = self._revisions.state.directory
+        known = None if directory is None else directory.subjects.get(proposal.requester)
+        subject = None if known is None else Entity(known.type, proposal.requester)
+        return self.publisher(recalled(proposal.requested_by, subject))
 
     def may_read(self, caller: Caller, policy_set: str) -> bool:
         """Tells whether a caller may read the revisions of a policy set, or those of the directory ("")."""

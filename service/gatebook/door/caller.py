@@ -58,3 +58,11 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 LOCAL = Caller("local", CallerKind.LOCAL)
+
+
+def recalled(id_: str, subject: Entity | None) -> Caller:
+    """Returns a caller as far as an entry of the book tells: whatever else its credentials said is not known."""
+    if id_ == LOCAL.id:
+        return LOCAL
+    certificate = id_.startswith(("cn:", "spiffe://"))
+    return Caller(id_, CallerKind.CERTIFICATE if certificate else CallerKind.TOKEN, {}, subject)

@@ -11,7 +11,7 @@ enough people have approved; what then happens is up to whoever proposes that ki
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -25,7 +25,7 @@ from gatebook.governance.change import Change
 from gatebook.policy.approval_rules import HOURS_MAX, ApprovalRules
 from gatebook.revisions.active import Revisions
 from gatebook.revisions.proposals import Given, Missing, Proposal, ProposalKind, Proposals, counts, missing
-from gatebook.revisions.publisher import Publisher
+from gatebook.revisions.publisher import NOBODY, Publisher
 from gatebook.v1 import entry_pb2, types_pb2
 from gatebook.values import Revision
 
@@ -42,6 +42,9 @@ class Approving:
         self._revisions = revisions
         self._recorder = recorder
         self.proposals = proposals  # INVARIANT: replaced by one assignment, never mutated
+        self.recall: Callable[[Proposal], Publisher] = lambda _proposal: NOBODY
+        """Says who proposed something before this start, as far as the book tells."""
+        self._requesters: dict[int, Publisher] = {}
 
     def now(self) -> Proposals:
         """Returns what waits now."""
@@ -52,6 +55,10 @@ class Approving:
         """Returns which approvals a proposal needs, as the active revision says."""
         active = self._revisions.state.policy_sets.get(proposal.policy_set)
         return None if active is None else active.settings.approvals
+
+    def requester(self, proposal: Proposal) -> Publisher:
+        """Returns who proposed it, with the rights that they have now."""
+        return self._requesters.get(proposal.index) or self.recall(proposal)
 
     def missing(self, proposal: Proposal, rules: ApprovalRules) -> Missing:
         """Returns what a proposal waits for."""
@@ -97,6 +104,8 @@ class Approving:
         # The commit point: from here on it waits, here and after a restart.
         proposal = msgspec.structs.replace(proposal, create_time=written.entry_time, index=written.index)
         self.proposals = self.proposals.proposed(proposal)
+        still = {one.index for one in self.proposals.waiting}
+        self._requesters = {i: who for i, who in self._requesters.items() if i in still} | {proposal.index: requester}
         return proposal, written
 
     def require_approver(self, proposal: Proposal, rules: ApprovalRules, approver: Publisher, diff_digest: str) -> None:

@@ -13,9 +13,9 @@ import msgspec
 
 from gatebook.audit.entry import PolicyEvent
 from gatebook.audit.recorder import Recorder, Written
-from gatebook.errors import ApprovalRefusedError
+from gatebook.errors import ApprovalRefusedError, PermissionDeniedError
 from gatebook.governance.change import Change, diff_digest, loosens
-from gatebook.policy import bundle
+from gatebook.policy import bundle, gatebook_set
 from gatebook.policy.approval_rules import ApprovalRules
 from gatebook.revisions.activating import Activating
 from gatebook.revisions.active import Revisions
@@ -147,11 +147,29 @@ class Proposing:
         proposal, written = await self._approving.approve(proposal, approver)
         if not self._approving.missing(proposal, rules).nothing:
             return Approved(proposal, None, written)
+        await self._require_requester(proposal, approver)
         return await self.enact[proposal.kind](proposal, approver)
+
+    async def _require_requester(self, proposal: Proposal, approver: Publisher) -> None:
+        """Lets a proposal take effect whose requester may publish the set still; else it is void.
+
+        Raises:
+            ApprovalRefusedError: they may not any more.
+        """
+        name, digest = proposal.policy_set, proposal.digest
+        try:
+            self._approving.requester(proposal).require(gatebook_set.POLICY_SET, name)
+        except PermissionDeniedError:
+            why = f"`{proposal.requested_by}`, who proposed it, may not publish `{name}` any more"
+            event = PolicyEvent(step=entry_pb2.POLICY_STEP_VOIDED, policy_set=name, revision=Revision(digest, 0))
+            await self._approving.end(proposal, event, approver.id, why)
+            message = f"{why}, and every approval of it is void: somebody who may must publish it"
+            raise ApprovalRefusedError(message, policy_set=name, digest=digest) from None
 
     async def _enact_revision(self, proposal: Proposal, approver: Publisher) -> Approved:
         files = await asyncio.to_thread(self._revisions.store.get_policy_set, proposal.digest)
-        found = await self._judging.judge(files, proposal.policy_set, self._recorder.now())
+        requester = self._approving.requester(proposal)
+        found = await self._judging.judge(files, proposal.policy_set, self._recorder.now(), requester)
         same = found.passed and self.proposal_of(found).diff_digest == proposal.diff_digest
         if not same:
             event = step_event(self._revisions.state, entry_pb2.POLICY_STEP_VOIDED, found)

@@ -44,5 +44,7 @@ class Publisher(msgspec.Struct, frozen=True):
         return self.may_publish(ZONE, policy_set)
 
 
+NOBODY: Final = Publisher("", lambda _what, _set: False, lambda _program: False)
+"""Who may publish nothing: stands for somebody of whom nothing is known."""
 THE_SERVICE: Final = Publisher("gatebook", lambda _what, _set: True, lambda _program: True)
 """The service itself, for whoever started it: who has the data directory has everything in it."""
