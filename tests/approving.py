@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from tests.authorised import gatebook_set
+from tests import long_ago
+from tests.authorised import gatebook_set, publishing
 from tests.certificates import authority, server_of
 from tests.serving import RunningServer, serving
 from tests.telemetry_sets import TELEMETRY
@@ -114,6 +115,24 @@ class Guarded:
         with self.acting(name) as channel:
             return PolicyServiceStub(channel).WithdrawProposal(request, timeout=SECONDS)
 
+    def direct(self, name: str, people: bytes) -> pb.PublishDirectoryResponse:
+        """Publishes a directory of one file as a person."""
+        files = [pb.PolicyFile(path="personas.jsonl", content=people)]
+        with self.acting(name) as channel:
+            request = pb.PublishDirectoryRequest(files=files)
+            return PolicyServiceStub(channel).PublishDirectory(request, timeout=SECONDS)
+
+    def govern(self, name: str, folder: Path) -> pb.PublishPolicySetResponse:
+        """Publishes the set that governs the door as a person."""
+        with self.acting(name) as channel:
+            return PolicyServiceStub(channel).PublishPolicySet(publishing(folder), timeout=SECONDS)
+
+    def roll_back(self, name: str, number: int) -> pb.PublishPolicySetResponse:
+        """Publishes an earlier revision of the set as a person."""
+        request = pb.RollbackPolicySetRequest(policy_set="telemetry", number=number)
+        with self.acting(name) as channel:
+            return PolicyServiceStub(channel).RollbackPolicySet(request, timeout=SECONDS).published
+
     def active(self) -> tuple[str, int]:
         """Returns the active revision."""
         with self.acting("kai") as channel:
@@ -138,8 +157,10 @@ class Guarded:
 
 
 @contextmanager
-def guarded(folder: Path, *arguments: str, block: str = APPROVALS, roles: Sequence[str] = ()) -> Iterator[Guarded]:
-    """Serves the set in a folder, where it is made if it is not there yet."""
+def guarded(
+    folder: Path, *arguments: str, block: str = APPROVALS, roles: Sequence[str] = (), days: int = 0
+) -> Iterator[Guarded]:
+    """Serves the set in a folder, where it is made if it is not there yet; on a clock that is some days behind."""
     made = folder / "telemetry"
     if not made.exists():
         telemetry(folder, block)
@@ -151,7 +172,8 @@ def guarded(folder: Path, *arguments: str, block: str = APPROVALS, roles: Sequen
     sets = [made, gatebook_set(folder, *ROLES, *roles)]
     options = ("--tls-cert", "server.crt", "--tls-key", "server.key", "--callers", "callers.yaml")
     named = [word if word.startswith("--") else str(folder / word) for word in options]
-    with serving(folder / "data", sets, *named, *arguments) as server:
+    program = (*long_ago.PROGRAM, str(days)) if days else ("-m", "gatebook")
+    with serving(folder / "data", sets, *named, *arguments, program=program) as server:
         yield Guarded(server, made, *MADE[folder])
 
 

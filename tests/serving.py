@@ -102,9 +102,12 @@ class RunningServer(LoggedProcess):
 
 
 @contextmanager
-def serving(data: Path, policies: Sequence[Path] = (), *arguments: str) -> Iterator[RunningServer]:
+def serving(
+    data: Path, policies: Sequence[Path] = (), *arguments: str, program: Sequence[str] = ("-m", "gatebook")
+) -> Iterator[RunningServer]:
     """Runs a server within the block."""
-    server = RunningServer(data, *(word for path in policies for word in ("--policies", str(path))), *arguments)
+    named = (word for path in policies for word in ("--policies", str(path)))
+    server = RunningServer(data, *named, *arguments, program=program)
     try:
         yield server
     finally:

@@ -13,6 +13,7 @@ TEST_FAILED: Final = "POLICY_TEST_FAILED"
 
 HELP: Final[Mapping[str, str]] = {
     "ALLOW_BY_DEFAULT": "The effect of the model allows what no rule mentions; its owners have to accept that by name.",
+    "APPROVALS_UNSATISFIABLE": "Too few people may approve, so that no later revision could be published.",
     "AUDIENCE_CEILING": "Somebody could be allowed who holds no role of the dataset's ceiling.",
     "AUDIENCE_HEAD_COUNT": "More people could be allowed than the dataset's ceiling permits.",
     "BROKEN_CONTINUATION": "A line of the model says that it goes on, and does not.",

@@ -46,9 +46,7 @@ class Judging:
         active = self._revisions.state.policy_sets.get(name)
         if active is not None:
             return active.settings.approvals
-        content = files.get(bundle.SETTINGS_FILE, b"").decode(errors="replace")
-        settings, _ = parse_settings(content, bundle.SETTINGS_FILE)
-        return None if settings is None else settings.approvals
+        return asked_by(files)
 
     async def judge(
         self, files: Mapping[str, bytes], name: str, now: datetime, publisher: Publisher | None = None
@@ -128,10 +126,17 @@ class Judging:
         now: datetime,
         compare: bool,  # noqa: FBT001  # called in one place, on a thread
     ) -> Validation:
-        governed = bundle.CATALOGUE_FILE in files
-        subjects = self._revisions.store.get_directory(directory.digest) if governed and directory else None
+        people = bundle.CATALOGUE_FILE in files or asked_by(files) is not None
+        subjects = self._revisions.store.get_directory(directory.digest) if people and directory else None
         base = None
         if compare:
             active = self._revisions.state.policy_sets.get(name)
             base = Compared(None if active is None else active.files)
         return self._aside.validate(files, name, subjects, now, base, self._revisions.state.lineage)
+
+
+def asked_by(files: Mapping[str, bytes]) -> ApprovalRules | None:
+    """Returns which approvals a set asks for by its own files."""
+    content = files.get(bundle.SETTINGS_FILE, b"").decode(errors="replace")
+    settings, _ = parse_settings(content, bundle.SETTINGS_FILE)
+    return None if settings is None else settings.approvals

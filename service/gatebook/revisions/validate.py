@@ -15,6 +15,7 @@ from gatebook.compiler.program import Program
 from gatebook.engine.snapshot import Snapshot, build_snapshot
 from gatebook.errors import PolicySetRefusedError
 from gatebook.expression.moments import Moment
+from gatebook.governance.approvers import approver_findings
 from gatebook.governance.audience import Audiences
 from gatebook.governance.ceilings import ceiling_findings
 from gatebook.governance.change import Change
@@ -109,6 +110,7 @@ def validate(
         return Validation(policy_set.name, digest, findings, policy_set=policy_set, readable=True)
     at = now or datetime.now(UTC)
     own += audience_findings(snapshot, at)
+    own += approver_findings(policy_set, directory)
     proved = proof_digest(digest, lineage)
     own += guardrail_findings(snapshot.policy_set, proved, at)
     own += () if snapshot.directory is None else held_findings(snapshot.policy_set, proved, snapshot.directory)
