@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import grpc
 import pytest
 from tests.approving import Files, Guarded, edited, guarded, refused
@@ -188,7 +189,30 @@ def test_the_command_line_proposes_approves_and_withdraws(tmp_path: Path) -> Non
         second = gatebook("policy", "approve", "telemetry", proposal.digest[:12], "--diff", proposal.diff_digest, *hana)
         rolled = gatebook("policy", "rollback", "telemetry", "--to", "1", *kai)
         back = gatebook("policy", "withdraw", "telemetry", server.waiting()[0].digest, *kai)
+        jo = server.options("jo")
+        shown = [gatebook("audit", "show", str(proposal.index + later), *jo).stdout for later in (0, 1)]
+        lake = tmp_path / "lake"
+        exported = gatebook("audit", "export", "--format", "parquet", "--out", str(lake), "--with-personal-data", *jo)
 
+    facts = [dict(line.strip().split(None, 1) for line in text.splitlines() if len(line.split()) > 1) for text in shown]
+    assert [(one["diff"], one["draft"]) for one in facts] == [(proposal.diff_digest, "loosens")] * 2
+    assert "CEILING_RAISED catalogue.yaml:" in shown[0]
+    assert ("requested by" in shown[0], "approved by" in shown[1]) == (True, True)
+    assert exported.returncode == 0, exported.stderr
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        found = connection.execute(
+            "SELECT policy_step, requested_by, approved_by, loosens, base_revision_number, changes[1].what,"
+            " changes_count, approvals_count FROM read_parquet(?) WHERE diff_digest = ? ORDER BY index",
+            [f"{lake}/*/*.parquet", proposal.diff_digest],
+        ).fetchall()
+    assert found == [
+        ("compared", None, None, True, 1, "CEILING_RAISED", 1, 0),
+        ("proposed", "kai", None, True, 1, "CEILING_RAISED", 1, 0),
+        ("approved", None, "gus", True, 1, None, None, 0),
+        ("approved", None, "hana", True, 1, None, None, 0),
+        ("activated", None, None, True, 1, None, None, 2),
+    ]
     assert (rehearsed.returncode, published.returncode, pending.returncode) == (0, 1, 0)
     assert "CEILING_RAISED" in published.stdout
     assert "waits for 2 people" in published.stdout

@@ -86,6 +86,18 @@ PLAIN: Final[Mapping[str, str]] = {
     "derived_by_run": "VARCHAR",
     "reclassified_column": "VARCHAR",
     "reclassified_tag": "VARCHAR",
+    "proposal_kind": "VARCHAR",
+    "proposed_index": "BIGINT",
+    "diff_digest": "VARCHAR",
+    "base_revision": "VARCHAR",
+    "base_revision_number": "BIGINT",
+    "loosens": "BOOLEAN",
+    "changes_count": "INTEGER",
+    "changes": "STRUCT(direction VARCHAR, what VARCHAR, file VARCHAR, line INTEGER, in_base BOOLEAN, dataset VARCHAR)"
+    "[]",
+    "proposal_expires_time": "TIMESTAMPTZ",
+    "approvals_count": "INTEGER",
+    "bootstrap": "BOOLEAN",
 }
 """The columns that every export has, each with its type in SQL."""
 PSEUDONYMS: Final[Mapping[str, str]] = {
@@ -122,7 +134,7 @@ PERSONAL: Final[Mapping[str, str]] = {
 EXACT: Final[Mapping[str, str]] = {"entry_bytes": "BLOB"}
 BLOBS: Final = ("leaf_hash", "entry_bytes")
 """In base64 on the way into a file."""
-TIMES: Final = ("time", "expires_time", "pruned_before_time")
+TIMES: Final = ("time", "expires_time", "pruned_before_time", "proposal_expires_time")
 """In microseconds since 1970 on the way into a file."""
 
 
@@ -153,6 +165,8 @@ _REASONS = _names(types_pb2.ReasonCode, "REASON_CODE_")
 _MASKS = _names(types_pb2.MaskKind, "MASK_KIND_")
 _OBLIGATIONS = _names(types_pb2.ObligationKind, "OBLIGATION_KIND_")
 _STEPS = _names(entry_pb2.PolicyStep, "POLICY_STEP_")
+_PROPOSALS = _names(types_pb2.ProposalKind, "PROPOSAL_KIND_")
+_DIRECTIONS = _names(types_pb2.ChangeDirection, "CHANGE_DIRECTION_")
 _EVENTS = _names(entry_pb2.SystemEvent, "SYSTEM_EVENT_")
 _ERASURE_STEPS = _names(entry_pb2.ErasureStep, "ERASURE_STEP_")
 _RETENTION_STEPS = _names(entry_pb2.RetentionStep, "RETENTION_STEP_")
@@ -249,7 +263,8 @@ def _decision(decision: entry_pb2.DecisionEntry) -> dict[str, Any]:
 
 
 def _policy(policy: entry_pb2.PolicyEntry) -> dict[str, Any]:
-    return {
+    proposal = _proposal(policy.proposal) if policy.HasField("proposal") else {}
+    return proposal | {
         "policy_step": _STEPS.get(policy.step, str(policy.step)),
         "policy_set": policy.policy_set or None,
         "revision": policy.revision.digest or None,
@@ -259,6 +274,37 @@ def _policy(policy: entry_pb2.PolicyEntry) -> dict[str, Any]:
         "tests_failed": policy.tests_failed,
         "directory_subjects": policy.subjects,
     }
+
+
+def _proposal(proposal: entry_pb2.ProposalEntry) -> dict[str, Any]:
+    if proposal.bootstrap:
+        return {"bootstrap": True}
+    row: dict[str, Any] = {
+        "proposal_kind": _PROPOSALS.get(proposal.kind, str(proposal.kind)),
+        "proposed_index": proposal.proposed_index or None,
+        "diff_digest": proposal.diff_digest,
+        "loosens": proposal.loosens,
+        "approvals_count": proposal.approvals_count,
+        "bootstrap": False,
+    }
+    if proposal.HasField("base"):
+        row |= {"base_revision": proposal.base.digest, "base_revision_number": proposal.base.number}
+    if proposal.HasField("expires_time"):
+        row["proposal_expires_time"] = nanoseconds(proposal.expires_time) // 1_000
+    if not proposal.proposed_index:
+        row["changes_count"] = proposal.changes_count
+        row["changes"] = [
+            {
+                "direction": _DIRECTIONS.get(change.direction, str(change.direction)),
+                "what": change.what,
+                "file": change.file,
+                "line": change.line,
+                "dataset": change.dataset or None,
+                "in_base": change.in_base,
+            }
+            for change in proposal.changes
+        ]
+    return row
 
 
 def _read(read: entry_pb2.ReadEntry) -> dict[str, Any]:
@@ -316,7 +362,10 @@ def _retention(retention: entry_pb2.RetentionEntry) -> dict[str, Any]:
 
 
 def _pseudonyms(entry: entry_pb2.AuditEntry) -> dict[str, Any]:
-    decision, named = entry.decision, entry.erasure if entry.HasField("erasure") else entry.retention
+    decision = entry.decision
+    named: entry_pb2.ErasureEntry | entry_pb2.PolicyEntry | entry_pb2.RetentionEntry = entry.retention
+    if entry.HasField("erasure") or entry.HasField("policy"):
+        named = entry.erasure if entry.HasField("erasure") else entry.policy
     return {
         "subject_pseudonym": decision.subject_pseudonym.hex() or None,
         "actor_pseudonym": decision.actor_pseudonym.hex() or None,

@@ -186,6 +186,8 @@ def facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, str]]:
     yield from ((name, cell) for name, cell in zip(COLUMNS[2:], cells, strict=True) if cell)
     if entry.HasField("decision"):
         yield from decision_facts(record)
+    if entry.policy.HasField("proposal"):
+        yield from proposal_facts(entry.policy.proposal)
     if record.filter_json:
         yield "filter", record.filter_json.decode()
     for name, content in (
@@ -203,6 +205,31 @@ def facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, str]]:
     for sealed in entry.sealed:
         field = short(entry_pb2.SealedField, sealed.field, "SEALED_FIELD_").lower()
         yield "sealed", f"{field}, for {', '.join(pseudonym(one) for one in sealed.pseudonyms)}"
+
+
+def proposal_facts(proposal: entry_pb2.ProposalEntry) -> Iterator[tuple[str, str]]:
+    """Yields what an entry says of the change that was proposed."""
+    if proposal.bootstrap:
+        yield "approvals", "asked for, and none given: nothing was active before (bootstrap)"
+        return
+    yield "proposes", short(types_pb2.ProposalKind, proposal.kind, "PROPOSAL_KIND_").lower()
+    yield "diff", proposal.diff_digest
+    if proposal.HasField("base"):
+        yield "compared with", f"revision {proposal.base.number} {proposal.base.digest}"
+    yield "draft", "loosens" if proposal.loosens else "does not loosen"
+    for change in proposal.changes:
+        direction = short(types_pb2.ChangeDirection, change.direction, "CHANGE_DIRECTION_").lower()
+        place = f"{change.file}:{change.line}" if change.file else ""
+        before = "of the revision before" if change.in_base else ""
+        yield direction, " ".join(filter(None, (change.what, place, before, change.dataset)))
+    if proposal.changes_count > len(proposal.changes):
+        yield "changes", f"{proposal.changes_count} in all; what is not shown is counted"
+    if proposal.HasField("expires_time"):
+        yield "expires (UTC)", proposal.expires_time.ToDatetime().isoformat(sep=" ", timespec="milliseconds")
+    if proposal.proposed_index:
+        yield "proposed by", f"entry {proposal.proposed_index}"
+    if proposal.approvals_count:
+        yield "approvals", str(proposal.approvals_count)
 
 
 def decision_facts(record: audit_service_pb2.EntryRecord) -> Iterator[tuple[str, str]]:
