@@ -13,6 +13,7 @@ proved all the same, and a counterexample is asked of the reference before it co
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -143,16 +144,22 @@ class Somebody:
         """Takes the set, whose roles are those that can be given."""
         self.terms = terms
         self.solver = s = terms.solver
-        below: dict[str, list[str]] = {}
-        for edge in policy_set.edges:
-            if edge.gtype == "g":
-                below.setdefault(edge.parent, []).append(edge.child)
-        self._below = below
+        self._below = _links_below(policy_set)
         self._given: dict[str, Formula] = {}
         self._holds: dict[str, Formula] = {}
         self.id = terms.text("id", is_text=True)
         terms.facts.append(s.negation(s.same(self.id.text, s.of_number(0))))
         self._attributes: dict[str, Value] = {}
+
+    def under(self, policy_set: PolicySet) -> Somebody:
+        """Returns the same somebody, with the roles that the links of another set give."""
+        same = copy.copy(self)
+        same._below, same._holds = _links_below(policy_set), {}  # noqa: SLF001  # of this class
+        return same
+
+    def is_linked_like(self, other: Somebody) -> bool:
+        """Tells whether another has the same roles by the same links."""
+        return {name: set(it) for name, it in self._below.items()} == {k: set(it) for k, it in other._below.items()}
 
     @property
     def roles(self) -> Mapping[str, Formula]:
@@ -191,6 +198,14 @@ class Somebody:
         return self._attributes[name]
 
 
+def _links_below(policy_set: PolicySet) -> dict[str, list[str]]:
+    below: dict[str, list[str]] = {}
+    for edge in policy_set.edges:
+        if edge.gtype == "g":
+            below.setdefault(edge.parent, []).append(edge.child)
+    return below
+
+
 class Circumstances:
     """What one request says beside who asks, for what and why: caller, context, properties, row and time."""
 
@@ -211,6 +226,12 @@ class Circumstances:
             s.below(s.of_number(0), self.now, or_same=True),
             s.below(self.now, s.of_number(MICROSECONDS_MAX)),
         ]
+
+    def under(self, policy_set: PolicySet) -> Circumstances:
+        """Returns the same circumstances, with the roles that the links of another set give."""
+        same = copy.copy(self)
+        same.somebody = self.somebody.under(policy_set)
+        return same
 
     @property
     def values(self) -> Mapping[tuple[str, str], Value]:

@@ -8,6 +8,7 @@ a publish.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
@@ -49,6 +50,18 @@ class Asking:
         self._solver: Solver = symbolic.solver
         self.around = Circumstances(policy_set, somebody, dataset)
         self._encoder = Encoder(symbolic, self.around, policy_set.model)
+
+    def under(self, policy_set: PolicySet) -> Asking:
+        """Returns the same request, asked of another set, which believes callers alike and has the same model.
+
+        Where both sets link roles alike, what is guessed of a condition is the same guess in both.
+        """
+        same = copy.copy(self)
+        same.around = self.around.under(policy_set)
+        same.somebody = same.around.somebody
+        if not self.somebody.is_linked_like(same.somebody):
+            same._encoder = Encoder(self.symbolic, same.around, policy_set.model)  # noqa: SLF001  # of this class
+        return same
 
     def access(self, form: Form, spot: Spot) -> Formula:
         """Is true where an access of a form is allowed."""
@@ -111,25 +124,43 @@ class Asking:
         if not self.dataset.subject_keys:
             yield from (rule for rule in groups if parse_group(parameter_of(rule)) > self.dataset.group_minimum)
 
-    def _masked(self, spot: Spot) -> Formula:
-        """Is true where masks can be ordered and applied, and one applies where a tag demands it."""
+    def masks(self, spot: Spot) -> dict[MaskSpec, Formula]:
+        """Returns when each mask of a spot applies, and none that is stricter."""
+        s, applied = self._solver, self._applied(spot)
+
+        def reached(spec: MaskSpec) -> Formula:
+            covers = (when for other, when in applied.items() if other != spec and at_least_as_strict(other, spec))
+            return s.all_of((applied[spec], s.negation(s.any_of(covers))))
+
+        return {spec: reached(spec) for spec in applied}
+
+    def groups(self, spot: Spot) -> dict[int, Formula]:
+        """Returns when a minimum group of so many people, or of more, is left to the enforcer."""
+        s = self._solver
+        demanded = [(parse_group(parameter_of(rule)), self._truth(rule)) for rule in spot.cell.rules.groups]
+        return {
+            k: s.any_of(s.negation(truth.false) for more, truth in demanded if more >= k)
+            for k, _ in (demanded if self.dataset.subject_keys else ())
+        }
+
+    def _applied(self, spot: Spot) -> dict[MaskSpec, Formula]:
         s = self._solver
         applied: dict[MaskSpec, Formula] = {}
         for rule in spot.cell.rules.masks:
             spec, truth = parse_mask(parameter_of(rule)), self._truth(rule)
             when = truth.true if spec.kind is MaskKind.NONE else s.negation(truth.false)
             applied[spec] = s.any_of((applied.get(spec, False), when))
-        type_ = spot.columns[0].type
-        parts: list[Formula] = [s.any_of(applied.values())] if spot.cell.masked else []
+        return applied
 
-        def reached(spec: MaskSpec) -> Formula:
-            covers = (when for other, when in applied.items() if other != spec and at_least_as_strict(other, spec))
-            return s.all_of((applied[spec], s.negation(s.any_of(covers))))
-
-        parts += [s.negation(reached(spec)) for spec in applied if not castable(spec, type_)]
-        for one, other in combinations(applied, 2):
+    def _masked(self, spot: Spot) -> Formula:
+        """Is true where masks can be ordered and applied, and one applies where a tag demands it."""
+        s, reached, type_ = self._solver, self.masks(spot), spot.columns[0].type
+        # Where any applies, one of them is reached: the order of strictness has no circles.
+        parts: list[Formula] = [s.any_of(reached.values())] if spot.cell.masked else []
+        parts += [s.negation(when) for spec, when in reached.items() if not castable(spec, type_)]
+        for one, other in combinations(reached, 2):
             if not at_least_as_strict(one, other) and not at_least_as_strict(other, one):
-                parts.append(s.negation(s.all_of((reached(one), reached(other)))))
+                parts.append(s.negation(s.all_of((reached[one], reached[other]))))
         return s.all_of(parts)
 
 

@@ -128,13 +128,34 @@ def _is_uuid(spot: Spot, kind: str, name: str) -> bool:
     return kind == "row" and spot.cell.dataset.columns[name].type == "uuid"
 
 
-def confirmed(policy_set: PolicySet, form: Form, draft: Draft) -> Shown | None:
-    """Asks the reference; None where it does not allow the request, or the access is not of the form."""
+class Answered(msgspec.Struct, frozen=True):
+    """What the reference answers, for the one column of a draft: `rule` allows it. `facts` are what conditions read."""
+
+    dataset: Dataset
+    rule: Rule
+    obliged: Obliged
+    row: Mapping[str, Any] | None
+    facts: Mapping[str, Any]
+
+    @property
+    def mask(self) -> MaskSpec:
+        """Returns the mask that applies; `none` where nothing is hidden."""
+        masks = self.obliged.columns[0].masks
+        return _spec(masks[0]) if masks else MaskSpec(MaskKind.NONE)
+
+    @property
+    def group(self) -> int:
+        """Returns of how many people a figure must be made, as the enforcer is told; 0: of any number."""
+        return self.obliged.minimum_group.k if self.obliged.minimum_group is not None else 0
+
+
+def answered(policy_set: PolicySet, draft: Draft) -> Answered | None:
+    """Asks the reference; None where it does not allow the request."""
     catalogue = policy_set.catalogue
-    if catalogue is None:
-        return None
     request, subject = draft.request, draft.subject
-    dataset = catalogue.datasets[request.resource]
+    dataset = None if catalogue is None else catalogue.datasets.get(request.resource)
+    if catalogue is None or dataset is None or not dataset.columns.keys() >= set(request.columns):
+        return None
     believed = policy_set.settings.believed(draft.caller)
     attributes = {k: v for k, v in request.subject.properties.items() if k in believed.subject} | dict(
         subject.attributes
@@ -157,10 +178,22 @@ def confirmed(policy_set: PolicySet, form: Form, draft: Draft) -> Shown | None:
         return None
     named = Named(subject.id, {**attributes, "id": subject.id})
     facts = {"r": {"sub": named, "ctx": context, "row": row, NOW: Moment(draft.now)}}
-    if not (_is_of_whom(policy_set, form, subject, facts) and _counts(form, dataset, obliged, subject, row)):
+    return Answered(dataset, verdicts[0].rules[0], obliged, row, facts)
+
+
+def shown(policy_set: PolicySet, draft: Draft, rule: Rule) -> Shown:
+    """Returns a draft that a rule of a set allows, with the way to it."""
+    subject = draft.subject
+    path = _path(policy_set, Directory("", {subject.id: subject}), subject, rule)
+    return Shown(subject, draft.request, draft.caller, draft.now, rule, path)
+
+
+def confirmed(policy_set: PolicySet, form: Form, draft: Draft) -> Shown | None:
+    """Asks the reference; None where it does not allow the request, or the access is not of the form."""
+    found = answered(policy_set, draft)
+    if found is None or not _is_of_whom(policy_set, form, draft.subject, found.facts):
         return None
-    rule = verdicts[0].rules[0]
-    return Shown(subject, request, draft.caller, draft.now, rule, _path(policy_set, directory, subject, rule))
+    return shown(policy_set, draft, found.rule) if _counts(form, found, draft.subject) else None
 
 
 def _is_of_whom(policy_set: PolicySet, form: Form, subject: Subject, facts: Mapping[str, Any]) -> bool:
@@ -180,19 +213,16 @@ def _is_of_whom(policy_set: PolicySet, form: Form, subject: Subject, facts: Mapp
     return evaluate(tree, facts, TIMES) is not FALSE
 
 
-def _counts(form: Form, dataset: Dataset, obliged: Obliged, subject: Subject, row: Mapping[str, Any] | None) -> bool:
-    masks = obliged.columns[0].masks
-    effective = _spec(masks[0]) if masks else MaskSpec(MaskKind.NONE)
-    if effective.kind is not MaskKind.NONE and (
-        form.masked or any(at_least_as_strict(effective, wanted) for wanted in form.masks)
+def _counts(form: Form, found: Answered, subject: Subject) -> bool:
+    dataset, mask = found.dataset, found.mask
+    if mask.kind is not MaskKind.NONE and (
+        form.masked or any(at_least_as_strict(mask, wanted) for wanted in form.masks)
     ):
         return False
-    k = obliged.minimum_group.k if obliged.minimum_group is not None else 0
-    if not dataset.subject_keys:
-        k = max(k, dataset.group_minimum)
+    k = found.group if dataset.subject_keys else max(found.group, dataset.group_minimum)
     if form.group and k >= form.group:
         return False
-    return not (form.own_rows and _is_own(dataset, subject, row or {}))
+    return not (form.own_rows and _is_own(dataset, subject, found.row or {}))
 
 
 def _is_own(dataset: Dataset, subject: Subject, row: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from gatebook.governance import smt
 from gatebook.governance.lineage import NO_LINEAGE, Lineage
 from gatebook.governance.prove import Prover, Result, Verdict
 from gatebook.governance.shown import Shown
+from gatebook.governance.unsaid import Unsaid
 from gatebook.pace import Pause, no_pause
 from gatebook.policy.bundle import GUARDRAILS_FILE
 from gatebook.policy.directory import Directory
@@ -138,8 +139,12 @@ def finding_of(policy_set: PolicySet, verdict: Verdict, now: datetime) -> Findin
 
 def why_unknown(verdict: Verdict) -> str:
     """Returns what was too hard, and what to write instead."""
-    parts = [f"`{it.text}` ({it.file}:{it.line}:{it.column}) is too hard: {it.instead}" for it in verdict.unsaid]
-    return "; ".join(parts) or verdict.why
+    return "; ".join(map(told_unsaid, verdict.unsaid)) or verdict.why
+
+
+def told_unsaid(unsaid: Unsaid) -> str:
+    """Returns what was too hard in words."""
+    return f"`{unsaid.text}` ({unsaid.file}:{unsaid.line}:{unsaid.column}) is too hard: {unsaid.instead}"
 
 
 def counterexample(policy_set: PolicySet, shown: Shown, now: datetime) -> Counterexample:
