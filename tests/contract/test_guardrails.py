@@ -203,3 +203,24 @@ def test_rules_that_change_nothing_are_told(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert {(MCI, 65, "DEAD_RULE"), (MCI, 66, "SHADOWED_RULE")} <= told
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "result", "allowed_by"),
+    [
+        ("\n# a remark\n", 0, "EQUIVALENT", None),
+        ("p, role:nurse, clinic.visits.ward, export, treatment, True, allow\n", 1, "DIFFERENT", "new"),
+        ("p, role:registry, clinic.visits.ward, export, treatment, r.row.ward == 'a', deny\n", 1, "DIFFERENT", "old"),
+    ],
+)
+def test_two_sets_are_told_to_be_equivalent_or_not(
+    tmp_path: Path, line: str, code: int, result: str, allowed_by: str | None
+) -> None:
+    """A set and a copy with another line: the result, who allows what the other denies, and a confirmed request."""
+    folder = draft(tmp_path, {"policy.csv": line}, "clinic")
+    done = gatebook("policy", "prove", str(POLICIES / "clinic"), "--equivalent", str(folder), "--json")
+    told = json.loads(done.stdout)
+
+    assert (done.returncode, done.stderr) == (code, "")
+    assert (told["result"], told["allowed_by"]) == (result, allowed_by)
+    assert allowed_by is None or told["counterexample"]["subject"] == "somebody"
