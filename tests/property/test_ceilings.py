@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from tests.property.test_audience import allowed_by_force, ask
 from tests.property.whole_sets import directories, policies, snapshot_of
@@ -69,3 +70,18 @@ def test_a_change_that_only_takes_away_exceeds_nothing_new(policy: str, people: 
     after = {(it.invariant, it.dataset, it.action) for it in found(denied, people)}
 
     assert after == {it for it in before if it[2] != "read"}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["g(r.sub.id, 'role:b')", "!g(r.sub.id, 'role:a')", "g('cy', 'role:b')", "g(r.row.who, 'role:b')"],
+)
+def test_who_is_let_in_by_a_role_that_a_condition_asks_for_is_counted(condition: str) -> None:
+    """Roles and links that conditions ask about are no unknowns that never allow: who gets in by them is found."""
+    people = (
+        b'{"type": "user", "id": "ana", "groups": ["role:a"]}\n{"type": "user", "id": "cy", "groups": ["role:b"]}\n'
+    )
+    policy = f"p, role:b, t.rows.who, read, *, {condition}, allow\n"
+
+    assert [(it.invariant, it.excess) for it in found(policy, people)] == [(AUDIENCE_CEILING, 1)]
+    assert found(policy.replace(condition, "g(r.sub.id, 'role:a')"), people) == []

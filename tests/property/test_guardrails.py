@@ -6,7 +6,7 @@ Nothing is PROVED of which brute force finds an access, and everything REFUTED i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations, product
 from typing import Any
 
@@ -78,11 +78,13 @@ ODD = (
 
 
 ATOMS = (*whole_sets.DECIDABLE, *ODD)
+OF_SUBJECTS = tuple(atom for atom in ATOMS if "g(" not in atom)
+"""What a guardrail may say of whom it speaks: roles it names otherwise."""
 
 
-def condition(drawn: random.Random) -> str:
+def condition(drawn: random.Random, among: Sequence[str] = ATOMS) -> str:
     """Draws a condition of up to three atoms."""
-    atoms = [drawn.choice(ATOMS) for _ in range(drawn.choice((1, 1, 2, 3)))]
+    atoms = [drawn.choice(among) for _ in range(drawn.choice((1, 1, 2, 3)))]
     atoms = [f"!({atom})" if drawn.random() < 0.2 else f"({atom})" for atom in atoms]
     text = atoms[0]
     for atom in atoms[1:]:
@@ -129,7 +131,7 @@ def form_of(drawn: random.Random) -> dict[str, Any]:  # noqa: C901  # one draw a
     if drawn.random() < 0.2:
         who["with"] = [drawn.choice(ROLES)]
     if drawn.random() < 0.4:
-        who["where"] = condition(drawn)
+        who["where"] = condition(drawn, OF_SUBJECTS)
     if who:
         form["who"] = who
     unless: dict[str, Any] = {}

@@ -96,6 +96,8 @@ DECIDABLE = (
     "r.ctx.net != 'corp'",
     "r.ctx.shift > 1",
     "r.ctx.net == r.row.who",
+    "g(r.sub.id, 'role:b')",
+    "!g(r.sub.id, 'role:a')",
     "True",
     "False",
 )
@@ -105,6 +107,8 @@ UNDECIDED = (
     "keyMatch(r.sub.id, 'a*')",
     "r.row.team < r.row.who",
     "r.sub.id in ('ana', 'ben')",
+    "g(r.row.who, 'role:b')",
+    "!g(r.row.who, 'role:c')",
 )
 
 

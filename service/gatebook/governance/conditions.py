@@ -5,7 +5,8 @@ Owns the partition of subjects by what is left of a condition. Rules:
 1. attributes that the directory knows are known; `r.ctx`, `r.row`, the time, and attributes that a caller may state
    of whom the directory does not know it, are open;
 2. subjects of whom a condition reads the same values share what is left of it;
-3. whatever else a condition reads, such as `r.act`, is left open, and is not decided;
+3. which roles a subject has is known as well, where a condition asks for one (`asked_roles`);
+   whatever else a condition reads, such as `r.act`, is left open, and is not decided;
 4. the id differs for each. Where conditions only compare it for equality, with what else is only compared for
    equality, it stands as `SELF` for everybody: a value that equals no other, as each id then is. Who has an id that
    a condition or an own attribute names, is taken alone.
@@ -24,6 +25,7 @@ from gatebook.expression.moments import NOW, TIME_MATCH, time_match
 from gatebook.expression.residual import ROW, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
+from gatebook.governance.asked_roles import HELD, with_held
 from gatebook.governance.people import NOBODY, Bits, People, bits_of, places
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.directory import Subject
@@ -69,9 +71,10 @@ class Conditions:
         believed = [source.context for source in policy_set.settings.attribute_sources.values()]
         self._believed = frozenset[str]().union(*believed)
         self._stated = _stated(policy_set)
-        self._trees = {text: self._read(text) for text in _texts(policy_set)}
+        self._trees = {text: self._read(text, policy_set) for text in _texts(policy_set)}
+        others = () if beside is None else (self._read(text, beside) for text in _texts(beside))
         sets = (policy_set,) if beside is None else (policy_set, beside)
-        trees = [self._trees[text] if text in self._trees else self._read(text) for it in sets for text in _texts(it)]
+        trees = [*self._trees.values(), *others]
         literals = (node.value for tree in trees for node in walk(tree) if isinstance(node, Literal))
         self._named = frozenset(text for value in literals for text in _within(value))
         keys = {("r", "row", key) for it in sets for dataset in _datasets(it) for key in dataset.subject_keys}
@@ -83,8 +86,8 @@ class Conditions:
         self._alone = frozenset(place for place, subject in enumerate(people.subjects) if self._is_named(subject))
         self._alike = people.everybody & ~bits_of(self._alone, len(people.subjects))
 
-    def _read(self, text: str) -> Expression:
-        tree = without_spans(read_condition(self._model, text))
+    def _read(self, text: str, policy_set: PolicySet) -> Expression:
+        tree = with_held(without_spans(read_condition(self._model, text)), policy_set)
         return with_time(tree, "r", frozenset({TIME_MATCH}))
 
     def parts(self, text: str) -> tuple[Part, ...]:
@@ -144,29 +147,35 @@ class Conditions:
     def _partition(self, tree: Expression) -> Iterator[Part]:
         paths = {node.names for node in walk(tree) if isinstance(node, Path)}
         attributes = sorted({names[2] for names in paths if names[:2] == ID[:2] and len(names) > 2} - {"id"})  # noqa: PLR2004
-        if not attributes and ID not in paths:
-            left = self._left(tree, Subject("", ""), SELF)
+        roles = sorted(names[2] for names in paths if names[:2] == HELD)
+        if not attributes and not roles and ID not in paths:
+            left = self._left(tree, Subject("", ""), SELF, {})
             yield Part(self._people.everybody, left, repr(left))
             return
         reads_id = ID in paths
-        alike: dict[tuple[str, object], list[int]] = {}
+        holders = [frozenset(places(self._people.holders(role))) for role in roles]
+        alike: dict[tuple[str, object, tuple[bool, ...]], list[int]] = {}
         for place, subject in enumerate(self._people.subjects):
             own = self.id_of(place, read=True) if reads_id else SELF
             known = tuple([_kept(subject.attributes, name) for name in attributes])
-            alike.setdefault((own, known), []).append(place)
+            held = tuple([place in members for members in holders])
+            alike.setdefault((own, known, held), []).append(place)
         same: dict[str, tuple[Left, list[int]]] = {}
-        for (own, _), members in alike.items():
-            left = self._left(tree, self._people.subjects[members[0]], own)
+        for (own, _, held), members in alike.items():
+            has = dict(zip(roles, held, strict=True))
+            left = self._left(tree, self._people.subjects[members[0]], own, has)
             same.setdefault(repr(left), (left, []))[1].extend(members)
         for key, (left, members) in same.items():
             yield Part(bits_of(members, len(self._people.subjects)), left, key)
 
-    def _left(self, tree: Expression, subject: Subject, own: str) -> Left:
+    def _left(self, tree: Expression, subject: Subject, own: str, held: Mapping[str, bool]) -> Left:
         attributes = subject.attributes
         named = Named(own, {**attributes, "id": own})
 
         def open_path(names: tuple[str, ...]) -> tuple[str, ...] | None:
             match names:
+                case ("r", "held", _):
+                    return None
                 case ("r", "row", _, *_):
                     return names
                 case ("r", "ctx", key, *_):
@@ -176,7 +185,7 @@ class Conditions:
             # What is asked, the rule itself, and whole values: nothing here tells what they are for a cell.
             return names if names == NOW_PATH else (*ASKED, *names)
 
-        return residual(tree, {"r": {"sub": named}}, TIMES, open_path)
+        return residual(tree, {"r": {"sub": named, "held": held}}, TIMES, open_path)
 
 
 def _stated(policy_set: PolicySet) -> frozenset[str]:
