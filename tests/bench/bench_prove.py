@@ -51,7 +51,7 @@ def main() -> None:
         proved = sum(verdict.result is Result.PROVED for verdict in verdicts)
         questions = sum(verdict.questions for verdict in verdicts)
         rows.append((f"{datasets:,}", f"{rules:,}", f"{guardrails}", f"{proved}", f"{questions:,}", f"{seconds:.2f}"))
-    header = ("datasets", "rules", "guardrails", "proved", "questions", "seconds")
+    header = ("datasets", "rules", "guardrails", "proved", "questions", "CPU s")
     show("the gate: guardrails", header, rows, "bench_prove")
 
 
