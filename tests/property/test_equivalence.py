@@ -271,3 +271,12 @@ def test_links_that_give_more_are_a_difference() -> None:
 
     confirm(set_of(COMMON), set_of(linked), found)
     assert compare(set_of(linked), set_of(f"{linked}g, role:c, role:a\n")).result is Sameness.EQUIVALENT
+
+
+def test_a_condition_that_asks_for_tags_is_not_the_same_where_tags_are_not() -> None:
+    """Equal rules that ask for links of columns are not equivalent where a column has another tag."""
+    rules = "p, role:a, t.rows, read, *, g2(r.obj, 'tag:plain'), allow\n"
+    tagged = whole_sets.CATALOGUE.replace("who: text", "who: {type: text, tags: [plain]}")
+
+    assert compare(set_of(rules), set_of(rules)).result is Sameness.EQUIVALENT
+    assert compare(set_of(rules), set_of(rules, catalogue=tagged)).result is not Sameness.EQUIVALENT

@@ -157,10 +157,6 @@ class Somebody:
         same._below, same._holds = _links_below(policy_set), {}  # noqa: SLF001  # of this class
         return same
 
-    def is_linked_like(self, other: Somebody) -> bool:
-        """Tells whether another has the same roles by the same links."""
-        return {name: set(it) for name, it in self._below.items()} == {k: set(it) for k, it in other._below.items()}
-
     @property
     def roles(self) -> Mapping[str, Formula]:
         """Returns the roles of which it counts whether the directory gives them."""

@@ -133,12 +133,13 @@ class _Comparison:
         self._old, self._new = old, new
         self._prover = Prover(old, Solver(Texts({*named_texts(old), *named_texts(new), SOMEBODY})))
         self._possible = (self._prover.possible, Possible(new, self._prover.solver))
-        self._are_linked_alike = _links(old) == _links(new)
+        asked = _links_asked(old) | _links_asked(new)
+        self._are_linked_alike = _links(old, asked) == _links(new, asked)
 
     def compared(self, dataset: Dataset) -> Iterator[Compared]:
         """Yields what is known of each part of a dataset."""
         asking = self._prover.possible.asking(dataset)
-        askings = (asking, asking.under(self._new))
+        askings = (asking, asking.under(self._new, linked_alike=self._are_linked_alike))
         for pair in self._pairs(dataset.id):
             if not (self._are_linked_alike and _are_same(pair)):
                 yield self._ask(pair, askings)
@@ -283,8 +284,16 @@ def _declared(policy_set: PolicySet, name: str) -> object:
     return (types, msgspec.structs.replace(dataset, columns={}, description="", line=0), period)
 
 
-def _links(policy_set: PolicySet) -> frozenset[tuple[str, str]]:
-    return frozenset((edge.child, edge.parent) for edge in policy_set.edges if edge.gtype == "g")
+def _links_asked(policy_set: PolicySet) -> frozenset[str]:
+    """Returns the links that decide who is meant by rules, and those that conditions ask for."""
+    model = policy_set.model
+    trees = (read_condition(model, text) for text in {rule.fields[CONDITION] for rule in policy_set.rules})
+    called = {it.op for tree in trees for it in walk(tree) if isinstance(it, Call) and it.op in model.roles}
+    return frozenset(("g", *called))
+
+
+def _links(policy_set: PolicySet, kinds: frozenset[str]) -> frozenset[tuple[object, ...]]:
+    return frozenset((it.gtype, it.child, it.parent, it.domains) for it in policy_set.edges if it.gtype in kinds)
 
 
 def _shape(spot: Spot | None) -> object:

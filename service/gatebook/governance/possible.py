@@ -51,15 +51,15 @@ class Asking:
         self.around = Circumstances(policy_set, somebody, dataset)
         self._encoder = Encoder(symbolic, self.around, policy_set.model)
 
-    def under(self, policy_set: PolicySet) -> Asking:
+    def under(self, policy_set: PolicySet, *, linked_alike: bool) -> Asking:
         """Returns the same request, asked of another set, which believes callers alike and has the same model.
 
-        Where both sets link roles alike, what is guessed of a condition is the same guess in both.
+        Where both sets link alike whatever conditions ask for, a guess of a condition is the same guess in both.
         """
         same = copy.copy(self)
         same.around = self.around.under(policy_set)
         same.somebody = same.around.somebody
-        if not self.somebody.is_linked_like(same.somebody):
+        if not linked_alike:
             same._encoder = Encoder(self.symbolic, same.around, policy_set.model)  # noqa: SLF001  # of this class
         return same
 
