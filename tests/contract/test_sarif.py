@@ -139,7 +139,7 @@ KINDS_OF_CHANGE = (
     "zones.py",
     "reclassification.py",
 )
-"""Name what a draft changes, in the same letters; docs/governance.md speaks of these."""
+"""Name what a draft changes, in the same letters; docs/gate.md speaks of these."""
 NO_FINDINGS = frozenset(("POLICY_SET_REFUSED", "SCHED_IDLE", "SC_CLK_TCK", "COLUMN_TYPES", "NOT_UNDERSTOOD"))
 
 
