@@ -107,7 +107,8 @@ def _example(change: pb.AccessChange) -> Iterator[str]:
         return
     example = change.example
     shown = example.counterexample
-    how = "confirmed by asking both" if shown.confirmed else f"not confirmed: {shown.why_not}"
+    # Somebody of whom not everything is decided may well be allowed the one request that was asked of both.
+    how = f"not confirmed: {shown.why_not}" if shown.why_not else "confirmed by asking both"
     yield f"for one, {shown.subject} ({how})"
     marked = "new" if change.gained else "gone"
     for place, step in enumerate(shown.path):
