@@ -132,22 +132,56 @@ def compared(policy_set: PolicySet, directory: Directory, sizes: tuple[int, int]
         yield name, time.process_time() - begun, len(impact.changes)
 
 
+def again(policy_set: PolicySet, sizes: tuple[int, int], lines: bytes) -> Iterator[tuple[str, float, float]]:
+    """Yields what changes, and the seconds of every ceiling from nothing and beside what was found before it."""
+    made = files(*sizes)
+    directory = load_directory({"people.jsonl": lines})
+    first = Audiences(policy_set, directory)
+    for _ in exceeded(first):
+        pass
+    before = first.remembered()
+    rule = load(
+        {**made, "policy.csv": made["policy.csv"] + b"p, role:r0, s0.d0, read, *, True, allow\n"}, accepted=True
+    )
+    changes = {
+        "one rule": (rule, directory),
+        "one person": (policy_set, load_directory({"people.jsonl": lines.replace(b'"team-9"', b'"team-8"', 1)})),
+        "one person less": (policy_set, load_directory({"people.jsonl": lines.partition(b"\n")[2]})),
+    }
+    for name, (new, people_now) in changes.items():
+        seconds, found = [], []
+        for known in (None, before):
+            begun = time.process_time()
+            audiences = Audiences(new, people_now, before=known)
+            found.append([(one.dataset.id, one.action, one.not_proved) for one in exceeded(audiences)])
+            seconds.append(time.process_time() - begun)
+        if found[0] != found[1]:
+            message = f"{name}: what was carried over is not what is found from nothing"
+            raise AssertionError(message)
+        yield name, seconds[0], seconds[1]
+
+
 def main() -> None:
     """Prints the times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", action="store_true", help="Only the largest.")
     chosen = parser.parse_args()
-    rows, impacts = [], []
+    rows, impacts, repeated = [], [], []
     for subjects, datasets, rules in SIZES[-1:] if chosen.most else SIZES:
         policy_set = load(files(datasets, rules), accepted=True)
-        directory = load_directory({"people.jsonl": people(subjects, rules)})
+        lines = people(subjects, rules)
+        directory = load_directory({"people.jsonl": lines})
         whole, ceilings, cells, beyond = measured(policy_set, directory)
         sizes = (f"{subjects:,}", f"{datasets:,}", f"{rules:,}")
         rows.append((*sizes, f"{cells:,}", f"{whole:.2f}", f"{ceilings:.2f}", f"{beyond:,}"))
         for name, seconds, changes in compared(policy_set, directory, (datasets, rules)):
             impacts.append((*sizes, name, f"{seconds:.2f}", f"{changes:,}"))
+        for name, nothing, beside in again(policy_set, (datasets, rules), lines):
+            repeated.append((*sizes, name, f"{nothing:.2f}", f"{beside:.2f}"))
     header = ("people", "datasets", "rules", "cells", "audiences s", "ceilings s", "beyond")
     show("the gate: audiences and ceilings", header, rows, "bench_gate")
+    carried = ("people", "datasets", "rules", "what changes", "from nothing s", "carried over s")
+    show("the gate: every ceiling again after a change", carried, repeated, "bench_gate")
     columns = ("people", "datasets", "rules", "what changes", "impact s", "changes")
     show("the gate: impact of a change", columns, impacts, "bench_gate")
 

@@ -16,12 +16,14 @@ Subjects are worked on as bits (`people`), requests as cells (`rules`), and cond
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from itertools import combinations
 
 import msgspec
 
 from gatebook.engine.mask_order import Contradiction, order_masks
 from gatebook.engine.obligations import parameter_of
+from gatebook.governance.carried import Carried, Remembered, remembered
 from gatebook.governance.conditions import Conditions, Part
 from gatebook.governance.judge import Judge, Judged, Left, Level
 from gatebook.governance.people import NOBODY, Bits, People, bits_of, first_of, places
@@ -99,18 +101,24 @@ class Audiences:
         now: str = "",
         pause: Pause = no_pause,
         beside: PolicySet | None = None,
+        before: Remembered | None = None,
     ) -> None:
         """Takes a governed set; `now` is the earliest time that counts, as a `Moment` is written (empty: any).
 
         What is left of conditions can be compared with what is left of those of another set, if each stood `beside`
-        the other: the same then stands for the id of each subject.
+        the other: the same then stands for the id of each subject. What is remembered of an analysis `before`, of
+        whatever set and directory, is taken over where it is the same; that changes no answer.
         """
         self.policy_set = policy_set
         self.people = People(directory, policy_set.edges)
         self.rules = Rules(policy_set)
         self.conditions = Conditions(policy_set, self.people, beside)
         self.judge = Judge(policy_set.settings, now)
-        self._reached: dict[object, Reach] = {}
+        self._now = now
+        self._reached: dict[bytes, Reach] = {}
+        self._contents: dict[object, bytes] = {}
+        self._basis = repr((policy_set.model, policy_set.settings.attribute_sources, self.conditions.id_is_alike))
+        self._carried = None if before is None else Carried(before, self.people, self.conditions.alone)
         self._by_condition: dict[tuple[str, object], Reach] = {}
         self._applied: dict[tuple[str, str], Applied] = {}
         self._pause = pause
@@ -139,14 +147,50 @@ class Audiences:
 
     def reach(self, cell: Cell) -> Reach:
         """Returns who could be allowed a cell."""
-        rules = cell.rules
-        spoken = (rules.allows, rules.denies, rules.masks, rules.groups)
-        types = tuple(sorted({cell.dataset.columns[name].type for name in cell.columns})) if rules.masks else ()
-        key = (cell.dataset.id, cell.masked, cell.own, types, tuple(tuple(map(id, some)) for some in spoken))
-        reach = self._reached.get(key)
+        types = tuple(sorted({cell.dataset.columns[name].type for name in cell.columns})) if cell.rules.masks else ()
+        content = self._content(cell, types)
+        reach = self._reached.get(content)
         if reach is None:
-            reach = self._reached[key] = self._reach(cell, types)
+            taken = None if self._carried is None else self._carried.take(cell, content)
+            if taken is None:
+                reach = self._reach(cell, types, self.people.everybody)
+            else:
+                kept, again = taken
+                reach = Reach(*kept) | (self._reach(cell, types, again) if again else Reach())
+            self._reached[content] = reach
         return reach
+
+    def remembered(self) -> Remembered:
+        """Returns what an analysis after this one can take over, of what was asked for."""
+        reached = ((content, (it.certain, it.possible, it.own)) for content, it in self._reached.items())
+        return remembered(self.people, self.conditions.alone, reached)
+
+    def _content(self, cell: Cell, types: tuple[str, ...]) -> bytes:
+        """Tells apart, between analyses too, on what it depends for one subject whether it could be allowed a cell."""
+        rules = cell.rules
+        digest = sha256(self._content_of_dataset(cell.dataset))
+        every = (rules.allows, rules.denies, rules.masks, rules.groups)
+        timed = self.conditions.reading_time
+        times = bool(timed) and any(rule.fields[CONDITION] in timed for spoken in every for rule in spoken)
+        digest.update(repr((cell.masked, cell.own, types, self._now if times else "")).encode())
+        for spoken in every:
+            digest.update(len(spoken).to_bytes(8, "big"))
+            digest.update(b"".join(map(self._content_of_rule, spoken)))
+        return digest.digest()
+
+    def _content_of_rule(self, rule: Rule) -> bytes:
+        found = self._contents.get(id(rule))
+        if found is None:
+            found = self._contents[id(rule)] = sha256(repr((rule.ptype, rule.fields)).encode()).digest()
+        return found
+
+    def _content_of_dataset(self, dataset: Dataset) -> bytes:
+        found = self._contents.get(dataset.id)
+        if found is None:
+            columns = sorted((name, column.type) for name, column in dataset.columns.items())
+            told = (self._basis, columns, dataset.subject_keys, dataset.group_minimum)
+            found = self._contents[dataset.id] = sha256(repr(told).encode()).digest()
+        return found
 
     def grant(self, subject: Subject, cell: Cell) -> Grant | None:
         """Returns how a subject could be allowed a cell; None where it could not."""
@@ -202,12 +246,14 @@ class Audiences:
             return cell.rules.denies
         return (*cell.rules.denies, *(rule for rule in cell.rules.groups if _is_beyond(rule, cell.dataset)))
 
-    def _reach(self, cell: Cell, types: tuple[str, ...]) -> Reach:
+    def _reach(self, cell: Cell, types: tuple[str, ...], within: Bits) -> Reach:
+        """Works on some subjects."""
         certain = may = NOBODY
         for rule in cell.rules.allows:
             applied = self.applied(rule)
             certain |= applied.always
             may |= applied.always | applied.unsure
+        may &= within
         unsure = NOBODY
         for rule in self.denies(cell):
             applied = self.applied(rule)
@@ -223,6 +269,8 @@ class Audiences:
             certain &= masked
             unsure |= ~masked
         certain &= may & ~unsure
+        if not may:
+            return Reach()
         reach = Reach(certain)
         for rule in cell.rules.allows:
             # Where nothing else is open, each allow speaks for itself.

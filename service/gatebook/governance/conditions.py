@@ -78,13 +78,17 @@ class Conditions:
         literals = (node.value for tree in trees for node in walk(tree) if isinstance(node, Literal))
         self._named = frozenset(text for value in literals for text in _within(value))
         keys = {("r", "row", key) for it in sets for dataset in _datasets(it) for key in dataset.subject_keys}
-        self._id_is_alike = _only_compared(trees, frozenset().union(*map(_stated, sets)), keys)
+        self.id_is_alike = _only_compared(trees, frozenset().union(*map(_stated, sets)), keys)
+        self.reading_time = frozenset(text for text, tree in self._trees.items() if any(map(_is_time, walk(tree))))
+        """The conditions that read the time."""
         self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
         self._parts: dict[str, tuple[Part, ...]] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
         self._place_of_part: dict[str, list[int]] = {}
         self._alone = frozenset(place for place, subject in enumerate(people.subjects) if self._is_named(subject))
-        self._alike = people.everybody & ~bits_of(self._alone, len(people.subjects))
+        self.alone: Bits = bits_of(self._alone, len(people.subjects))
+        """Who has an id that a condition or an own attribute names."""
+        self._alike = people.everybody & ~self.alone
 
     def _read(self, text: str, policy_set: PolicySet) -> Expression:
         tree = with_held(without_spans(read_condition(self._model, text)), policy_set)
@@ -126,13 +130,13 @@ class Conditions:
 
     def id_of(self, place: int, *, read: bool) -> str:
         """Returns what stands for the id of a subject in what is left of conditions, of which one may read it."""
-        if place in self._alone or (read and not self._id_is_alike):
+        if place in self._alone or (read and not self.id_is_alike):
             return self._people.subjects[place].id
         return SELF if read else UNREAD
 
     def by_id(self, bits: Bits, *, read: bool) -> Iterator[Bits]:
         """Yields subjects together for whose ids the same stands."""
-        alike = NOBODY if read and not self._id_is_alike else bits & self._alike
+        alike = NOBODY if read and not self.id_is_alike else bits & self._alike
         if alike:
             yield alike
         for place in places(bits & ~alike):
@@ -186,6 +190,12 @@ class Conditions:
             return names if names == NOW_PATH else (*ASKED, *names)
 
         return residual(tree, {"r": {"sub": named, "held": held}}, TIMES, open_path)
+
+
+def _is_time(node: Expression) -> bool:
+    if isinstance(node, Path):
+        return node.names[:2] == NOW_PATH
+    return isinstance(node, Call) and node.op == TIME_MATCH
 
 
 def _stated(policy_set: PolicySet) -> frozenset[str]:

@@ -33,7 +33,7 @@ from gatebook.policy.gatebook_set import GATEBOOK
 from gatebook.policy.policy_set import PolicySet, load
 from gatebook.revisions.pacing import Stoppable, few_collections
 from gatebook.revisions.remains import is_large, retire
-from gatebook.revisions.scan import scanned
+from gatebook.revisions.scan import Scans, scanned
 from gatebook.revisions.store import RevisionStore
 from gatebook.values import Revision
 
@@ -95,6 +95,7 @@ class Revisions:
         """Until when this state may decide, by the monotonic clock. A worker that follows another has leases."""
         self._mask_master = mask_master
         self._work = Stoppable()
+        self._scans = Scans()
         self._retiring: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()  # replaced and set whenever something becomes active
 
@@ -262,7 +263,8 @@ class Revisions:
             built = build_snapshot(
                 whole, revision, directory, directory_revision, mask_master=self._mask_master, pause=pause
             )
-            return scanned(built, now or datetime.now(UTC), pause, policy_set)
+            scans = self._scans if now is None else None  # what is past tells the next nothing
+            return scanned(built, now or datetime.now(UTC), pause, policy_set, scans)
 
     async def build_past(self, past: Past, now: datetime) -> Snapshot | None:
         """Compiles what was active once, aside, with audiences as of a time; None where a set lacks its directory.
