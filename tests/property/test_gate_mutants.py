@@ -25,18 +25,18 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def denies_overlooked(patch: pytest.MonkeyPatch) -> None:
     """Nothing denies."""
-    patch.setattr(Audiences, "_denies", lambda _self, _cell: ())
+    patch.setattr(Audiences, "denies", lambda _self, _cell: ())
 
 
 def denies_always_hold(patch: pytest.MonkeyPatch) -> None:
     """A deny of some rows takes away whoever it may concern."""
-    apply = Audiences._apply
+    apply = Audiences.applied
 
     def applied(self: Audiences, rule: Any) -> Any:  # noqa: ANN401  # a value that is private there
         found = apply(self, rule)
         return msgspec.structs.replace(found, unsure=0) if rule.fields[-1] == "deny" else found
 
-    patch.setattr(Audiences, "_apply", applied)
+    patch.setattr(Audiences, "applied", applied)
 
 
 def circumstances_known(patch: pytest.MonkeyPatch) -> None:
