@@ -44,7 +44,7 @@ def test_an_imported_set_answers_as_casbin() -> None:
     """Of random models and rules with what people get wrong in them: Casbin answers both alike, and the set loads."""
     counts: Counter[str] = Counter()
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=40, derandomize=True, database=None, suppress_health_check=SLOW)
     @given(cases(PLAIN), st.data())
     def check(case: Case, data: st.DataObject) -> None:
         model = data.draw(untidy(case.model.text, MODEL_FAULTS)) if data.draw(st.booleans()) else case.model.text
@@ -74,7 +74,7 @@ def test_its_tests_are_what_casbin_answers() -> None:
     """Of random models: the tests that are kept hold for both, allow and deny, but for the documented differences."""
     counts: Counter[str] = Counter()
 
-    @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=20, derandomize=True, database=None, suppress_health_check=SLOW)
     @given(cases(PLAIN))
     def check(case: Case) -> None:
         files = {MODEL_FILE: case.model.text.encode(), POLICY_FILE: case.policy.encode()}
