@@ -118,6 +118,18 @@ def test_also_where_many_change(count: int, level: int) -> None:
     assert bool(taken[0]) is (count > 0 and level > 1)
 
 
+def test_follows_what_a_condition_asks_of_links() -> None:
+    """A link that changes no holder of the rule's role, but one of whom its condition asks, changes the audience."""
+    rule = "p, role:b, t.rows, read, *, g(r.sub.id, 'role:c'), allow\n"
+    linked = f"g, role:b, role:c\n{rule}"
+    directory = directory_of(3)
+    none, all_ = (found(drawn_set(it), directory, MOMENTS[0], None) for it in (rule, linked))
+
+    assert none != all_
+    assert found(drawn_set(rule), directory, MOMENTS[0], remembered(drawn_set(linked), directory, MOMENTS[0])) == none
+    assert found(drawn_set(linked), directory, MOMENTS[0], remembered(drawn_set(rule), directory, MOMENTS[0])) == all_
+
+
 def test_works_on_nobody_again_where_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set that is the same under a directory that is the same costs no analysis; one changed line costs its cells."""
     worked: list[object] = []

@@ -74,7 +74,7 @@ def test_its_tests_are_what_casbin_answers() -> None:
     """Of random models: the tests that are kept hold for both, allow and deny, but for the documented differences."""
     counts: Counter[str] = Counter()
 
-    @settings(max_examples=20, derandomize=True, database=None, suppress_health_check=SLOW)
+    @settings(max_examples=12, derandomize=True, database=None, suppress_health_check=SLOW)
     @given(cases(PLAIN))
     def check(case: Case) -> None:
         files = {MODEL_FILE: case.model.text.encode(), POLICY_FILE: case.policy.encode()}

@@ -118,6 +118,8 @@ class Audiences:
         self._reached: dict[bytes, Reach] = {}
         self._contents: dict[object, bytes] = {}
         self._basis = repr((policy_set.model, policy_set.settings.attribute_sources, self.conditions.id_is_alike))
+        links = sorted((edge.gtype, edge.child, edge.parent) for edge in policy_set.edges)
+        self._links = sha256(repr(links).encode()).hexdigest()
         self._carried = None if before is None else Carried(before, self.people, self.conditions.alone)
         self._by_condition: dict[tuple[str, object], Reach] = {}
         self._applied: dict[tuple[str, str], Applied] = {}
@@ -170,9 +172,10 @@ class Audiences:
         rules = cell.rules
         digest = sha256(self._content_of_dataset(cell.dataset))
         every = (rules.allows, rules.denies, rules.masks, rules.groups)
-        timed = self.conditions.reading_time
-        times = bool(timed) and any(rule.fields[CONDITION] in timed for spoken in every for rule in spoken)
-        digest.update(repr((cell.masked, cell.own, types, self._now if times else "")).encode())
+        texts = {rule.fields[CONDITION] for spoken in every for rule in spoken}
+        now = "" if texts.isdisjoint(self.conditions.reading_time) else self._now
+        links = "" if texts.isdisjoint(self.conditions.reading_links) else self._links
+        digest.update(repr((cell.masked, cell.own, types, now, links)).encode())
         for spoken in every:
             digest.update(len(spoken).to_bytes(8, "big"))
             digest.update(b"".join(map(self._content_of_rule, spoken)))

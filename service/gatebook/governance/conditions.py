@@ -25,7 +25,7 @@ from gatebook.expression.moments import NOW, TIME_MATCH, time_match
 from gatebook.expression.residual import ROW, residual
 from gatebook.expression.tree import Call, Expression, Literal, Path
 from gatebook.expression.truth import Functions
-from gatebook.governance.asked_roles import HELD, with_held
+from gatebook.governance.asked_roles import HELD, LINKS, with_held
 from gatebook.governance.people import NOBODY, Bits, People, bits_of, places
 from gatebook.policy.dataset import Dataset
 from gatebook.policy.directory import Subject
@@ -81,6 +81,8 @@ class Conditions:
         self.id_is_alike = _only_compared(trees, frozenset().union(*map(_stated, sets)), keys)
         self.reading_time = frozenset(text for text, tree in self._trees.items() if any(map(_is_time, walk(tree))))
         """The conditions that read the time."""
+        self.reading_links = frozenset(text for text, tree in self._trees.items() if any(map(_is_link, walk(tree))))
+        """The conditions that ask who has a role."""
         self._reading_id = frozenset(text for text, tree in self._trees.items() if Path(ID) in walk(tree))
         self._parts: dict[str, tuple[Part, ...]] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
@@ -196,6 +198,10 @@ def _is_time(node: Expression) -> bool:
     if isinstance(node, Path):
         return node.names[:2] == NOW_PATH
     return isinstance(node, Call) and node.op == TIME_MATCH
+
+
+def _is_link(node: Expression) -> bool:
+    return isinstance(node, Path) and (node.names[: len(HELD)] == HELD or node.names[: len(LINKS)] == LINKS)
 
 
 def _stated(policy_set: PolicySet) -> frozenset[str]:
