@@ -69,3 +69,33 @@ def test_tables_without_number_do_not_free_a_declared_one(monkeypatch: pytest.Mo
     assert len(found.datasets) == ROOM
     assert found.datasets["t.sums"].columns["team"].tags == ("tag:~secret.key",)
     assert found.datasets["t.sums"].ceiling.roles == ()
+
+
+@pytest.mark.parametrize("column", ["LEVEL", "Level", "\uff4cevel"])
+@pytest.mark.parametrize("output", ["t.sums", "T.SUMS"])
+def test_the_case_of_a_name_hides_no_descent(output: str, column: str) -> None:
+    """A store that reports its names in capitals reports about the tables and columns that are declared."""
+    found = effective(DECLARED, Lineage((made_of(output, column, "t.rows", "who"),))).catalogue
+    assert found is not None
+    assert found.datasets["t.sums"].ceiling.roles == ()
+
+    through = (made_of("t.rows", column, "t.sums", "team"), made_of("t.copy", "x", "t.rows", column))
+    found = effective(DECLARED, Lineage(through)).catalogue
+    assert found is not None
+    assert "tag:~secret.key" in found.datasets["t.copy"].columns["x"].tags
+
+    tagged = made_of(output, column, "t.rows", "level")
+    found = effective(DECLARED, Lineage((tagged,))).catalogue
+    assert found is not None
+    assert found.datasets["t.sums"].columns["level"].tags == ("tag:~secret.key",)
+
+
+def test_the_case_of_a_source_frees_nothing() -> None:
+    """What is made of a name that only another case of is declared has that one's tags, and stays sealed besides."""
+    found = effective(DECLARED, Lineage((made_of("t.copy", "x", "T.ROWS", "level"),))).catalogue
+    assert found is not None
+    assert found.datasets["t.copy"].sealed_by == "T.ROWS"
+    reported = (made_of("T.ROWS", "level", "t.sums", "team"), made_of("t.copy", "x", "T.ROWS", "level"))
+    found = effective(DECLARED, Lineage(reported)).catalogue
+    assert found is not None
+    assert found.datasets["t.copy"].columns["x"].tags == ("tag:~secret.key",)

@@ -9,12 +9,15 @@ Owns what reported names stand for in a set, and which tags reach which column. 
 3. it reaches it *clear* where on one of the ways no step masks;
 4. a column of an input that the input is not known to have stands for all of its columns;
 5. a tag that was taken off a column goes no further from there. What counts is what the column descended from then:
-   whenever anything more flows in, the tag is back.
+   whenever anything more flows in, the tag is back;
+6. stores differ in whether case tells names apart. A name that is that of a declared dataset but for case stands for
+   that one too, beside itself, and columns of one dataset whose names differ in case alone share what they have.
 """
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -44,6 +47,11 @@ class Flow(msgspec.Struct, frozen=True, order=True):
     direct: bool = True
 
 
+def folded(name: str) -> str:
+    """Returns what names share that case, or the width of letters, alone tells apart."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
 class Descent:
     """What descends from what in one policy set. Immutable but for memos that change no answer."""
 
@@ -54,13 +62,16 @@ class Descent:
         self.derivations: dict[str, list[Derivation]] = defaultdict(list)
         self.made: dict[str, dict[str, Made]] = defaultdict(dict)
         self.names: dict[str, Name] = {}
+        self._by_fold: dict[str, list[str]] = defaultdict(list)
+        for id_ in () if self._catalogue is None else self._catalogue.datasets:
+            self._by_fold[folded(id_)].append(id_)
         for derivation in lineage.derivations:
-            key = self.key(derivation.output)
-            self.derivations[key].append(derivation)
-            for column in derivation.columns:
-                known = self.made[key].get(column.name)
-                if known is None or column.type:
-                    self.made[key][column.name] = column
+            for key in self.keys(derivation.output):
+                self.derivations[key].append(derivation)
+                for column in derivation.columns:
+                    known = self.made[key].get(column.name)
+                    if known is None or column.type:
+                        self.made[key][column.name] = column
         self._into: dict[Place, list[Flow]] = defaultdict(list)
         self._from: dict[Place, list[Flow]] = defaultdict(list)
         for flow in sorted(set(self._flows())):
@@ -87,6 +98,19 @@ class Descent:
         self.names.setdefault(key, name)
         return key
 
+    def keys(self, name: Name) -> tuple[str, ...]:
+        """Returns the dataset that a name stands for, and those that are declared by another case of it."""
+        key = self.key(name)
+        return (key, *(other for other in self._by_fold.get(self._folded_id(name), ()) if other != key))
+
+    def _folded_id(self, name: Name) -> str:
+        whole = folded(name.name)
+        if not self._namespaces:
+            return whole
+        prefix = self._namespaces.get(name.namespace)
+        dotted = folded(f"{prefix}.") if prefix else ""
+        return whole.removeprefix(dotted) if prefix is not None and whole.startswith(dotted) else ""
+
     def called(self, key: str) -> str:
         """Returns what to call a dataset: its id, or what jobs call one that has none here."""
         return str(self.names[key]) if key.startswith(_NO_DATASET) else key
@@ -106,7 +130,8 @@ class Descent:
             found: dict[str, Derivation] = {}
             for derivation in self.derivations.get(key, ()):
                 for name in derivation.inputs:
-                    found.setdefault(self.key(name), derivation)
+                    for parent in self.keys(name):
+                        found.setdefault(parent, derivation)
             found.pop(key, None)
             self._parents[key] = found
         return self._parents[key]
@@ -165,15 +190,27 @@ class Descent:
                         yield from self._steps((key, hub), sources, used)
                 for column in derivation.columns:
                     yield from self._steps((key, column.name), column.sources, used)
+        for key in self.derivations:
+            yield from self._shared(key)
         for key in used:
             yield from (Flow((key, OUT), (key, column)) for column in {*self.columns(key), ""})
 
     def _steps(self, target: Place, sources: Iterable[Source], used: set[str]) -> Iterator[Flow]:
         for source in sources:
-            key = self.key(source.dataset)
-            used.add(key)
-            column = source.column if source.column in self.columns(key) else OUT
-            yield Flow(target, (key, column), source.masked, source.direct)
+            for key in self.keys(source.dataset):
+                used.add(key)
+                column = source.column if source.column in self.columns(key) else OUT
+                yield Flow(target, (key, column), source.masked, source.direct)
+
+    def _shared(self, key: str) -> Iterator[Flow]:
+        """Yields steps around the columns of a dataset that case alone tells apart."""
+        alike: dict[str, list[str]] = defaultdict(list)
+        for column in sorted(self.columns(key)):
+            alike[folded(column)].append(column)
+        for columns in alike.values():
+            if len(columns) > 1:
+                around = zip(columns, (*columns[1:], columns[0]), strict=True)
+                yield from (Flow((key, target), (key, source)) for target, source in around)
 
     def _reached(self) -> dict[Place, dict[str, bool]]:
         reached: dict[Place, dict[str, bool]] = defaultdict(dict)
