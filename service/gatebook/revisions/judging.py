@@ -22,7 +22,7 @@ from gatebook.revisions.active import Revisions
 from gatebook.revisions.aside import Aside, Compared, is_large
 from gatebook.revisions.guarded import must_be_proved, proof_digest, remember
 from gatebook.revisions.keepers import lockout
-from gatebook.revisions.publisher import Publisher
+from gatebook.revisions.publisher import THE_SERVICE, Publisher
 from gatebook.revisions.separation import separates
 from gatebook.revisions.validate import Validation, compared, declared_name, validate
 from gatebook.values import Finding, Revision
@@ -64,7 +64,8 @@ class Judging:
             message = f"`{name}` is no name of a policy set: use lower-case letters, digits, `_` and `-`"
             raise InvalidRequestError("policy_set", message)
         confined = publisher is not None and publisher.is_confined(gatebook_set.POLICY_SET, name)
-        found = await self._found(files, name, now, compare=confined or self.rules_of(files, name) is not None)
+        compare = confined or self.rules_of(files, name) is not None
+        found = await self._found(files, name, now, compare=compare, starting=publisher is THE_SERVICE)
         if publisher is None:
             return found
         if confined and found.changes is not None:
@@ -96,14 +97,16 @@ class Judging:
         subject = None if directory is None or who is None else directory.find(who.type, who.id)
         return frozenset() if subject is None else frozenset(subject.groups)
 
-    async def _found(self, files: Mapping[str, bytes], name: str, now: datetime, *, compare: bool) -> Validation:
+    async def _found(
+        self, files: Mapping[str, bytes], name: str, now: datetime, *, compare: bool, starting: bool
+    ) -> Validation:
         state = self._revisions.state
         people = "" if state.directory is None else state.directory.digest
         unproved = await asyncio.to_thread(
             lambda: must_be_proved(files, proof_digest(bundle.digest(files), state.lineage), people)
         )
-        # Before anything is active nobody is answered yet, who could wait for a proof.
-        unproved = unproved and not state.policy_sets.keys() <= {gatebook_set.GATEBOOK}
+        # At a start nobody is answered yet, who could wait for a proof. Of a call it ends after a time, aside alone.
+        unproved = unproved and not (starting and state.policy_sets.keys() <= {gatebook_set.GATEBOOK})
         if name == gatebook_set.GATEBOOK or not (unproved or is_large(files, state.directory)):
             found = await asyncio.to_thread(
                 validate, files, name, directory=state.directory, now=now, lineage=state.lineage
