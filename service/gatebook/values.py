@@ -8,7 +8,7 @@ Values carry no behaviour beyond what follows from their own fields.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -206,6 +206,20 @@ class Finding(msgspec.Struct, frozen=True):
 
     def _place(self) -> tuple[str, int, int, str, str]:
         return self.file, self.line, self.column, self.invariant, self.message
+
+
+def foremost(findings: Iterable[Finding]) -> list[Finding]:
+    """Returns findings with the first of each kind, dataset and action before all others.
+
+    So a list that is cut short still names every kind of fault.
+    """
+    first: dict[tuple[str, str, str], Finding] = {}
+    others = []
+    for finding in findings:
+        key = (finding.invariant, finding.dataset, finding.action)
+        if first.setdefault(key, finding) is not finding:
+            others.append(finding)
+    return [*first.values(), *others]
 
 
 class TestFailure(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from gatebook.audit.sealing import seal
 from gatebook.audit.wire import delimited, head, tag, varint
 from gatebook.errors import BookCorruptError, LimitExceededError
 from gatebook.v1 import entry_pb2, types_pb2
-from gatebook.values import Finding, Revision
+from gatebook.values import Finding, Revision, foremost
 
 ENTRY_BYTES_MAX = 65_535
 SALT_BYTES = 16
@@ -99,17 +99,24 @@ class ReadEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Under whose keys the filter is sealed: the first is the person that it names."""
 
 
+def _named(findings: Sequence[Finding]) -> Sequence[Finding]:
+    if len(findings) <= FINDINGS_WRITTEN_MAX:
+        return findings
+    return sorted(foremost(findings)[:FINDINGS_WRITTEN_MAX])
+
+
 def encode_policy(event: PolicyEvent, stamp: Stamp, origin: str = "") -> bytes:
     """Returns the entry of a step in the life of a policy set or directory.
 
-    Of the findings the first 100 are named and all are counted. A file name over 128 bytes is left out.
+    Of the findings 100 are named, of each kind the first before all others, and all are counted. A file name over
+    128 bytes is left out.
     """
     body = entry_pb2.PolicyEntry(
         step=event.step,
         policy_set=event.policy_set,
         revision=types_pb2.Revision(digest=event.revision.digest, number=event.revision.number),
         findings_count=len(event.findings),
-        findings=[_finding(finding) for finding in event.findings[:FINDINGS_WRITTEN_MAX]],
+        findings=[_finding(finding) for finding in _named(event.findings)],
         tests_run=event.tests_run,
         tests_failed=event.tests_failed,
         subjects=event.subjects,

@@ -7,6 +7,7 @@ Every status carries exactly one `google.rpc.ErrorInfo` (domain `gatebook`, reas
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from gatebook import errors
+from gatebook.values import Finding, foremost
 
 DOMAIN = "gatebook"
 VIOLATIONS_BYTES_MAX = 4096
@@ -92,16 +94,25 @@ def _detail(error: errors.GatebookError) -> Any:  # noqa: ANN401  # google.rpc h
 
 
 def _precondition_failure(error: errors.PolicySetRefusedError) -> error_details_pb2.PreconditionFailure:
+    failure = _violations(error.findings, error)
+    if failure.ByteSize() > VIOLATIONS_BYTES_MAX:
+        failure = _violations(foremost(error.findings), error)
+    while failure.ByteSize() > VIOLATIONS_BYTES_MAX:
+        del failure.violations[-1]
+    return failure
+
+
+def _violations(
+    findings: Iterable[Finding], error: errors.PolicySetRefusedError
+) -> error_details_pb2.PreconditionFailure:
     violation = error_details_pb2.PreconditionFailure.Violation
     failure = error_details_pb2.PreconditionFailure()
-    for finding in error.findings:
+    for finding in findings:
         place = f"{finding.file}:{finding.line}:{finding.column}"
         failure.violations.append(violation(type=finding.invariant, subject=place, description=finding.message))
     for test in error.test_failures:
         told = f"{test.test}: {test.question}: expected {test.expected}, got {test.actual}"
         failure.violations.append(violation(type="TEST_FAILED", subject=f"{test.file}:{test.line}", description=told))
-    while failure.ByteSize() > VIOLATIONS_BYTES_MAX:
-        del failure.violations[-1]
     return failure
 
 

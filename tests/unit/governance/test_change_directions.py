@@ -73,6 +73,7 @@ CASES = {
         "MASK_NOT_DEMANDED",
         LOOSENS,
     ),
+    "a column is catalogued no more": (CATALOGUE, "      inter_key_ms: int\n", "", "COLUMN_REMOVED", LOOSENS),
     "retention is longer": (CATALOGUE, "retention_days: 14", "retention_days: 15", "RETENTION_LENGTHENED", LOOSENS),
     "retention is shorter": (CATALOGUE, "retention_days: 14", "retention_days: 13", "RETENTION_SHORTENED", TIGHTENS),
     "a purpose is permitted": (
